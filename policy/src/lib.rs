@@ -1,0 +1,11 @@
+//! Istio resources as written, validated, compiled into one immutable [`snapshot::Snapshot`],
+//! and the decisions taken from it.
+//!
+//! This crate is pure: it opens no file or socket and reads no clock. Time and randomness are
+//! arguments. The order of the pipeline is the order of the modules:
+//! [`source`] → [`yaml`] → [`schema`] → [`validate`] → [`resource`] → [`compile`] →
+//! [`snapshot`] → decisions; [`explain`] retells a decision.
+#![forbid(unsafe_code)]
+
+pub mod diagnostic;
+pub mod source;

@@ -1,0 +1,80 @@
+//! Configuration text as it came from a directory, and places inside it.
+
+use std::fmt;
+
+/// One file, read by the caller. `path` is how diagnostics name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    pub path: String,
+    pub text: String,
+}
+
+/// Index into the slice of [`SourceFile`]s that a load was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(pub u32);
+
+/// A YAML document: the file and its place in it, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DocumentId {
+    pub file: FileId,
+    pub index: u32,
+}
+
+/// A step from a YAML node to one of its children.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    Field(String),
+    Index(usize),
+}
+
+/// The way from the root of a document to a node, such as `spec.http[0].route`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct FieldPath(pub Vec<Step>);
+
+impl FieldPath {
+    /// The root of the document.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// This path and then the field `name`.
+    pub fn field(&self, name: &str) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(Step::Field(name.to_string()));
+        Self(steps)
+    }
+
+    /// This path and then item `index` of a list, counted from 0.
+    pub fn index(&self, index: usize) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(Step::Index(index));
+        Self(steps)
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Field(name) if at == 0 => write!(f, "{name}")?,
+                Step::Field(name) => write!(f, ".{name}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where something was written, before anyone asked for its line.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub document: DocumentId,
+    pub field: FieldPath,
+}
+
+/// A line and column, both counted from 1; columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    pub line: u32,
+    pub column: u32,
+}
