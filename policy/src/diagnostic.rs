@@ -39,11 +39,23 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, code, place, message: message.into(), help: None }
+        Self {
+            severity: Severity::Error,
+            code,
+            place,
+            message: message.into(),
+            help: None,
+        }
     }
 
     pub fn warning(code: &'static str, place: Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, code, place, message: message.into(), help: None }
+        Self {
+            severity: Severity::Warning,
+            code,
+            place,
+            message: message.into(),
+            help: None,
+        }
     }
 
     pub fn with_help(mut self, help: impl Into<String>) -> Self {

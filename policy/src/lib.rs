@@ -3,9 +3,11 @@
 //!
 //! This crate is pure: it opens no file or socket and reads no clock. Time and randomness are
 //! arguments. The order of the pipeline is the order of the modules:
-//! [`source`] → [`yaml`] → [`schema`] → [`validate`] → [`resource`] → [`compile`] →
-//! [`snapshot`] → decisions; [`explain`] retells a decision.
+//! [`source`] → `yaml` → `schema` → `validate` → `resource` → `compile` →
+//! [`snapshot`] → decisions; `explain` retells a decision.
 #![forbid(unsafe_code)]
 
 pub mod diagnostic;
+pub mod settings;
+pub mod snapshot;
 pub mod source;

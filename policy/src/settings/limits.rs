@@ -1,0 +1,139 @@
+//! Every limit of the program: its name, its unit, its default and why it is there.
+
+use serde::Deserialize;
+
+use super::duration;
+
+/// What the number of a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitUnit {
+    Bytes,
+    Count,
+    /// Held in milliseconds, written as a duration such as `10s`.
+    Duration,
+}
+
+/// A limit, for documentation and for the admin interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitInfo {
+    /// As written under `spec.limits`.
+    pub name: &'static str,
+    pub unit: LimitUnit,
+    /// In bytes, pieces or milliseconds.
+    pub default: u64,
+    pub meaning: &'static str,
+}
+
+macro_rules! limits {
+    ($($field:ident / $name:literal : $unit:ident = $default:expr, $meaning:literal;)*) => {
+        /// The limits in force.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $(#[doc = $meaning] pub $field: u64,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Name, unit, default and meaning of each limit.
+            pub const TABLE: &[LimitInfo] = &[$(
+                LimitInfo {
+                    name: $name,
+                    unit: LimitUnit::$unit,
+                    default: $default,
+                    meaning: $meaning,
+                },
+            )*];
+
+            /// The value in force of the limit that is written `name`.
+            pub fn get(&self, name: &str) -> Option<u64> {
+                match name {
+                    $($name => Some(self.$field),)*
+                    _ => None,
+                }
+            }
+        }
+
+        /// The limits as written, each optional.
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct LimitsSpec {
+            $(#[serde(rename = $name, default)] $field: Option<LimitValue>,)*
+        }
+
+        impl LimitsSpec {
+            /// These limits over the defaults.
+            ///
+            /// # Errors
+            ///
+            /// The name of the limit whose value is not in its unit, and what was expected.
+            pub(super) fn over_defaults(&self) -> Result<Limits, (&'static str, String)> {
+                let mut limits = Limits::default();
+                $(if let Some(value) = &self.$field {
+                    limits.$field =
+                        value.read(LimitUnit::$unit).map_err(|expected| ($name, expected))?;
+                })*
+                Ok(limits)
+            }
+        }
+    };
+}
+
+limits! {
+    max_head_bytes / "maxHeadBytes": Bytes = 60 * 1024,
+        "Longest head of a request or response; above it 431, or 502 for a response.";
+    max_headers / "maxHeaders": Count = 100,
+        "Most header lines in a head or a trailer section.";
+    max_chunk_extension_bytes / "maxChunkExtensionBytes": Bytes = 4 * 1024,
+        "Longest extension of one chunk.";
+    max_trailer_bytes / "maxTrailerBytes": Bytes = 16 * 1024,
+        "Longest trailer section.";
+    request_head_timeout_ms / "requestHeadTimeout": Duration = 10_000,
+        "How long a request head may take; above it 408. Counts from accept for the first request of a connection and from its first byte for each later one.";
+    downstream_idle_timeout_ms / "downstreamIdleTimeout": Duration = 3_600_000,
+        "How long a client connection may stay idle between requests; 0 is without limit.";
+    upstream_idle_timeout_ms / "upstreamIdleTimeout": Duration = 3_600_000,
+        "How long an unused upstream connection is kept, where no DestinationRule says otherwise; 0 is without limit.";
+    max_downstream_connections / "maxDownstreamConnections": Count = 1_000_000,
+        "Most client connections of the process; further ones are closed at once.";
+    max_pipelined_requests / "maxPipelinedRequests": Count = 1_000,
+        "Most requests that are read ahead of their answers on one connection; above it reading waits.";
+    body_buffer_bytes / "bodyBufferBytes": Bytes = 64 * 1024,
+        "Most bytes of a request body that are kept for a retry; a longer body is streamed and not retried.";
+    max_discarded_body_bytes / "maxDiscardedBodyBytes": Bytes = 64 * 1024,
+        "Most bytes of a request body that are read and dropped after an early answer to keep the connection; above it the connection closes.";
+    receive_buffer_bytes / "receiveBufferBytes": Bytes = 32 * 1024,
+        "Size of one receive buffer.";
+    max_receive_buffers / "maxReceiveBuffers": Count = 4_096,
+        "Most receive buffers of one worker; without a free one, reading waits.";
+    max_tried_endpoints / "maxTriedEndpoints": Count = 16,
+        "Most endpoints that one request remembers as tried.";
+    max_config_bytes / "maxConfigBytes": Bytes = 64 * 1024 * 1024,
+        "Most bytes of configuration text in one load.";
+}
+
+/// A number, or a duration as text.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum LimitValue {
+    Number(u64),
+    Text(String),
+}
+
+impl LimitValue {
+    fn read(&self, unit: LimitUnit) -> Result<u64, String> {
+        match (self, unit) {
+            (Self::Number(number), LimitUnit::Bytes | LimitUnit::Count) => Ok(*number),
+            (Self::Text(text), LimitUnit::Duration) => {
+                duration::parse_ms(text).map_err(|error| error.to_string())
+            }
+            (_, LimitUnit::Bytes) => Err("a number of bytes".to_string()),
+            (_, LimitUnit::Count) => Err("a number".to_string()),
+            (_, LimitUnit::Duration) => Err("a duration such as `10s`".to_string()),
+        }
+    }
+}

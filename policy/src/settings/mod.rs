@@ -1,0 +1,376 @@
+//! What Istio keeps in its bootstrap and mesh configuration: the kind `ProxySettings` of
+//! `ringroad.dev/v1alpha1`, the flags of the command line, and the defaults of both.
+
+pub mod duration;
+mod limits;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+pub use limits::{LimitInfo, LimitUnit, Limits, LimitsSpec};
+
+/// `apiVersion` of the kind.
+pub const API_VERSION: &str = "ringroad.dev/v1alpha1";
+/// Name of the kind.
+pub const KIND: &str = "ProxySettings";
+
+/// Which side of the mesh the process serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Beside a workload: carries its requests to services.
+    Sidecar,
+    /// At the edge: carries requests by Gateway documents.
+    Gateway,
+}
+
+/// What happens to requests for hosts that nobody declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutboundTrafficPolicy {
+    /// They pass to where the client addressed them.
+    #[default]
+    AllowAny,
+    /// They are answered 502.
+    RegistryOnly,
+}
+
+/// The form of access log lines on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum AccessLogFormat {
+    /// Istio's default text format.
+    Text,
+    /// The same fields as one JSON object a line.
+    Json,
+}
+
+/// Which addresses of a name are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DnsFamilies {
+    /// IPv4 and IPv6.
+    #[default]
+    All,
+    V4Only,
+    V6Only,
+    /// IPv4, and IPv6 only where a name has none.
+    V4Preferred,
+}
+
+/// How names are resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSettings {
+    pub families: DnsFamilies,
+    /// Name servers; empty takes those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// How long to wait after a failure. Istio: `dnsRefreshRate`.
+    pub failure_refresh_ms: u64,
+    /// Answers with a shorter time to live are kept this long.
+    pub min_ttl_ms: u64,
+    /// For one query.
+    pub query_timeout_ms: u64,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self {
+            families: DnsFamilies::All,
+            servers: Vec::new(),
+            failure_refresh_ms: 60_000,
+            min_ttl_ms: 1_000,
+            query_timeout_ms: 5_000,
+        }
+    }
+}
+
+/// The workload that the process serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkloadIdentity {
+    pub labels: BTreeMap<String, String>,
+    pub service_account: String,
+    /// For metrics; empty is unknown.
+    pub name: String,
+    pub app: String,
+    pub version: String,
+    /// Addresses of the workload, by which its own services are found.
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// The settings in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxySettings {
+    pub role: Role,
+    /// Namespace of the workload.
+    pub namespace: String,
+    pub workload: WorkloadIdentity,
+    /// Whether the workload has labels of its own, so that selectors are honoured.
+    pub selects_by_labels: bool,
+    /// Worker threads; `None` is one for each core that the process may use.
+    pub workers: Option<u32>,
+    pub admin_address: SocketAddr,
+    pub trust_domain: String,
+    pub root_namespace: String,
+    /// What is appended to `name.namespace.svc.`
+    pub domain_suffix: String,
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// `None` is off.
+    pub access_log: Option<AccessLogFormat>,
+    /// Whether a request that met a dead reused connection goes to a fresh one by itself.
+    pub replay_on_dead_connection: bool,
+    /// How long requests in flight may take after SIGTERM.
+    pub drain_deadline_ms: u64,
+    /// How long files have to be quiet before they are loaded.
+    pub reload_settle_ms: u64,
+    /// Istio: mesh `connectTimeout`.
+    pub connect_timeout_ms: u64,
+    pub dns: DnsSettings,
+    pub limits: Limits,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            role: Role::Sidecar,
+            namespace: "default".to_string(),
+            workload: WorkloadIdentity::default(),
+            selects_by_labels: false,
+            workers: None,
+            admin_address: SocketAddr::from(([127, 0, 0, 1], 15000)),
+            trust_domain: "cluster.local".to_string(),
+            root_namespace: "istio-system".to_string(),
+            domain_suffix: "cluster.local".to_string(),
+            outbound_traffic_policy: OutboundTrafficPolicy::AllowAny,
+            access_log: None,
+            replay_on_dead_connection: true,
+            drain_deadline_ms: 45_000,
+            reload_settle_ms: 20,
+            connect_timeout_ms: 10_000,
+            dns: DnsSettings::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What the command line says; it overrides the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    pub workers: Option<u32>,
+    pub admin_address: Option<SocketAddr>,
+    pub role: Option<Role>,
+}
+
+/// `spec` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ProxySettingsSpec {
+    pub role: Option<Role>,
+    pub namespace: Option<String>,
+    pub workload: WorkloadSpec,
+    pub workers: Option<u32>,
+    pub admin_address: Option<String>,
+    pub trust_domain: Option<String>,
+    pub root_namespace: Option<String>,
+    pub domain_suffix: Option<String>,
+    pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+    pub access_log: AccessLogSpec,
+    pub replay_on_dead_connection: Option<bool>,
+    pub drain_deadline: Option<String>,
+    pub reload_settle: Option<String>,
+    pub connect_timeout: Option<String>,
+    pub dns: DnsSpec,
+    pub limits: LimitsSpec,
+}
+
+/// `spec.workload` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WorkloadSpec {
+    pub labels: Option<BTreeMap<String, String>>,
+    pub service_account: String,
+    pub name: String,
+    pub app: Option<String>,
+    pub version: Option<String>,
+    pub addresses: Vec<String>,
+}
+
+/// `spec.accessLog` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AccessLogSpec {
+    pub format: Option<AccessLogFormat>,
+}
+
+/// `spec.dns` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DnsSpec {
+    pub families: Option<DnsFamilies>,
+    pub servers: Vec<String>,
+    pub failure_refresh: Option<String>,
+    pub min_ttl: Option<String>,
+    pub query_timeout: Option<String>,
+}
+
+/// A field of `spec` whose value cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsError {
+    /// Below `spec`; empty for the whole.
+    pub field: Vec<String>,
+    pub message: String,
+}
+
+impl ProxySettings {
+    /// The settings that follow from a document, the command line and the defaults.
+    /// `has_gateways` decides the role where nobody does.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is none: an address, a duration, a limit.
+    pub fn resolve(
+        spec: &ProxySettingsSpec,
+        overrides: &Overrides,
+        has_gateways: bool,
+    ) -> Result<Self, SettingsError> {
+        let mut settings = Self::default();
+        let by_content = if has_gateways {
+            Role::Gateway
+        } else {
+            Role::Sidecar
+        };
+        settings.role = overrides.role.or(spec.role).unwrap_or(by_content);
+        replace(&mut settings.namespace, &spec.namespace);
+        replace(&mut settings.trust_domain, &spec.trust_domain);
+        replace(&mut settings.root_namespace, &spec.root_namespace);
+        replace(&mut settings.domain_suffix, &spec.domain_suffix);
+        replace(
+            &mut settings.outbound_traffic_policy,
+            &spec.outbound_traffic_policy,
+        );
+        replace(
+            &mut settings.replay_on_dead_connection,
+            &spec.replay_on_dead_connection,
+        );
+        settings.access_log = spec.access_log.format;
+        settings.workers = overrides.workers.or(spec.workers);
+        if let Some(text) = &spec.admin_address {
+            settings.admin_address = address(text, &["adminAddress"])?;
+        }
+        if let Some(address) = overrides.admin_address {
+            settings.admin_address = address;
+        }
+        replace_ms(
+            &mut settings.drain_deadline_ms,
+            &spec.drain_deadline,
+            &["drainDeadline"],
+        )?;
+        replace_ms(
+            &mut settings.reload_settle_ms,
+            &spec.reload_settle,
+            &["reloadSettle"],
+        )?;
+        replace_ms(
+            &mut settings.connect_timeout_ms,
+            &spec.connect_timeout,
+            &["connectTimeout"],
+        )?;
+        settings.dns = spec.dns.resolve()?;
+        settings.workload = spec.workload.resolve()?;
+        settings.selects_by_labels = spec.workload.labels.is_some();
+        settings.limits =
+            spec.limits
+                .over_defaults()
+                .map_err(|(name, expected)| SettingsError {
+                    field: vec!["limits".to_string(), name.to_string()],
+                    message: format!("expected {expected}"),
+                })?;
+        Ok(settings)
+    }
+
+    /// Whether documents with this workload selector apply: without labels of our own, all do.
+    pub fn selected_by(&self, selector: &BTreeMap<String, String>) -> bool {
+        !self.selects_by_labels
+            || selector
+                .iter()
+                .all(|(key, value)| self.workload.labels.get(key) == Some(value))
+    }
+}
+
+impl WorkloadSpec {
+    fn resolve(&self) -> Result<WorkloadIdentity, SettingsError> {
+        let labels = self.labels.clone().unwrap_or_default();
+        let label = |given: &Option<String>, names: &[&str]| {
+            let from_labels = || names.iter().find_map(|name| labels.get(*name).cloned());
+            given.clone().or_else(from_labels).unwrap_or_default()
+        };
+        let mut addresses = Vec::new();
+        for text in &self.addresses {
+            addresses.push(text.parse().map_err(|_| SettingsError {
+                field: vec!["workload".to_string(), "addresses".to_string()],
+                message: format!("`{text}` is no IP address"),
+            })?);
+        }
+        Ok(WorkloadIdentity {
+            service_account: self.service_account.clone(),
+            name: self.name.clone(),
+            app: label(&self.app, &["app", "app.kubernetes.io/name"]),
+            version: label(&self.version, &["version", "app.kubernetes.io/version"]),
+            addresses,
+            labels,
+        })
+    }
+}
+
+impl DnsSpec {
+    fn resolve(&self) -> Result<DnsSettings, SettingsError> {
+        let mut dns = DnsSettings::default();
+        replace(&mut dns.families, &self.families);
+        for text in &self.servers {
+            dns.servers.push(match text.parse::<std::net::IpAddr>() {
+                Ok(ip) => SocketAddr::new(ip, 53),
+                Err(_) => address(text, &["dns", "servers"])?,
+            });
+        }
+        replace_ms(
+            &mut dns.failure_refresh_ms,
+            &self.failure_refresh,
+            &["dns", "failureRefresh"],
+        )?;
+        replace_ms(&mut dns.min_ttl_ms, &self.min_ttl, &["dns", "minTtl"])?;
+        replace_ms(
+            &mut dns.query_timeout_ms,
+            &self.query_timeout,
+            &["dns", "queryTimeout"],
+        )?;
+        Ok(dns)
+    }
+}
+
+fn replace<T: Clone>(value: &mut T, written: &Option<T>) {
+    if let Some(written) = written {
+        *value = written.clone();
+    }
+}
+
+fn replace_ms(
+    value: &mut u64,
+    written: &Option<String>,
+    field: &[&str],
+) -> Result<(), SettingsError> {
+    if let Some(text) = written {
+        *value = duration::parse_ms(text).map_err(|error| SettingsError {
+            field: field.iter().map(ToString::to_string).collect(),
+            message: error.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+fn address(text: &str, field: &[&str]) -> Result<SocketAddr, SettingsError> {
+    text.parse().map_err(|_| SettingsError {
+        field: field.iter().map(ToString::to_string).collect(),
+        message: format!("`{text}` is no address with a port, such as `127.0.0.1:15000`"),
+    })
+}

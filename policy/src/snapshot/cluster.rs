@@ -1,0 +1,230 @@
+//! Clusters: what requests are forwarded to.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::source::Origin;
+
+/// Index of a cluster in its snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId(pub u32);
+
+/// The endpoints of a service's port and subset, and how they are used.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local`. With the address of an
+    /// endpoint it is the identity of what outlives a reload.
+    pub name: String,
+    pub endpoints: Vec<Endpoint>,
+    pub balancer: Balancer,
+    /// For weighted round robin and weighted draws: endpoints in an even mix, each as often as
+    /// its weight. Empty when the weights are equal.
+    pub(crate) schedule: Vec<u32>,
+    /// Below this share of available endpoints all count as available; 0 is never.
+    pub panic_threshold_percent: u8,
+    /// Istio: `connectionPool.tcp.connectTimeout`, 10 s.
+    pub connect_timeout_ms: u64,
+    /// After how long without a request a connection is closed; `None` is never. Istio:
+    /// `connectionPool.http.idleTimeout`, else `tcp.idleTimeout`, else 1 h.
+    pub upstream_idle_timeout_ms: Option<u64>,
+    pub connection_pool: ConnectionPool,
+    pub outlier_detection: Option<OutlierDetection>,
+    pub discovery: Discovery,
+    pub service: ServiceLabels,
+    /// Empty for the whole service.
+    pub subset: String,
+    /// The port of the service.
+    pub port: u16,
+    /// The document of the service; `None` for those that the mesh adds by itself.
+    pub origin: Option<Origin>,
+    /// The DestinationRule's policy or subset; `None` when there is none.
+    pub policy_origin: Option<Origin>,
+}
+
+/// Names of a service, for metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceLabels {
+    /// Fully qualified.
+    pub host: String,
+    pub name: String,
+    pub namespace: String,
+}
+
+/// How an endpoint is chosen. Istio: `trafficPolicy.loadBalancer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balancer {
+    RoundRobin,
+    /// Of two random endpoints, the one with fewer requests.
+    #[default]
+    LeastRequest,
+    Random,
+    /// To where the client had addressed the connection.
+    Passthrough,
+}
+
+impl Balancer {
+    /// Istio's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "ROUND_ROBIN",
+            Self::LeastRequest => "LEAST_REQUEST",
+            Self::Random => "RANDOM",
+            Self::Passthrough => "PASSTHROUGH",
+        }
+    }
+}
+
+/// Where the endpoints come from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Discovery {
+    /// From the configuration alone.
+    #[default]
+    Static,
+    /// Each address of each name is an endpoint.
+    StrictDns(Vec<DnsTarget>),
+    /// The first address of the name is the one endpoint.
+    LogicalDns(Vec<DnsTarget>),
+    /// Where the client had addressed the connection; there are no endpoints.
+    OriginalDestination,
+}
+
+/// A name whose addresses become endpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsTarget {
+    pub name: String,
+    pub port: u16,
+    /// The endpoint, but for its address.
+    pub template: Endpoint,
+}
+
+/// One place that answers requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    pub address: EndpointAddress,
+    /// At least 1.
+    pub weight: u32,
+    pub labels: BTreeMap<String, String>,
+    /// `region/zone/subzone`, as far as it is known.
+    pub locality: String,
+    pub workload: WorkloadLabels,
+    pub service_account: String,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    Socket(SocketAddr),
+    /// A path of a Unix domain socket; a leading `@` is the abstract namespace.
+    Unix(String),
+}
+
+impl std::fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix://{path}"),
+        }
+    }
+}
+
+/// Names of the workload behind an endpoint, for metrics. Empty is unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkloadLabels {
+    pub name: String,
+    pub namespace: String,
+    pub app: String,
+    pub version: String,
+    pub canonical_name: String,
+    pub canonical_revision: String,
+    pub cluster: String,
+}
+
+/// Limits of a cluster, for the whole process. Istio: `trafficPolicy.connectionPool`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionPool {
+    pub max_connections: u32,
+    pub max_pending_requests: u32,
+    pub max_requests: u32,
+    pub max_retries: u32,
+    /// 0 is without limit; 1 is no keep-alive.
+    pub max_requests_per_connection: u32,
+    /// `None` is no limit.
+    pub max_connection_duration_ms: Option<u64>,
+    pub keepalive: Option<TcpKeepalive>,
+}
+
+/// `None` leaves the value to the operating system.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TcpKeepalive {
+    pub probes: Option<u32>,
+    pub time_s: Option<u32>,
+    pub interval_s: Option<u32>,
+}
+
+/// Istio's value for "no limit".
+pub const UNLIMITED: u32 = u32::MAX;
+
+impl Default for ConnectionPool {
+    fn default() -> Self {
+        Self {
+            max_connections: UNLIMITED,
+            max_pending_requests: UNLIMITED,
+            max_requests: UNLIMITED,
+            max_retries: UNLIMITED,
+            max_requests_per_connection: 0,
+            max_connection_duration_ms: None,
+            keepalive: None,
+        }
+    }
+}
+
+/// When endpoints are ejected. Istio: `trafficPolicy.outlierDetection`, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutlierDetection {
+    /// `None` is off.
+    pub consecutive_5xx: Option<u32>,
+    pub consecutive_gateway_errors: Option<u32>,
+    /// Only in split mode.
+    pub consecutive_local_origin_failures: Option<u32>,
+    pub split_local_origin_errors: bool,
+    pub interval_ms: u64,
+    pub base_ejection_time_ms: u64,
+    pub max_ejection_percent: u32,
+}
+
+impl Cluster {
+    /// A cluster with defaults for everything but its name.
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            endpoints: Vec::new(),
+            balancer: Balancer::default(),
+            schedule: Vec::new(),
+            panic_threshold_percent: 0,
+            connect_timeout_ms: 10_000,
+            upstream_idle_timeout_ms: Some(3_600_000),
+            connection_pool: ConnectionPool::default(),
+            outlier_detection: None,
+            discovery: Discovery::Static,
+            service: ServiceLabels::default(),
+            subset: String::new(),
+            port: 0,
+            origin: None,
+            policy_origin: None,
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of weight 1 without labels.
+    pub fn at(address: EndpointAddress) -> Self {
+        Self {
+            address,
+            weight: 1,
+            labels: BTreeMap::new(),
+            locality: String::new(),
+            workload: WorkloadLabels::default(),
+            service_account: String::new(),
+        }
+    }
+}

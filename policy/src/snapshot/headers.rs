@@ -1,0 +1,273 @@
+//! Edits of header lists, and the values that they write.
+
+use std::fmt;
+
+/// What a level of the configuration changes in a head.
+///
+/// Removals come first, then [`HeaderEdits::write`] in order. Levels are applied destination
+/// first, then route: so with several destinations the route's `set` wins, as in Istio. With one
+/// destination the compiler has already appended the destination's edits to the route's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderEdits {
+    /// Lower-case names whose every occurrence goes.
+    pub remove: Vec<String>,
+    /// What is written afterwards, in order.
+    pub write: Vec<HeaderWrite>,
+}
+
+/// One header to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderWrite {
+    /// Lower-case name.
+    pub name: String,
+    pub value: HeaderValue,
+    pub mode: WriteMode,
+}
+
+/// What happens to a value that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// `set`: replaced.
+    Set,
+    /// `add`: kept, and a further header line is appended.
+    Add,
+}
+
+impl HeaderEdits {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.write.is_empty()
+    }
+
+    /// These edits and then those of `later`.
+    pub fn append(&mut self, later: &HeaderEdits) {
+        self.remove.extend(later.remove.iter().cloned());
+        self.write.extend(later.write.iter().cloned());
+    }
+}
+
+/// A header value as configured: text, with Envoy's `%COMMAND%` operators resolved at load time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// The same for each request.
+    Literal(String),
+    /// Text and operators, in order.
+    Format(Vec<Segment>),
+}
+
+/// A part of a formatted value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    Text(String),
+    Operator(Operator),
+}
+
+/// A command operator `%NAME(argument):length%` of Envoy's substitution format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// `DOWNSTREAM_REMOTE_ADDRESS`, `REQ`, …
+    pub name: String,
+    /// What stands between the parentheses.
+    pub argument: Option<String>,
+    /// The longest rendering, in bytes.
+    pub max_len: Option<usize>,
+}
+
+/// What the operators are rendered from: the request at hand.
+pub trait FormatContext {
+    /// Appends what `operator` stands for, and says whether there is such a value.
+    fn render(&self, operator: &Operator, out: &mut Vec<u8>) -> bool;
+}
+
+/// Why a value with a percent sign is no substitution format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatError {
+    /// Where in the value, in bytes from 0.
+    pub offset: usize,
+    message: &'static str,
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.message, self.offset)
+    }
+}
+
+impl std::error::Error for FormatError {}
+
+/// Operators of Envoy's substitution format that may stand in a header value.
+const OPERATORS: &[&str] = &[
+    "BYTES_RECEIVED",
+    "BYTES_SENT",
+    "CONNECTION_ID",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_LOCAL_ADDRESS",
+    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_LOCAL_PORT",
+    "DOWNSTREAM_LOCAL_SUBJECT",
+    "DOWNSTREAM_LOCAL_URI_SAN",
+    "DOWNSTREAM_PEER_CERT",
+    "DOWNSTREAM_PEER_CERT_V_END",
+    "DOWNSTREAM_PEER_CERT_V_START",
+    "DOWNSTREAM_PEER_FINGERPRINT_256",
+    "DOWNSTREAM_PEER_ISSUER",
+    "DOWNSTREAM_PEER_SERIAL",
+    "DOWNSTREAM_PEER_SUBJECT",
+    "DOWNSTREAM_PEER_URI_SAN",
+    "DOWNSTREAM_REMOTE_ADDRESS",
+    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_REMOTE_PORT",
+    "DOWNSTREAM_TLS_CIPHER",
+    "DOWNSTREAM_TLS_SESSION_ID",
+    "DOWNSTREAM_TLS_VERSION",
+    "DURATION",
+    "DYNAMIC_METADATA",
+    "ENVIRONMENT",
+    "FILTER_STATE",
+    "HOSTNAME",
+    "METADATA",
+    "PER_REQUEST_STATE",
+    "PROTOCOL",
+    "REQ",
+    "REQUESTED_SERVER_NAME",
+    "REQUEST_DURATION",
+    "RESP",
+    "RESPONSE_CODE",
+    "RESPONSE_CODE_DETAILS",
+    "RESPONSE_DURATION",
+    "RESPONSE_FLAGS",
+    "ROUTE_NAME",
+    "START_TIME",
+    "STREAM_ID",
+    "TRAILER",
+    "UPSTREAM_CLUSTER",
+    "UPSTREAM_CLUSTER_RAW",
+    "UPSTREAM_HOST",
+    "UPSTREAM_LOCAL_ADDRESS",
+    "UPSTREAM_METADATA",
+    "UPSTREAM_REMOTE_ADDRESS",
+    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    "VIRTUAL_CLUSTER_NAME",
+];
+
+impl HeaderValue {
+    /// Reads a value as configured: `%%` is a percent sign, `%NAME…%` an operator.
+    ///
+    /// # Errors
+    ///
+    /// A lone percent sign, an unclosed parenthesis, a length that is no number and an operator
+    /// that Envoy does not have.
+    pub fn parse(text: &str) -> Result<Self, FormatError> {
+        if !text.contains('%') {
+            return Ok(Self::Literal(text.to_string()));
+        }
+        let mut segments = Vec::new();
+        let mut plain = String::new();
+        let mut at = 0;
+        while let Some(found) = text[at..].find('%') {
+            plain.push_str(&text[at..at + found]);
+            let start = at + found;
+            if text[start + 1..].starts_with('%') {
+                plain.push('%');
+                at = start + 2;
+                continue;
+            }
+            let (operator, end) = parse_operator(text, start)?;
+            if !plain.is_empty() {
+                segments.push(Segment::Text(std::mem::take(&mut plain)));
+            }
+            segments.push(Segment::Operator(operator));
+            at = end;
+        }
+        plain.push_str(&text[at..]);
+        if segments.is_empty() {
+            return Ok(Self::Literal(plain));
+        }
+        if !plain.is_empty() {
+            segments.push(Segment::Text(plain));
+        }
+        Ok(Self::Format(segments))
+    }
+
+    /// Appends the value for the request behind `context`.
+    ///
+    /// An operator without a value is `-` among other text. A value that consists of one such
+    /// operator alone is empty, and Envoy then writes no header: the result is `false`.
+    pub fn render(&self, context: &impl FormatContext, out: &mut Vec<u8>) -> bool {
+        let segments = match self {
+            Self::Literal(text) => {
+                out.extend_from_slice(text.as_bytes());
+                return true;
+            }
+            Self::Format(segments) => segments,
+        };
+        for segment in segments {
+            match segment {
+                Segment::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Segment::Operator(operator) => {
+                    let start = out.len();
+                    if !context.render(operator, out) {
+                        out.truncate(start);
+                        if segments.len() == 1 {
+                            return false;
+                        }
+                        out.push(b'-');
+                    }
+                    if let Some(max_len) = operator.max_len {
+                        out.truncate(start.saturating_add(max_len).min(out.len()));
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Reads the operator whose opening percent sign stands at `start`; also where it ends.
+fn parse_operator(text: &str, start: usize) -> Result<(Operator, usize), FormatError> {
+    let error = |offset, message| FormatError { offset, message };
+    let body = &text[start + 1..];
+    let name_len = body.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    let name_len = name_len.ok_or(error(start, "a lone `%` (write `%%` for a percent sign)"))?;
+    let name = &body[..name_len];
+    if name.is_empty() {
+        return Err(error(start, "a lone `%` (write `%%` for a percent sign)"));
+    }
+    let mut rest = &body[name_len..];
+    let mut argument = None;
+    if let Some(inner) = rest.strip_prefix('(') {
+        let close = inner.find(")%").or_else(|| inner.find("):"));
+        let close = close.ok_or(error(start, "an operator whose `(` is not closed"))?;
+        argument = Some(inner[..close].to_string());
+        rest = &inner[close + 1..];
+    }
+    let mut max_len = None;
+    if let Some(after) = rest.strip_prefix(':') {
+        let digits = after
+            .find('%')
+            .ok_or(error(start, "an operator without a closing `%`"))?;
+        max_len = Some(
+            after[..digits]
+                .parse()
+                .map_err(|_| error(start, "a length that is no number"))?,
+        );
+        rest = &after[digits..];
+    }
+    let rest = rest
+        .strip_prefix('%')
+        .ok_or(error(start, "an operator without a closing `%`"))?;
+    if !OPERATORS.contains(&name) {
+        return Err(error(start, "an operator that does not exist"));
+    }
+    Ok((
+        Operator {
+            name: name.to_string(),
+            argument,
+            max_len,
+        },
+        text.len() - rest.len(),
+    ))
+}

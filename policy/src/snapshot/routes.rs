@@ -1,0 +1,243 @@
+//! Route tables: which virtual host and which route a request belongs to.
+
+use super::ClusterId;
+use super::headers::HeaderEdits;
+use super::hosts::{HostIndex, without_port};
+use super::matching::{Mismatch, RouteMatch};
+use super::path_index::PathIndex;
+use super::request::RequestFacts;
+use super::rewrite::{PathRewrite, Redirect};
+use super::route_policy::{CorsPolicy, Fault, Mirror, RetryPolicy};
+use crate::source::Origin;
+
+/// All virtual hosts behind one listener.
+#[derive(Debug, Clone)]
+pub struct RouteTable {
+    /// Istio's name: `http.8080` behind a gateway listener, `9080` in a sidecar.
+    pub name: String,
+    virtual_hosts: Vec<VirtualHost>,
+    hosts: HostIndex,
+}
+
+/// The routes of a set of domains.
+#[derive(Debug, Clone)]
+pub struct VirtualHost {
+    /// Istio's name, host and port: `example.com:80`.
+    pub name: String,
+    /// Exact hosts, `*suffix`, `prefix*` or `*`.
+    pub domains: Vec<String>,
+    routes: Vec<Route>,
+    index: Option<PathIndex>,
+    /// Every request is answered with status 301 to `https` (a gateway server's `httpsRedirect`).
+    pub https_redirect: bool,
+}
+
+/// What happens to the requests that match.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// `route.match` as in Istio's access log, `default` where there is no VirtualService, or
+    /// empty when neither has a name.
+    pub name: String,
+    /// The match or rule that it was written as; `None` for routes that the mesh adds by itself.
+    pub origin: Option<Origin>,
+    pub matches: RouteMatch,
+    pub action: RouteAction,
+    /// Over all tries; `None` is no timeout. Istio: `http[].timeout`.
+    pub timeout_ms: Option<u64>,
+    /// Where the timeout was written; `None` is the default.
+    pub timeout_origin: Option<Origin>,
+    /// `None` is no retry at all.
+    pub retry: Option<RetryPolicy>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    /// What the upstream sees instead of the path; the client's path then goes along as
+    /// `x-envoy-original-path`.
+    pub path_rewrite: Option<PathRewrite>,
+    /// What the upstream sees as Host, unless the destination says otherwise.
+    pub host_rewrite: Option<String>,
+    pub fault: Option<Fault>,
+    pub mirrors: Vec<Mirror>,
+    pub cors: Option<CorsPolicy>,
+    /// `host:port/path*`, the operation name of spans and of `x-envoy-decorator-operation`.
+    pub operation: String,
+    /// Index of the split state of this route, or [`NO_SPLIT`] with fewer than two destinations.
+    pub split_slot: u32,
+    /// The same across reloads as long as the route table, the virtual host, the route's name and
+    /// its place among routes of that name stay the same.
+    pub identity: u64,
+}
+
+/// [`Route::split_slot`] of a route that has nothing to split.
+pub const NO_SPLIT: u32 = u32::MAX;
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub enum RouteAction {
+    /// To one of these, by weight. Never empty.
+    Forward(Vec<Destination>),
+    /// Answered here.
+    DirectResponse { status: u16, body: Vec<u8> },
+    /// Answered with a `location`.
+    Redirect(Redirect),
+    /// Answered 404 by the route itself: an action that Istio leaves out.
+    None,
+}
+
+/// A cluster and its share.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// `None` when there is no such cluster: 503, flag NC.
+    pub cluster: Option<ClusterId>,
+    pub cluster_name: String,
+    /// The share is the weight divided by the sum of the weights.
+    pub weight: u32,
+    /// Applied before those of the route.
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    /// Takes precedence over the route's.
+    pub host_rewrite: Option<String>,
+    pub origin: Option<Origin>,
+}
+
+/// What a route table says about a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Decision<'s> {
+    Route {
+        virtual_host: &'s VirtualHost,
+        route: &'s Route,
+    },
+    /// 404, flag NR.
+    NoVirtualHost,
+    /// 404, flag NR.
+    NoRoute(&'s VirtualHost),
+}
+
+/// Watches a decision being taken. The data path uses [`NoTrace`], which costs nothing.
+pub trait Trace {
+    /// Whether every route is to be asked in turn, so that each refusal is told.
+    const WATCHING: bool;
+    /// The virtual host was chosen by this domain name.
+    fn chose_virtual_host(&mut self, _host: &str, _virtual_host: &VirtualHost) {}
+    /// A route was passed over.
+    fn passed_over(&mut self, _route: &Route, _mismatch: Mismatch<'_>) {}
+}
+
+/// The trace that sees nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTrace;
+
+impl Trace for NoTrace {
+    const WATCHING: bool = false;
+}
+
+impl RouteTable {
+    /// A table of virtual hosts. A domain that occurs twice stays with the first of them.
+    pub fn new(name: String, virtual_hosts: Vec<VirtualHost>) -> Self {
+        let mut hosts = HostIndex::default();
+        for (at, virtual_host) in virtual_hosts.iter().enumerate() {
+            for domain in &virtual_host.domains {
+                hosts.insert(domain, at as u32);
+            }
+        }
+        Self {
+            name,
+            virtual_hosts,
+            hosts,
+        }
+    }
+
+    pub fn virtual_hosts(&self) -> &[VirtualHost] {
+        &self.virtual_hosts
+    }
+
+    /// Decides. Allocates nothing and takes no lock.
+    #[inline]
+    pub fn route(&self, request: &RequestFacts<'_>) -> Decision<'_> {
+        self.route_traced(request, &mut NoTrace)
+    }
+
+    /// Decides, and tells `trace` how.
+    #[inline]
+    pub fn route_traced<T: Trace>(
+        &self,
+        request: &RequestFacts<'_>,
+        trace: &mut T,
+    ) -> Decision<'_> {
+        let host = without_port(request.authority);
+        let Some(found) = self.hosts.find(host) else {
+            return Decision::NoVirtualHost;
+        };
+        let virtual_host = &self.virtual_hosts[found as usize];
+        trace.chose_virtual_host(host, virtual_host);
+        match virtual_host.find(request, trace) {
+            Some(route) => Decision::Route {
+                virtual_host,
+                route,
+            },
+            None => Decision::NoRoute(virtual_host),
+        }
+    }
+}
+
+impl VirtualHost {
+    pub fn new(name: String, domains: Vec<String>, routes: Vec<Route>) -> Self {
+        let index = PathIndex::new(routes.iter().map(|route| &route.matches.path));
+        Self {
+            name,
+            domains,
+            routes,
+            index,
+            https_redirect: false,
+        }
+    }
+
+    /// In the order in which they are asked.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    fn find<T: Trace>(&self, request: &RequestFacts<'_>, trace: &mut T) -> Option<&Route> {
+        if let (Some(index), false) = (&self.index, T::WATCHING) {
+            let holds = |at: u32| self.routes[at as usize].matches.mismatch(request).is_none();
+            return index
+                .first(request.path, holds)
+                .map(|at| &self.routes[at as usize]);
+        }
+        self.routes
+            .iter()
+            .find(|route| match route.matches.mismatch(request) {
+                None => true,
+                Some(mismatch) => {
+                    trace.passed_over(route, mismatch);
+                    false
+                }
+            })
+    }
+}
+
+impl Route {
+    /// The destinations, or none where the request is answered here.
+    pub fn destinations(&self) -> &[Destination] {
+        match &self.action {
+            RouteAction::Forward(destinations) => destinations,
+            _ => &[],
+        }
+    }
+
+    /// Whether requests are rewritten before they are sent on.
+    pub fn rewrites(&self) -> bool {
+        self.path_rewrite.is_some() || self.host_rewrite.is_some()
+    }
+
+    /// Appends the path that the upstream sees for `path` (without query), and says whether it is
+    /// another one. Without a rewrite nothing is appended.
+    pub fn rewrite_path(&self, path: &str, out: &mut Vec<u8>) -> bool {
+        match &self.path_rewrite {
+            Some(rewrite) => {
+                rewrite.apply(path, self.matches.path.matched_len(path), out);
+                true
+            }
+            None => false,
+        }
+    }
+}
