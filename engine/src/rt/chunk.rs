@@ -1,0 +1,302 @@
+//! Leased receive buffers, passed on without copying.
+
+use super::core;
+use super::pool::BulkBlock;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// Where the bytes go back to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// The pool of receive buffers of the runtime that made the header.
+    Receive,
+    /// The pool of bulk buffers; freed when its runtime has ended.
+    Bulk,
+    /// The heap.
+    Heap,
+}
+
+/// The part of a receive buffer that stays outside of it, so that buffers that were never used
+/// take no memory.
+pub(super) struct Header {
+    pub base: NonNull<u8>,
+    /// Chunks that share the buffer.
+    pub references: Cell<u32>,
+    pub home: Home,
+    /// The number under which the kernel knows the buffer.
+    pub number: u16,
+    /// Bytes received, while the buffer waits in a stream's queue.
+    pub filled: Cell<u32>,
+    /// The next buffer in a stream's queue.
+    pub next: Cell<Option<NonNull<Header>>>,
+    /// The runtime whose pool it is of; these numbers are never used twice.
+    pub owner: u64,
+}
+
+/// A heap buffer that looks like a receive buffer from outside.
+#[repr(C)]
+struct HeapBlock {
+    header: Header,
+    bytes: NonNull<[u8]>,
+}
+
+impl Drop for HeapBlock {
+    fn drop(&mut self) {
+        // SAFETY: made by `Box::leak` in `heap_block`, freed once, and no chunk refers to it.
+        drop(unsafe { Box::from_raw(self.bytes.as_ptr()) });
+    }
+}
+
+/// Received bytes. Returns its buffer to the worker's pool when the last chunk that shares it is
+/// dropped. The default chunk is empty and holds no buffer.
+pub struct Chunk {
+    data: NonNull<u8>,
+    length: usize,
+    header: Option<NonNull<Header>>,
+    local: PhantomData<*const ()>,
+}
+
+impl Chunk {
+    /// A chunk over the first `length` bytes of a buffer.
+    ///
+    /// # Safety
+    /// `header` is live, `length` bytes from its base are initialised, nobody writes to the
+    /// buffer, and one of its counted references is handed over to the chunk.
+    pub(super) unsafe fn over(header: NonNull<Header>, length: usize) -> Self {
+        // SAFETY: the caller says that the header is live.
+        let data = unsafe { header.as_ref() }.base;
+        Chunk {
+            data,
+            length,
+            header: Some(header),
+            local: PhantomData,
+        }
+    }
+
+    /// A chunk that holds a copy of `bytes` and no buffer of the pool: for bytes that are kept for
+    /// long, or that were not received.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Chunk::default();
+        }
+        let header = heap_block(bytes);
+        // SAFETY: the block was just made with one reference and is filled with `bytes`.
+        unsafe { Chunk::over(header, bytes.len()) }
+    }
+
+    /// Drops the first `count` bytes.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.length, "advance past the end of a chunk");
+        // SAFETY: the result is at most one past the end of the same buffer.
+        self.data = unsafe { self.data.add(count) };
+        self.length -= count;
+    }
+
+    /// Takes the first `count` bytes out as a chunk that shares the buffer.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn split_to(&mut self, count: usize) -> Chunk {
+        assert!(count <= self.length, "split past the end of a chunk");
+        let whole = count == self.length;
+        if whole {
+            return std::mem::take(self);
+        }
+        if count == 0 {
+            return Chunk::default();
+        }
+        if let Some(header) = self.header {
+            // SAFETY: a header is live as long as a chunk refers to it.
+            let references = unsafe { &header.as_ref().references };
+            references.set(references.get() + 1);
+        }
+        let first = Chunk {
+            data: self.data,
+            length: count,
+            header: self.header,
+            local: PhantomData,
+        };
+        self.advance(count);
+        first
+    }
+
+    /// Keeps the first `count` bytes only.
+    pub fn truncate(&mut self, count: usize) {
+        self.length = self.length.min(count);
+    }
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Chunk {
+            data: NonNull::dangling(),
+            length: 0,
+            header: None,
+            local: PhantomData,
+        }
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the bytes were filled before the chunk was made, nobody writes to a buffer that
+        // a chunk refers to, and it is not given back before the last of them is dropped.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.length) }
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunk")
+            .field("length", &self.length)
+            .finish()
+    }
+}
+
+impl Drop for Chunk {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(header) = self.header {
+            // SAFETY: this chunk's reference ends here.
+            unsafe { release(header) };
+        }
+    }
+}
+
+/// Gives up one reference to a buffer.
+///
+/// # Safety
+/// The caller owns one counted reference and does not use it afterwards.
+pub(super) unsafe fn release(header: NonNull<Header>) {
+    // SAFETY: the header is live while there are references.
+    let this = unsafe { header.as_ref() };
+    let left = this.references.get() - 1;
+    this.references.set(left);
+    if left > 0 {
+        return;
+    }
+    match this.home {
+        Home::Receive => {
+            // When the runtime has ended, the pool left its memory mapped for such latecomers.
+            core::try_with(|core| {
+                if core.serial() == this.owner {
+                    core.pool.borrow_mut().give_back(header);
+                }
+            });
+        }
+        Home::Bulk => {
+            let block = header.cast::<BulkBlock>();
+            let returned = core::try_with(|core| {
+                let ours = core.serial() == this.owner;
+                if ours {
+                    core.pool.borrow_mut().give_back_bulk(block);
+                }
+                ours
+            });
+            if returned != Some(true) {
+                // SAFETY: bulk headers head a block made by `Box::into_raw`, and this was the
+                // last reference.
+                drop(unsafe { Box::from_raw(block.as_ptr()) });
+            }
+        }
+        Home::Heap => {
+            // SAFETY: heap headers head a block made by `Box::into_raw`, and this was the last
+            // reference.
+            drop(unsafe { Box::from_raw(header.cast::<HeapBlock>().as_ptr()) });
+        }
+    }
+}
+
+fn heap_block(bytes: &[u8]) -> NonNull<Header> {
+    let bytes = NonNull::from(Box::leak(Box::<[u8]>::from(bytes)));
+    let header = Header::new(bytes.cast(), Home::Heap, 0, 0);
+    header.references.set(1);
+    let block = Box::new(HeapBlock { header, bytes });
+    NonNull::from(Box::leak(block)).cast()
+}
+
+impl Header {
+    pub fn new(base: NonNull<u8>, home: Home, number: u16, owner: u64) -> Self {
+        Header {
+            base,
+            references: Cell::new(0),
+            home,
+            number,
+            filled: Cell::new(0),
+            next: Cell::new(None),
+            owner,
+        }
+    }
+}
+
+/// Received buffers in order, linked through their headers: an empty queue takes no memory of its
+/// own. Each queued buffer counts as one reference.
+#[derive(Default)]
+pub(super) struct ChunkQueue {
+    first: Option<NonNull<Header>>,
+    last: Option<NonNull<Header>>,
+    length: u32,
+}
+
+impl ChunkQueue {
+    pub fn len(&self) -> u32 {
+        self.length
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Queues a filled buffer.
+    ///
+    /// # Safety
+    /// `header` is live with one reference that is handed over, and in no queue; `filled` bytes
+    /// from its base are initialised, and nobody writes to the buffer any more.
+    pub unsafe fn push(&mut self, header: NonNull<Header>, filled: u32) {
+        // SAFETY: the caller says that the header is live.
+        let this = unsafe { header.as_ref() };
+        this.filled.set(filled);
+        this.next.set(None);
+        match self.last.replace(header) {
+            // SAFETY: queued headers are live.
+            Some(last) => unsafe { last.as_ref() }.next.set(Some(header)),
+            None => self.first = Some(header),
+        }
+        self.length += 1;
+    }
+
+    /// Queues a copy of `bytes`, so that the buffer they arrived in can be used again.
+    pub fn push_copy(&mut self, bytes: &[u8]) {
+        // SAFETY: the block was just made, with one reference.
+        unsafe { self.push(heap_block(bytes), bytes.len() as u32) };
+    }
+
+    #[inline]
+    pub fn pop(&mut self) -> Option<Chunk> {
+        let header = self.first?;
+        // SAFETY: queued headers are live.
+        let this = unsafe { header.as_ref() };
+        self.first = this.next.take();
+        if self.first.is_none() {
+            self.last = None;
+        }
+        self.length -= 1;
+        // SAFETY: `push` was given the reference and the filled length, and both pass on.
+        Some(unsafe { Chunk::over(header, this.filled.get() as usize) })
+    }
+}
+
+impl Drop for ChunkQueue {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}

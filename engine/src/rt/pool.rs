@@ -1,0 +1,400 @@
+//! The worker's buffers: receive buffers (for io_uring shared with the kernel through a
+//! provided-buffer ring), bulk buffers, and outgoing buffers.
+
+use super::RuntimeOptions;
+use super::chunk::{Chunk, Header, Home};
+use super::core;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Buffers start this far apart beyond their size, so that their first lines, which small
+/// messages fill, do not all fall into the same set of the cache.
+const COLOUR_BYTES: usize = 5 * 64;
+/// Unused bulk buffers that are kept.
+const SPARE_BULK_BUFFERS: usize = 16;
+/// Bytes that are copied out of their buffer when buffers run short.
+const COPY_WHEN_SHORT_BYTES: usize = 4096;
+
+/// A bulk buffer with its header in front.
+#[repr(C)]
+pub(super) struct BulkBlock {
+    header: Header,
+    bytes: NonNull<[u8]>,
+}
+
+impl Drop for BulkBlock {
+    fn drop(&mut self) {
+        // SAFETY: made by `Box::leak` in `lease_bulk`, freed once, and no chunk refers to it.
+        drop(unsafe { Box::from_raw(self.bytes.as_ptr()) });
+    }
+}
+
+struct Region {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+impl Region {
+    fn map(length: usize) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping at a place that the kernel chooses.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Region { start, length })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping that `map` made, unmapped once.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+/// The ring through which the kernel takes receive buffers (`io_uring_register_buf_ring(3)`).
+pub(super) struct BufferRing {
+    memory: Region,
+    mask: u16,
+    tail: u16,
+}
+
+impl BufferRing {
+    /// # Errors
+    /// When memory is short. `entries` is a power of two up to 32,768.
+    fn new(entries: u16) -> io::Result<Self> {
+        let bytes = usize::from(entries) * size_of::<io_uring::types::BufRingEntry>();
+        Ok(BufferRing {
+            memory: Region::map(bytes)?,
+            mask: entries - 1,
+            tail: 0,
+        })
+    }
+
+    pub fn address(&self) -> u64 {
+        self.memory.start.as_ptr() as u64
+    }
+
+    pub fn entries(&self) -> u16 {
+        self.mask + 1
+    }
+
+    #[inline]
+    fn push(&mut self, header: &Header, length: u32) {
+        let base = self.memory.start.cast::<io_uring::types::BufRingEntry>();
+        // SAFETY: the masked index is inside the mapping, and the kernel does not read an entry
+        // at or behind the tail. The fields are written one by one since the tail shares memory
+        // with the first entry.
+        unsafe {
+            let entry = &mut *base.as_ptr().add(usize::from(self.tail & self.mask));
+            entry.set_addr(header.base.as_ptr() as u64);
+            entry.set_len(length);
+            entry.set_bid(header.number);
+        }
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the tail's place is inside the mapping, aligned, and written by us alone; the
+        // release store publishes the entry.
+        unsafe {
+            let tail = io_uring::types::BufRingEntry::tail(base.as_ptr()).cast_mut();
+            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+        }
+    }
+}
+
+/// Receive and bulk buffers of one worker.
+pub(super) struct Pool {
+    serial: u64,
+    buffer_bytes: usize,
+    initial: usize,
+    limit: usize,
+    headers: Vec<NonNull<Header>>,
+    header_blocks: Vec<NonNull<[Header]>>,
+    regions: Vec<Region>,
+    /// Buffers that can be leased, when no ring holds them.
+    free: Vec<NonNull<Header>>,
+    ring: Option<BufferRing>,
+    in_use: usize,
+    exhausted: u64,
+    /// A buffer came back since the driver looked last.
+    returned: bool,
+    bulk_bytes: usize,
+    bulk_limit: usize,
+    bulk_in_use: usize,
+    bulk_spare: Vec<NonNull<BulkBlock>>,
+}
+
+impl Pool {
+    pub fn new(options: &RuntimeOptions, serial: u64) -> Self {
+        let limit = options.max_receive_buffers.clamp(1, 1 << 15);
+        Pool {
+            serial,
+            buffer_bytes: options.receive_buffer_bytes.clamp(512, 1 << 24),
+            initial: options.initial_receive_buffers.clamp(1, limit),
+            limit,
+            headers: Vec::new(),
+            header_blocks: Vec::new(),
+            regions: Vec::new(),
+            free: Vec::new(),
+            ring: None,
+            in_use: 0,
+            exhausted: 0,
+            returned: false,
+            bulk_bytes: options.bulk_buffer_bytes.clamp(512, 1 << 30),
+            bulk_limit: options.max_bulk_buffers,
+            bulk_in_use: 0,
+            bulk_spare: Vec::new(),
+        }
+    }
+
+    /// Makes the ring that the driver registers; from now on the kernel hands out the buffers.
+    pub fn make_ring(&mut self) -> io::Result<&BufferRing> {
+        let entries = self.limit.next_power_of_two() as u16;
+        let ring = BufferRing::new(entries)?;
+        Ok(self.ring.insert(ring))
+    }
+
+    /// Makes more buffers; `false` at the limit or when memory is short.
+    pub fn grow(&mut self) -> bool {
+        let count = match self.headers.len() {
+            0 => self.initial,
+            some => some.min(self.limit - some),
+        };
+        if count == 0 {
+            return false;
+        }
+        let stride = self.buffer_bytes + COLOUR_BYTES;
+        let Ok(region) = Region::map(count * stride) else {
+            return false;
+        };
+        let first = self.headers.len();
+        let header = |index: usize| {
+            // SAFETY: `index` is below `count`, so the place is inside the new mapping.
+            let base = unsafe { region.start.add(index * stride) };
+            Header::new(base, Home::Receive, (first + index) as u16, self.serial)
+        };
+        let block: Box<[Header]> = (0..count).map(header).collect();
+        let block = NonNull::from(Box::leak(block));
+        for index in 0..count {
+            // SAFETY: the index is inside the block, which lives as long as the pool.
+            let header = unsafe { block.cast::<Header>().add(index) };
+            self.headers.push(header);
+            self.put(header);
+        }
+        self.header_blocks.push(block);
+        self.regions.push(region);
+        true
+    }
+
+    fn put(&mut self, header: NonNull<Header>) {
+        match &mut self.ring {
+            // SAFETY: headers live as long as the pool.
+            Some(ring) => ring.push(unsafe { header.as_ref() }, self.buffer_bytes as u32),
+            None => self.free.push(header),
+        }
+    }
+
+    /// The buffer that the kernel filled, now with one reference.
+    #[inline]
+    pub fn taken_by_kernel(&mut self, number: u16) -> NonNull<Header> {
+        let header = self.headers[usize::from(number)];
+        // SAFETY: headers live as long as the pool.
+        unsafe { header.as_ref() }.references.set(1);
+        self.in_use += 1;
+        header
+    }
+
+    /// A free buffer with one reference; `None` at the limit.
+    pub fn lease(&mut self) -> Option<NonNull<Header>> {
+        if self.free.is_empty() && !self.grow() {
+            self.exhausted += 1;
+            return None;
+        }
+        let header = self.free.pop()?;
+        // SAFETY: headers live as long as the pool.
+        unsafe { header.as_ref() }.references.set(1);
+        self.in_use += 1;
+        Some(header)
+    }
+
+    pub fn give_back(&mut self, header: NonNull<Header>) {
+        self.in_use -= 1;
+        self.returned = true;
+        self.put(header);
+    }
+
+    /// Whether so few buffers are left that short contents should be copied out of theirs.
+    pub fn should_copy(&self, filled: usize) -> bool {
+        filled <= COPY_WHEN_SHORT_BYTES && self.in_use * 4 > self.limit * 3
+    }
+
+    /// Whether queues ahead of their consumers should be kept as short as can be.
+    pub fn is_scarce(&self) -> bool {
+        self.in_use * 2 > self.limit
+    }
+
+    pub fn note_exhausted(&mut self) {
+        self.exhausted += 1;
+    }
+
+    pub fn has_free(&self) -> bool {
+        self.in_use < self.headers.len()
+    }
+
+    /// Whether a buffer came back since the last call.
+    pub fn take_returned(&mut self) -> bool {
+        std::mem::take(&mut self.returned)
+    }
+
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    pub fn bulk_bytes(&self) -> usize {
+        self.bulk_bytes
+    }
+
+    /// A bulk buffer with one reference; `None` at the limit.
+    pub fn lease_bulk(&mut self) -> Option<NonNull<Header>> {
+        if self.bulk_in_use >= self.bulk_limit {
+            return None;
+        }
+        let block = self.bulk_spare.pop().unwrap_or_else(|| {
+            let bytes = NonNull::from(Box::leak(vec![0; self.bulk_bytes].into_boxed_slice()));
+            let header = Header::new(bytes.cast(), Home::Bulk, 0, self.serial);
+            NonNull::from(Box::leak(Box::new(BulkBlock { header, bytes })))
+        });
+        self.bulk_in_use += 1;
+        let header = block.cast::<Header>();
+        // SAFETY: the block is live, and its header is its first field.
+        unsafe { header.as_ref() }.references.set(1);
+        Some(header)
+    }
+
+    pub fn give_back_bulk(&mut self, block: NonNull<BulkBlock>) {
+        self.bulk_in_use -= 1;
+        self.returned = true;
+        if self.bulk_spare.len() < SPARE_BULK_BUFFERS {
+            self.bulk_spare.push(block);
+        } else {
+            // SAFETY: made by `Box::leak` in `lease_bulk`, and nothing refers to it any more.
+            drop(unsafe { Box::from_raw(block.as_ptr()) });
+        }
+    }
+
+    pub fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    pub fn bulk_in_use(&self) -> usize {
+        self.bulk_in_use
+    }
+
+    pub fn allocated(&self) -> usize {
+        self.headers.len()
+    }
+
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted
+    }
+
+    /// Leaves all memory mapped for good: for a kernel that may still write to it.
+    pub fn leak(&mut self) {
+        self.header_blocks.clear();
+        self.regions.drain(..).for_each(std::mem::forget);
+        if let Some(ring) = self.ring.take() {
+            std::mem::forget(ring);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.in_use > 0 {
+            // Chunks that outlive the runtime keep their memory.
+            self.leak();
+        }
+        for block in self.header_blocks.drain(..) {
+            // SAFETY: made by `Box::leak` in `grow`; no chunk is left that refers to a header.
+            drop(unsafe { Box::from_raw(block.as_ptr()) });
+        }
+        for block in self.bulk_spare.drain(..) {
+            // SAFETY: made by `Box::leak` in `lease_bulk`, and nothing refers to it any more.
+            drop(unsafe { Box::from_raw(block.as_ptr()) });
+        }
+    }
+}
+
+/// Outgoing buffers that are kept, and the largest that is worth keeping.
+const SPARE_OUTGOING: usize = 256;
+const LARGEST_SPARE_BYTES: usize = 64 * 1024;
+const OUTGOING_BYTES: usize = 2048;
+
+/// Outgoing buffers that wait for their next use.
+#[derive(Default)]
+pub(super) struct Outgoing(Vec<Vec<u8>>);
+
+/// An outgoing buffer: a `Vec<u8>` that keeps its capacity from use to use.
+#[derive(Default)]
+pub struct Buffer {
+    bytes: ManuallyDrop<Vec<u8>>,
+    local: PhantomData<*const ()>,
+}
+
+impl Buffer {
+    /// An empty buffer from the worker's pool.
+    pub fn lease() -> Self {
+        let spare = core::try_with(|core| core.outgoing.borrow_mut().0.pop()).flatten();
+        let bytes = spare.unwrap_or_else(|| Vec::with_capacity(OUTGOING_BYTES));
+        Buffer {
+            bytes: ManuallyDrop::new(bytes),
+            local: PhantomData,
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here, and not used afterwards.
+        let mut bytes = unsafe { ManuallyDrop::take(&mut self.bytes) };
+        if !(1..=LARGEST_SPARE_BYTES).contains(&bytes.capacity()) {
+            return;
+        }
+        bytes.clear();
+        core::try_with(|core| {
+            let mut spare = core.outgoing.borrow_mut();
+            if spare.0.len() < SPARE_OUTGOING {
+                spare.0.push(bytes);
+            }
+        });
+    }
+}
+
+/// A chunk over a buffer that was filled from outside of a queue.
+///
+/// # Safety
+/// As [`Chunk::over`].
+pub(super) unsafe fn filled(header: NonNull<Header>, length: usize) -> Chunk {
+    // SAFETY: the caller's promise.
+    unsafe { Chunk::over(header, length) }
+}

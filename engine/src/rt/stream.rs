@@ -1,0 +1,257 @@
+//! Connected streams.
+
+use super::chunk::Chunk;
+use super::core;
+use super::pool::Buffer;
+use super::slab::Key;
+use super::sys::{self, EndpointAddr, RawAddress};
+use super::table::SendStart;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// What an idle connection looks like from here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idle {
+    /// Nothing has come.
+    Quiet,
+    /// Bytes wait to be received.
+    Bytes,
+    /// The peer has ended or broken it.
+    Closed,
+}
+
+impl Idle {
+    pub(super) fn of_peek(peeked: Result<Option<usize>, i32>) -> Self {
+        match peeked {
+            Ok(None) => Idle::Quiet,
+            Ok(Some(0)) | Err(_) => Idle::Closed,
+            Ok(Some(_)) => Idle::Bytes,
+        }
+    }
+}
+
+/// A connected TCP or Unix stream of this worker.
+///
+/// One task receives at a time: the last one that polled is woken. Dropping it ends what is under
+/// way, also sends whose futures still live, and closes the descriptor once the kernel has let go
+/// of it. Bytes that nobody has taken by then make TCP send a reset, as `close(2)` does.
+pub struct Stream {
+    key: Key,
+    local: PhantomData<*const ()>,
+}
+
+impl Stream {
+    /// Takes over a connected socket, and switches Nagle's algorithm off.
+    ///
+    /// # Errors
+    /// When the driver cannot watch it.
+    ///
+    /// # Panics
+    /// Outside of [`run`](super::run).
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
+        sys::set_nodelay(fd.as_raw_fd());
+        let key = core::with(|core| core.driver.borrow_mut().add_stream(fd))?;
+        Ok(Stream {
+            key,
+            local: PhantomData,
+        })
+    }
+
+    /// Connects; there is no time limit but the kernel's. Dropping the future gives the attempt up
+    /// and closes the socket.
+    ///
+    /// # Errors
+    /// Those of `socket(2)` and `connect(2)`, and `InvalidInput` for an unusable Unix path.
+    pub async fn connect(address: &EndpointAddr) -> io::Result<Stream> {
+        let raw = RawAddress::of(address)?;
+        let fd = sys::stream_socket(&raw)?;
+        let attempt = Attempt(core::with(|core| core.driver.borrow_mut().connect(fd, raw)));
+        let connected = poll_fn(|context| {
+            core::with(|core| {
+                core.driver
+                    .borrow_mut()
+                    .table()
+                    .poll_connect(attempt.0, context)
+            })
+        });
+        Stream::from_fd(connected.await?)
+    }
+
+    /// Receives what has come, in order; an empty chunk says that the peer has ended its side, as
+    /// does every later call. What comes while nobody polls is kept, so a pending receive may be
+    /// dropped without loss.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`; they stay.
+    #[inline]
+    pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        core::with(|core| core.driver.borrow_mut().poll_receive(self.key, context))
+    }
+
+    /// As [`poll_receive`](Stream::poll_receive), for long bodies: with large buffers, of which
+    /// the stream holds none while it waits. Both may be mixed; the first call after a change
+    /// costs a cancellation.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`; they stay.
+    pub fn poll_receive_bulk(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        core::with(|core| {
+            core.driver
+                .borrow_mut()
+                .poll_receive_bulk(self.key, context)
+        })
+    }
+
+    /// Ready when a receive would not wait: bytes, the end or an error have come. Holds no buffer
+    /// while it waits.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        core::with(|core| core.driver.borrow_mut().poll_ready(self.key, context))
+    }
+
+    /// [`poll_receive`](Stream::poll_receive) as a future.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`; they stay.
+    pub async fn receive(&self) -> io::Result<Chunk> {
+        poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    /// [`poll_receive_bulk`](Stream::poll_receive_bulk) as a future.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`; they stay.
+    pub async fn receive_bulk(&self) -> io::Result<Chunk> {
+        poll_fn(|context| self.poll_receive_bulk(context)).await
+    }
+
+    /// [`poll_ready`](Stream::poll_ready) as a future.
+    pub async fn ready(&self) {
+        poll_fn(|context| self.poll_ready(context)).await
+    }
+
+    /// Whether a connection that should be silent still is. Without a system call on io_uring when
+    /// someone has polled for bytes before, since then they report themselves.
+    pub fn peek_state(&self) -> Idle {
+        core::with(|core| core.driver.borrow_mut().peek_state(self.key))
+    }
+
+    /// Sends `head` and then `body`, all of both, in one operation. It begins here and not with
+    /// the first poll; the future ends when the kernel has taken everything. Sends on one stream
+    /// keep their order.
+    ///
+    /// A send that is never polled wakes nobody when it ends: to save a wake, poll it together
+    /// with the receive that the answer comes through. Dropping the future before its end cancels
+    /// the send, after which part of it may have gone out: further sends then fail with `EPIPE`.
+    #[inline]
+    pub fn send(&self, head: Buffer, body: Chunk) -> Send {
+        let start = core::with(|core| core.driver.borrow_mut().send(self.key, head, body));
+        let state = match start {
+            SendStart::Done(result) => SendProgress::Done(Some(result)),
+            SendStart::Start(key) | SendStart::Queued(key) => SendProgress::UnderWay(key),
+        };
+        Send {
+            state,
+            local: PhantomData,
+        }
+    }
+
+    /// Ends our side; the peer receives the end after all bytes. Await sends before.
+    ///
+    /// # Errors
+    /// Those of `shutdown(2)`, such as `NotConnected` when the peer has reset the connection.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        sys::shutdown(self.raw_fd()?, libc::SHUT_WR)
+    }
+
+    /// Closes with a reset instead of an orderly end.
+    pub fn reset(self) {
+        if let Ok(fd) = self.raw_fd() {
+            sys::set_reset_on_close(fd);
+        }
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// For Unix sockets, and when the connection is broken.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        sys::peer_address(self.raw_fd()?)
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// For Unix sockets.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        sys::local_address(self.raw_fd()?)
+    }
+
+    /// The descriptor, for socket options only.
+    ///
+    /// # Errors
+    /// When the runtime that the stream is of has ended.
+    pub fn raw_fd(&self) -> io::Result<RawFd> {
+        let fd = core::try_with(|core| core.driver.borrow_mut().table().stream_fd(self.key));
+        fd.flatten().ok_or_else(|| sys::error(libc::EBADF))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        core::try_with(|core| core.driver.borrow_mut().drop_stream(self.key));
+    }
+}
+
+struct Attempt(Key);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        core::try_with(|core| core.driver.borrow_mut().drop_connect(self.0));
+    }
+}
+
+enum SendProgress {
+    Done(Option<io::Result<()>>),
+    UnderWay(Key),
+}
+
+/// A send under way; see [`Stream::send`]. It owns what it sends.
+#[must_use = "dropping it cancels the send"]
+pub struct Send {
+    state: SendProgress,
+    local: PhantomData<*const ()>,
+}
+
+impl Future for Send {
+    type Output = io::Result<()>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.state {
+            // Polled again after its end: it stays sent.
+            SendProgress::Done(result) => Poll::Ready(result.take().unwrap_or(Ok(()))),
+            SendProgress::UnderWay(key) => {
+                let key = *key;
+                let polled =
+                    core::with(|core| core.driver.borrow_mut().table().poll_send(key, context));
+                if polled.is_ready() {
+                    self.state = SendProgress::Done(None);
+                }
+                polled
+            }
+        }
+    }
+}
+
+impl Drop for Send {
+    fn drop(&mut self) {
+        if let SendProgress::UnderWay(key) = self.state {
+            core::try_with(|core| core.driver.borrow_mut().drop_send(key));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Timers: a binary heap of ticks of one millisecond, whose entries know their place, so that
+//! removing one is cheap too. Moving a deadline to a later time only notes it; the entry is put
+//! in its new place when the old one comes up.
+
+use super::core;
+use super::slab::{Key, Slab};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+const NOWHERE: u32 = u32::MAX;
+const NEVER: u64 = u64::MAX;
+
+struct Entry {
+    /// When the owner wants to be woken; `NEVER` when it does not.
+    target_ms: u64,
+    /// The index in the heap, `NOWHERE` when the entry is not armed.
+    position: u32,
+    waker: Option<Waker>,
+}
+
+struct Armed {
+    at_ms: u64,
+    key: Key,
+}
+
+pub(super) struct Timers {
+    base: Instant,
+    entries: Slab<Entry>,
+    heap: Vec<Armed>,
+}
+
+impl Timers {
+    pub fn new(base: Instant) -> Self {
+        Timers {
+            base,
+            entries: Slab::new(),
+            heap: Vec::new(),
+        }
+    }
+
+    fn create(&mut self) -> Key {
+        self.entries.insert(Entry {
+            target_ms: NEVER,
+            position: NOWHERE,
+            waker: None,
+        })
+    }
+
+    fn destroy(&mut self, key: Key) -> Option<Waker> {
+        self.disarm(key);
+        self.entries.remove(key)?.waker
+    }
+
+    fn disarm(&mut self, key: Key) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let position = std::mem::replace(&mut entry.position, NOWHERE) as usize;
+        if position == NOWHERE as usize {
+            return;
+        }
+        self.heap.swap_remove(position);
+        if position < self.heap.len() {
+            self.settle(position);
+        }
+    }
+
+    fn arm(&mut self, key: Key, at_ms: u64) {
+        self.heap.push(Armed { at_ms, key });
+        self.settle(self.heap.len() - 1);
+    }
+
+    /// Moves the entry at `position` up or down to where it belongs.
+    fn settle(&mut self, mut position: usize) {
+        while position > 0 {
+            let parent = (position - 1) / 2;
+            if self.heap[parent].at_ms <= self.heap[position].at_ms {
+                break;
+            }
+            self.heap.swap(parent, position);
+            self.note_position(position);
+            position = parent;
+        }
+        loop {
+            let left = 2 * position + 1;
+            let Some(mut child) = self.heap.get(left).map(|_| left) else {
+                break;
+            };
+            if self
+                .heap
+                .get(left + 1)
+                .is_some_and(|right| right.at_ms < self.heap[left].at_ms)
+            {
+                child = left + 1;
+            }
+            if self.heap[position].at_ms <= self.heap[child].at_ms {
+                break;
+            }
+            self.heap.swap(position, child);
+            self.note_position(position);
+            position = child;
+        }
+        self.note_position(position);
+    }
+
+    fn note_position(&mut self, position: usize) {
+        let key = self.heap[position].key;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.position = position as u32;
+        }
+    }
+
+    /// Milliseconds since the base, rounded up: a timer never fires early.
+    fn tick_of(&self, time: Instant) -> u64 {
+        let nanos = time.saturating_duration_since(self.base).as_nanos();
+        u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(NEVER - 1)
+    }
+
+    fn set(&mut self, key: Key, time: Option<Instant>) {
+        let target_ms = time.map_or(NEVER, |time| self.tick_of(time));
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        entry.target_ms = target_ms;
+        let position = entry.position as usize;
+        match self.heap.get_mut(position) {
+            Some(armed) if target_ms < armed.at_ms => {
+                armed.at_ms = target_ms;
+                self.settle(position);
+            }
+            Some(_) => {}
+            None if target_ms != NEVER => self.arm(key, target_ms),
+            None => {}
+        }
+    }
+
+    /// How long the loop may sleep; `None` when no timer is armed.
+    pub fn sleep_limit(&self, now: Instant) -> Option<Duration> {
+        let at_ms = self.heap.first()?.at_ms;
+        Some((self.base + Duration::from_millis(at_ms)).saturating_duration_since(now))
+    }
+
+    fn elapsed_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.base).as_millis() as u64
+    }
+
+    /// Collects the wakers of all timers that are due.
+    pub fn fire(&mut self, now: Instant, due: &mut Vec<Waker>) {
+        let now_ms = self.elapsed_ms(now);
+        while let Some(&Armed { at_ms, key }) = self.heap.first()
+            && at_ms <= now_ms
+        {
+            let Some(entry) = self.entries.get_mut(key) else {
+                return;
+            };
+            if entry.target_ms > now_ms && entry.target_ms != NEVER {
+                self.heap[0].at_ms = entry.target_ms;
+                self.settle(0);
+                continue;
+            }
+            if entry.target_ms != NEVER {
+                due.extend(entry.waker.take());
+            }
+            self.disarm(key);
+        }
+    }
+
+    /// Also hands out the waker that was replaced, which must be dropped outside of all borrows.
+    fn poll(&mut self, key: Key, now: Instant, context: &Context<'_>) -> (Poll<()>, Option<Waker>) {
+        let now_ms = self.elapsed_ms(now);
+        let Some(entry) = self.entries.get_mut(key) else {
+            return (Poll::Ready(()), None);
+        };
+        if entry.target_ms <= now_ms {
+            return (Poll::Ready(()), None);
+        }
+        if entry
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            return (Poll::Pending, None);
+        }
+        (Poll::Pending, entry.waker.replace(context.waker().clone()))
+    }
+}
+
+/// A time after which something is given up; it can be moved as often as a connection makes
+/// progress, which costs next to nothing while it moves to later times.
+pub struct Deadline {
+    key: Key,
+    local: PhantomData<*const ()>,
+}
+
+impl Deadline {
+    /// A deadline that never expires until it is [set](Deadline::set).
+    ///
+    /// # Panics
+    /// Outside of [`run`](super::run).
+    pub fn new() -> Self {
+        let key = core::with(|core| core.timers.borrow_mut().create());
+        Deadline {
+            key,
+            local: PhantomData,
+        }
+    }
+
+    /// Moves the deadline; `None` lifts it.
+    pub fn set(&self, time: Option<Instant>) {
+        core::try_with(|core| core.timers.borrow_mut().set(self.key, time));
+    }
+
+    /// Ready when the time has passed. The last task that polled is woken at the deadline.
+    pub fn poll_expired(&self, context: &mut Context<'_>) -> Poll<()> {
+        let polled =
+            core::try_with(|core| core.timers.borrow_mut().poll(self.key, core.now(), context));
+        polled.map_or(Poll::Ready(()), |(expired, _replaced)| expired)
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Deadline::new()
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let _waker = core::try_with(|core| core.timers.borrow_mut().destroy(self.key));
+    }
+}
+
+/// Ends at a given time; see [`sleep_until`].
+pub struct Sleep(Deadline);
+
+/// Sleeps until `time`, rounded up to the loop's milliseconds.
+pub fn sleep_until(time: Instant) -> Sleep {
+    let deadline = Deadline::new();
+    deadline.set(Some(time));
+    Sleep(deadline)
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_expired(context)
+    }
+}

@@ -1,0 +1,326 @@
+//! The io_uring driver: multishot receives from a ring of provided buffers, multishot accepts, and
+//! one system call a turn that submits everything and reaps everything.
+
+mod operations;
+mod receive;
+mod setup;
+
+use super::Wait;
+use super::pool::Pool;
+use super::slab::Key;
+use super::table::{Multishot, Table};
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+pub(super) use setup::make_ring;
+
+const BUFFER_GROUP: u16 = 0;
+/// How long the end of a runtime waits for the kernel to let go of cancelled operations.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+const REAP_BATCH: usize = 64;
+
+/// What a completion belongs to, in the top bits of its user data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Receive,
+    Readiness,
+    Send,
+    Connect,
+    Accept,
+    Mailbox,
+    Cancel,
+}
+
+const KIND_SHIFT: u32 = 60;
+const GENERATION_MASK: u32 = (1 << 28) - 1;
+
+fn user_data(kind: Kind, key: Key) -> u64 {
+    let generation = u64::from(key.generation & GENERATION_MASK);
+    (kind as u64) << KIND_SHIFT | generation << 32 | u64::from(key.index)
+}
+
+const NO_KEY: Key = Key {
+    index: 0,
+    generation: 0,
+};
+
+pub(super) struct Uring {
+    ring: IoUring,
+    pub(super) table: Table,
+    pool: Rc<RefCell<Pool>>,
+    /// Entries that the kernel would not take at once.
+    backlog: VecDeque<squeue::Entry>,
+    /// Streams whose multishot receive found no buffer.
+    starved: VecDeque<Key>,
+    mailbox: RawFd,
+    mailbox_value: Box<u64>,
+    mailbox_armed: bool,
+    mailbox_rang: bool,
+    /// Operations whose last completion is yet to come.
+    in_flight: usize,
+    enters: u64,
+}
+
+impl Uring {
+    /// A driver on `ring` that reads the eventfd `mailbox`.
+    pub fn new(ring: IoUring, pool: Rc<RefCell<Pool>>, mailbox: RawFd) -> io::Result<Self> {
+        {
+            let mut pool = pool.borrow_mut();
+            let buffers = pool.make_ring()?;
+            // SAFETY: the ring's memory is mapped until the pool is dropped, which is after the
+            // io_uring is closed, or never when operations are still under way.
+            unsafe {
+                ring.submitter().register_buf_ring_with_flags(
+                    buffers.address(),
+                    buffers.entries(),
+                    BUFFER_GROUP,
+                    0,
+                )
+            }?;
+            pool.grow();
+        }
+        Ok(Uring {
+            ring,
+            table: Table::new(),
+            pool,
+            backlog: VecDeque::new(),
+            starved: VecDeque::new(),
+            mailbox,
+            mailbox_value: Box::new(0),
+            mailbox_armed: false,
+            mailbox_rang: false,
+            in_flight: 0,
+            enters: 0,
+        })
+    }
+
+    pub fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    /// Whether other threads have woken tasks since the last call.
+    pub fn take_mailbox_rang(&mut self) -> bool {
+        std::mem::take(&mut self.mailbox_rang)
+    }
+
+    /// Queues an entry for the next enter.
+    ///
+    /// # Safety
+    /// What the entry points to stays valid until its last completion.
+    unsafe fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: passed on from the caller.
+        let pushed =
+            self.backlog.is_empty() && unsafe { self.ring.submission().push(&entry) }.is_ok();
+        if pushed {
+            return;
+        }
+        self.backlog.push_back(entry);
+        // The queue is full: the kernel takes its entries now. What it refuses waits for the turn.
+        let queued = self.ring.submission().len() as u32;
+        self.enters += 1;
+        // SAFETY: no argument is given.
+        let _ = unsafe { self.ring.submitter().enter::<u64>(queued, 0, 0, None) };
+        self.move_backlog();
+    }
+
+    fn move_backlog(&mut self) {
+        let mut submission = self.ring.submission();
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: who pushed the entry keeps its pointers valid.
+            if unsafe { submission.push(entry) }.is_err() {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Queues an operation that will complete.
+    ///
+    /// # Safety
+    /// What the entry points to stays valid until its last completion.
+    unsafe fn start(&mut self, entry: squeue::Entry, kind: Kind, key: Key) {
+        self.in_flight += 1;
+        // SAFETY: passed on from the caller.
+        unsafe { self.push(entry.user_data(user_data(kind, key))) };
+    }
+
+    fn cancel(&mut self, kind: Kind, key: Key) {
+        let target = CancelBuilder::user_data(user_data(kind, key));
+        let entry = opcode::AsyncCancel2::new(target)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(user_data(Kind::Cancel, NO_KEY));
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry) };
+    }
+
+    fn arm_mailbox(&mut self) {
+        if self.mailbox_armed {
+            return;
+        }
+        self.mailbox_armed = true;
+        let place = (&raw mut *self.mailbox_value).cast();
+        let entry = opcode::Read::new(types::Fd(self.mailbox), place, 8).build();
+        // SAFETY: the value is boxed and lives as long as the driver, which is leaked when the
+        // read cannot be ended; the eventfd lives longer.
+        unsafe { self.start(entry, Kind::Mailbox, NO_KEY) };
+    }
+
+    /// Submits, waits if told to, and works on all completions.
+    pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
+        self.arm_mailbox();
+        self.feed_starved();
+        self.move_backlog();
+        let queued = self.ring.submission().len() as u32;
+        let wait = if self.backlog.is_empty() {
+            wait
+        } else {
+            Wait::No
+        };
+        self.enters += 1;
+        let entered = match wait {
+            Wait::No => self.enter(queued, 0, None),
+            Wait::UntilEvent => self.enter(queued, 1, None),
+            Wait::AtMost(limit) => self.enter(queued, 1, Some(limit)),
+        };
+        if let Err(error) = entered {
+            // Time over; interrupted; completions overflow or memory is short: reaping helps.
+            let passing = [libc::ETIME, libc::EINTR, libc::EBUSY, libc::EAGAIN];
+            if !error
+                .raw_os_error()
+                .is_some_and(|errno| passing.contains(&errno))
+            {
+                return Err(error);
+            }
+        }
+        self.reap();
+        Ok(())
+    }
+
+    fn enter(&self, queued: u32, wanted: u32, limit: Option<Duration>) -> io::Result<usize> {
+        let submitter = self.ring.submitter();
+        // Without GETEVENTS a ring with deferred completions makes no progress.
+        let flags = EnterFlags::GETEVENTS;
+        match limit {
+            None => {
+                // SAFETY: no argument is given.
+                unsafe { submitter.enter::<u64>(queued, wanted, flags.bits(), None) }
+            }
+            Some(limit) => {
+                let limit = Timespec::new()
+                    .sec(limit.as_secs())
+                    .nsec(limit.subsec_nanos());
+                let arguments = SubmitArgs::new().timespec(&limit);
+                let flags = (flags | EnterFlags::EXT_ARG).bits();
+                // SAFETY: the argument has the type that EXT_ARG announces and lives over the call.
+                unsafe { submitter.enter(queued, wanted, flags, Some(&arguments)) }
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let mut batch =
+                [const { std::mem::MaybeUninit::<cqueue::Entry>::uninit() }; REAP_BATCH];
+            let filled = self.ring.completion().fill(&mut batch).len();
+            for entry in &batch[..filled] {
+                // SAFETY: `fill` wrote the first `filled` entries.
+                let entry = unsafe { entry.assume_init_ref() };
+                self.complete(entry);
+            }
+            if filled < REAP_BATCH {
+                break;
+            }
+        }
+        self.feed_starved();
+    }
+
+    fn complete(&mut self, entry: &cqueue::Entry) {
+        let data = entry.user_data();
+        let (result, flags) = (entry.result(), entry.flags());
+        let last = !cqueue::more(flags);
+        let (index, generation) = (data as u32, (data >> 32) as u32);
+        let kind = data >> KIND_SHIFT;
+        if kind == Kind::Cancel as u64 {
+            return;
+        }
+        self.in_flight -= usize::from(last);
+        if kind == Kind::Receive as u64 {
+            let key = self.table.streams.find(index, generation, GENERATION_MASK);
+            self.received(key, result, flags, last);
+        } else if kind == Kind::Send as u64 {
+            if let Some(key) = self.table.sends.find(index, generation, GENERATION_MASK) {
+                self.sent(key, result);
+            }
+        } else if kind == Kind::Accept as u64 {
+            let key = self
+                .table
+                .listeners
+                .find(index, generation, GENERATION_MASK);
+            self.accepted(key, result, last);
+        } else if kind == Kind::Readiness as u64 {
+            if let Some(key) = self.table.streams.find(index, generation, GENERATION_MASK) {
+                self.became_ready(key, result);
+            }
+        } else if kind == Kind::Connect as u64 {
+            if let Some(key) = self.table.connects.find(index, generation, GENERATION_MASK) {
+                self.connected(key, result);
+            }
+        } else {
+            self.mailbox_armed = false;
+            self.mailbox_rang = true;
+        }
+    }
+
+    /// Ends everything: cancels, and waits until the kernel touches no memory of ours any more.
+    /// `false` when it did not let go in time.
+    pub fn shut_down(&mut self) -> bool {
+        for key in self.table.streams.keys() {
+            self.drop_stream(key);
+        }
+        for key in self.table.sends.keys() {
+            self.drop_send(key);
+        }
+        for key in self.table.connects.keys() {
+            self.drop_connect(key);
+        }
+        for key in self.table.listeners.keys() {
+            self.drop_listener(key);
+        }
+        let deadline = Instant::now() + SHUTDOWN_LIMIT;
+        if self.mailbox_armed {
+            self.cancel(Kind::Mailbox, NO_KEY);
+        }
+        while self.in_flight > 0 {
+            self.move_backlog();
+            let queued = self.ring.submission().len() as u32;
+            // Errors: the deadline ends the loop.
+            let _ = self.enter(queued, 1, Some(Duration::from_millis(50)));
+            self.reap();
+            if Instant::now() >= deadline {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.in_flight > 0 {
+            // The kernel may still write where these point to.
+            std::mem::forget(std::mem::replace(&mut self.table, Table::new()));
+            std::mem::forget(std::mem::take(&mut self.mailbox_value));
+        }
+    }
+}
+
+fn is_idle(state: Multishot) -> bool {
+    state == Multishot::Idle
+}

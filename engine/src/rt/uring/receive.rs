@@ -1,0 +1,248 @@
+//! Receiving on io_uring: a multishot receive that stays armed, and for bulk a readiness poll with
+//! plain receives into large buffers.
+
+use super::{BUFFER_GROUP, Kind, Uring, is_idle};
+use crate::rt::chunk::{self, Chunk};
+use crate::rt::pool;
+use crate::rt::slab::Key;
+use crate::rt::stream::Idle;
+use crate::rt::sys;
+use crate::rt::table::{Multishot, StreamSlot, park};
+use io_uring::{cqueue, opcode, types};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::task::{Context, Poll};
+
+/// Unconsumed buffers of one stream at which its multishot receive is stopped: the rest of the
+/// bytes stays in the kernel and holds the sender back.
+const QUEUE_LIMIT: u32 = 4;
+
+/// What is known without asking the kernel: bytes, the end, or an error.
+fn known(slot: &mut StreamSlot) -> Option<io::Result<Chunk>> {
+    if let Some(chunk) = slot.queue.pop() {
+        return Some(Ok(chunk));
+    }
+    if slot.error != 0 {
+        return Some(Err(sys::error(slot.error)));
+    }
+    slot.ended.then(|| Ok(Chunk::default()))
+}
+
+impl Uring {
+    pub fn poll_receive(&mut self, key: Key, context: &Context<'_>) -> Poll<io::Result<Chunk>> {
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return Poll::Ready(Err(sys::error(libc::EBADF)));
+        };
+        if let Some(received) = known(slot) {
+            return Poll::Ready(received);
+        }
+        park(&mut slot.reader, context, &mut self.table.displaced);
+        self.arm_receive(key);
+        Poll::Pending
+    }
+
+    pub fn poll_ready(&mut self, key: Key, context: &Context<'_>) -> Poll<()> {
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return Poll::Ready(());
+        };
+        if !slot.queue.is_empty() || slot.error != 0 || slot.ended {
+            return Poll::Ready(());
+        }
+        park(&mut slot.reader, context, &mut self.table.displaced);
+        self.arm_receive(key);
+        Poll::Pending
+    }
+
+    pub fn peek_state(&mut self, key: Key) -> Idle {
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return Idle::Closed;
+        };
+        if !slot.queue.is_empty() {
+            return Idle::Bytes;
+        }
+        if slot.error != 0 || slot.ended {
+            return Idle::Closed;
+        }
+        if slot.multishot == Multishot::Armed {
+            // Bytes and the end report themselves.
+            return Idle::Quiet;
+        }
+        Idle::of_peek(sys::peek(slot.fd.as_raw_fd()))
+    }
+
+    /// Starts a multishot receive unless one is in the kernel already.
+    fn arm_receive(&mut self, key: Key) {
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return;
+        };
+        if !is_idle(slot.multishot) || slot.starved || slot.closing {
+            return;
+        }
+        slot.multishot = Multishot::Armed;
+        let fd = types::Fd(slot.fd.as_raw_fd());
+        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
+        // SAFETY: the kernel takes buffers from the ring, which outlives the operation; the
+        // descriptor is closed after the last completion.
+        unsafe { self.start(entry, Kind::Receive, key) };
+    }
+
+    pub(super) fn received(&mut self, key: Option<Key>, result: i32, flags: u32, last: bool) {
+        let taken = cqueue::buffer_select(flags);
+        let mut pool = self.pool.borrow_mut();
+        let header = taken.map(|number| pool.taken_by_kernel(number));
+        let copy = result > 0 && pool.should_copy(result as usize);
+        let limit = if pool.is_scarce() { 1 } else { QUEUE_LIMIT };
+        drop(pool);
+        let slot = key.and_then(|key| self.table.streams.get_mut(key));
+        let Some((key, slot)) = key.zip(slot) else {
+            debug_assert!(false, "a slot was freed before its last completion");
+            if let Some(header) = header {
+                // SAFETY: the kernel has handed the buffer over, and nobody else refers to it.
+                unsafe { chunk::release(header) };
+            }
+            return;
+        };
+        match header {
+            Some(header) if result > 0 && !slot.closing => {
+                if copy {
+                    // SAFETY: the kernel has filled that many bytes of the buffer and handed over
+                    // its only reference.
+                    let bytes = unsafe { pool::filled(header, result as usize) };
+                    slot.queue.push_copy(&bytes);
+                } else {
+                    // SAFETY: as above, and the buffer is in no queue.
+                    unsafe { slot.queue.push(header, result as u32) };
+                }
+            }
+            // SAFETY: the kernel has handed the buffer over, and nobody else refers to it.
+            Some(header) => unsafe { chunk::release(header) },
+            None => {}
+        }
+        match -result {
+            0 => slot.ended = true,
+            // Cancelled on our own wish; or to be tried again, which the next poll does.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+            libc::ENOBUFS => {
+                slot.starved = true;
+                self.starved.push_back(key);
+                let mut pool = self.pool.borrow_mut();
+                pool.note_exhausted();
+                pool.grow();
+            }
+            errno if errno > 0 => slot.error = errno,
+            _ => {}
+        }
+        let starved = slot.starved;
+        if last {
+            slot.multishot = Multishot::Idle;
+            if slot.closing {
+                self.free_if_done(key);
+                return;
+            }
+        } else if slot.multishot == Multishot::Armed && slot.queue.len() > limit {
+            slot.multishot = Multishot::Cancelling;
+            self.cancel(Kind::Receive, key);
+        }
+        if !starved || result > 0 {
+            self.table.wake_reader(key);
+        }
+    }
+
+    /// Arms the receives that found no buffer, as many as there are buffers again.
+    pub(super) fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        let mut free = {
+            let pool = self.pool.borrow();
+            pool.allocated().saturating_sub(pool.in_use())
+        };
+        while free > 0
+            && let Some(key) = self.starved.pop_front()
+        {
+            if let Some(slot) = self.table.streams.get_mut(key) {
+                free -= 1;
+                slot.starved = false;
+                if slot.reader.is_some() {
+                    self.arm_receive(key);
+                }
+            }
+        }
+    }
+
+    pub fn poll_receive_bulk(
+        &mut self,
+        key: Key,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<Chunk>> {
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return Poll::Ready(Err(sys::error(libc::EBADF)));
+        };
+        if let Some(received) = known(slot) {
+            return Poll::Ready(received);
+        }
+        if is_idle(slot.multishot) && slot.readable {
+            let leased = self.pool.borrow_mut().lease_bulk();
+            let Some(header) = leased else {
+                // No large buffer is left: small ones do.
+                return self.poll_receive(key, context);
+            };
+            let length = self.pool.borrow().bulk_bytes();
+            // SAFETY: the buffer was just leased, so nobody else uses its `length` bytes.
+            let received = unsafe {
+                let place = header.as_ref().base.as_ptr();
+                sys::receive(slot.fd.as_raw_fd(), place, length, 0)
+            };
+            // SAFETY: that many bytes were filled, and the leased reference is handed over.
+            let chunk = unsafe { pool::filled(header, *received.as_ref().unwrap_or(&0)) };
+            match received {
+                Ok(0) => {
+                    slot.ended = true;
+                    return Poll::Ready(Ok(Chunk::default()));
+                }
+                Ok(count) => {
+                    // A short one has emptied the socket: wait for readiness next time.
+                    slot.readable = count == length;
+                    return Poll::Ready(Ok(chunk));
+                }
+                Err(libc::EAGAIN) => slot.readable = false,
+                Err(errno) => {
+                    slot.error = errno;
+                    return Poll::Ready(Err(sys::error(errno)));
+                }
+            }
+        }
+        park(&mut slot.reader, context, &mut self.table.displaced);
+        match slot.multishot {
+            Multishot::Armed => {
+                // What it has received is queued before its end, so nothing is lost or reordered.
+                slot.multishot = Multishot::Cancelling;
+                slot.readable = true;
+                self.cancel(Kind::Receive, key);
+            }
+            Multishot::Idle if !slot.poll_armed => {
+                slot.poll_armed = true;
+                let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+                let entry = opcode::PollAdd::new(types::Fd(slot.fd.as_raw_fd()), events).build();
+                // SAFETY: the entry points to nothing; the descriptor is closed after the
+                // completion.
+                unsafe { self.start(entry, Kind::Readiness, key) };
+            }
+            _ => {}
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn became_ready(&mut self, key: Key, result: i32) {
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return;
+        };
+        slot.poll_armed = false;
+        slot.readable = result >= 0;
+        if slot.closing {
+            self.free_if_done(key);
+        } else {
+            self.table.wake_reader(key);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Making a ring, with the reasons why it cannot be.
+
+use io_uring::{IoUring, Probe, opcode};
+use std::io;
+
+const SUBMISSION_ENTRIES: u32 = 512;
+const COMPLETION_ENTRIES: u32 = 4096;
+
+/// How eagerly completions interrupt us, best first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flavour {
+    /// Completions are worked on when we ask (Linux 6.1).
+    Deferred,
+    /// … or when we enter the kernel anyway (Linux 5.19).
+    Cooperative,
+    /// … or by interrupting us.
+    Plain,
+}
+
+/// A ring, and what it is able to, in words.
+pub(in crate::rt) struct Made {
+    pub ring: IoUring,
+    pub description: String,
+}
+
+/// Makes a ring with the best flags that the kernel takes.
+///
+/// # Errors
+/// A reason for people: what was refused and what probably refused it.
+pub(in crate::rt) fn make_ring() -> Result<Made, String> {
+    let mut refusal = None;
+    for (flavour, without_array) in [
+        (Flavour::Deferred, true),
+        (Flavour::Deferred, false),
+        (Flavour::Cooperative, false),
+        (Flavour::Plain, false),
+    ] {
+        match build(flavour, without_array) {
+            Ok(ring) => {
+                check(&ring)?;
+                let description = match flavour {
+                    Flavour::Deferred => "io_uring, completions deferred",
+                    Flavour::Cooperative => "io_uring, completions cooperative (before Linux 6.1)",
+                    Flavour::Plain => "io_uring without task-run flags (before Linux 5.19)",
+                };
+                return Ok(Made {
+                    ring,
+                    description: description.to_owned(),
+                });
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refusal = Some(error),
+            Err(error) => return Err(refused(&error)),
+        }
+    }
+    Err(refusal.map_or_else(String::new, |error| refused(&error)))
+}
+
+fn build(flavour: Flavour, without_array: bool) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_clamp()
+        .setup_cqsize(COMPLETION_ENTRIES)
+        .dontfork();
+    match flavour {
+        Flavour::Deferred => {
+            builder
+                .setup_single_issuer()
+                .setup_coop_taskrun()
+                .setup_defer_taskrun();
+        }
+        Flavour::Cooperative => {
+            builder.setup_coop_taskrun();
+        }
+        Flavour::Plain => {}
+    }
+    if without_array {
+        builder.setup_no_sqarray();
+    }
+    builder.build(SUBMISSION_ENTRIES)
+}
+
+fn refused(error: &io::Error) -> String {
+    let cause = match error.raw_os_error() {
+        Some(libc::EPERM) => match sysctl() {
+            Some(value @ 1..) => format!("sysctl kernel.io_uring_disabled is {value}"),
+            _ => "a seccomp profile, as container runtimes have by default".to_owned(),
+        },
+        Some(libc::EACCES) => "a security module such as SELinux".to_owned(),
+        Some(libc::ENOSYS) => {
+            "a kernel without io_uring, or a seccomp profile that hides it".to_owned()
+        }
+        Some(libc::ENOMEM) => "the limit of locked memory (ulimit -l)".to_owned(),
+        Some(libc::EMFILE | libc::ENFILE) => "the limit of open files (ulimit -n)".to_owned(),
+        Some(libc::EINVAL) => "an old kernel".to_owned(),
+        _ => "an unknown cause".to_owned(),
+    };
+    format!("io_uring_setup failed: {error}; probably {cause}")
+}
+
+fn sysctl() -> Option<u32> {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Whether the ring can do all that the driver needs.
+fn check(ring: &IoUring) -> Result<(), String> {
+    let parameters = ring.params();
+    let features = [
+        (
+            parameters.is_feature_ext_arg(),
+            "waiting with a time limit (EXT_ARG, Linux 5.11)",
+        ),
+        (
+            parameters.is_feature_nodrop(),
+            "lossless completions (NODROP, Linux 5.5)",
+        ),
+        (
+            parameters.is_feature_fast_poll(),
+            "internal polling (FAST_POLL, Linux 5.7)",
+        ),
+        (
+            parameters.is_feature_skip_cqe_on_success(),
+            "silent success (CQE_SKIP, Linux 5.17)",
+        ),
+    ];
+    let mut probe = Probe::new();
+    if let Err(error) = ring.submitter().register_probe(&mut probe) {
+        return Err(format!(
+            "io_uring cannot be asked for its operations: {error}"
+        ));
+    }
+    let operations = [
+        (opcode::Recv::CODE, "RECV"),
+        (opcode::Send::CODE, "SEND"),
+        (opcode::SendMsg::CODE, "SENDMSG"),
+        (opcode::Accept::CODE, "ACCEPT"),
+        (opcode::Connect::CODE, "CONNECT"),
+        (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
+        (opcode::PollAdd::CODE, "POLL_ADD"),
+        (opcode::Read::CODE, "READ"),
+        // Multishot receive came in the same release as this one and has no bit of its own.
+        (opcode::SendZc::CODE, "multishot RECV (Linux 6.0)"),
+    ];
+    let missing_feature = features
+        .iter()
+        .find(|(present, _)| !present)
+        .map(|(_, name)| *name);
+    let missing_operation = operations
+        .iter()
+        .find(|(code, _)| !probe.is_supported(*code))
+        .map(|(_, name)| *name);
+    match missing_feature.or(missing_operation) {
+        Some(name) => Err(format!("io_uring lacks {name}; probably an old kernel")),
+        None => Ok(()),
+    }
+}
