@@ -1,6 +1,13 @@
 //! `ringroad`: a thread-per-core proxy that reads Istio YAML.
-// Until the workers use it.
+
+mod alloc;
+// Until the commands use them.
+#[allow(dead_code, unused_imports)]
+mod control;
 #[allow(dead_code, unused_imports)]
 mod rt;
+
+#[global_allocator]
+static ALLOCATOR: alloc::CountingAllocator = alloc::CountingAllocator;
 
 fn main() {}

@@ -1,0 +1,310 @@
+//! Reading configuration directories into text.
+//!
+//! Taken: `*.yaml`, `*.yml` and `*.json` in the directory and its subfolders. Left out: names
+//! that begin with a dot. A Kubernetes volume therefore works as it is mounted: `..data` and the
+//! dated folder behind it are skipped, and the visible links are followed through them. What
+//! cannot be read gives a diagnostic instead of being left out in silence.
+
+use std::collections::HashSet;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use ringroad_policy::diagnostic::{Diagnostic, Place};
+use ringroad_policy::source::{FileId, Position, SourceFile};
+
+/// What one load may read. The limits keep a mistaken path (`/`, a log folder) from filling the
+/// memory.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Bytes of one file; 16 MiB.
+    pub max_file_bytes: u64,
+    /// Bytes of all files together; 64 MiB.
+    pub max_total_bytes: u64,
+    /// Number of files; 20,000.
+    pub max_files: usize,
+    /// Levels of subfolders; 16.
+    pub max_depth: usize,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            max_file_bytes: 16 << 20,
+            max_total_bytes: 64 << 20,
+            max_files: 20_000,
+            max_depth: 16,
+        }
+    }
+}
+
+/// What was read. A file that could not be read is in `files` with an empty text, so that a
+/// diagnostic can name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    pub files: Vec<SourceFile>,
+    /// Files and folders that could not be read; all are errors.
+    pub problems: Vec<Diagnostic>,
+}
+
+/// A configuration path that is not there or cannot be listed.
+#[derive(Debug)]
+pub struct RootError {
+    pub path: PathBuf,
+    pub cause: io::Error,
+}
+
+impl std::fmt::Display for RootError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        match self.cause.kind() {
+            io::ErrorKind::NotFound => write!(f, "{path} does not exist"),
+            io::ErrorKind::PermissionDenied => write!(f, "{path} may not be read by this user"),
+            _ => write!(f, "{path} cannot be read: {}", self.cause),
+        }
+    }
+}
+
+/// How a file looked from outside: enough to see that it was changed or replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(Vec<(PathBuf, u64, u64, u64, i64, i64)>);
+
+/// How often a directory that changes while it is being read is read again.
+const MAX_READ_ATTEMPTS: usize = 3;
+
+/// Reads all `roots` (directories or single files), in the order given and sorted by path in
+/// each. A set of files that changes meanwhile, as when Kubernetes swaps `..data`, is read again.
+pub fn read(roots: &[PathBuf], limits: &ReadLimits) -> Result<Reading, RootError> {
+    let mut listing = list(roots, limits)?;
+    let mut attempt = 1;
+    loop {
+        let reading = read_listed(&listing, limits);
+        let after = list(roots, limits)?;
+        if after.fingerprint() == listing.fingerprint() || attempt == MAX_READ_ATTEMPTS {
+            return Ok(reading);
+        }
+        listing = after;
+        attempt += 1;
+    }
+}
+
+/// The fingerprint of everything that [`read`] would read, without reading it.
+pub fn fingerprint(roots: &[PathBuf], limits: &ReadLimits) -> Result<Fingerprint, RootError> {
+    Ok(list(roots, limits)?.fingerprint())
+}
+
+struct Entry {
+    path: PathBuf,
+    found: Result<Metadata, String>,
+}
+
+#[derive(Default)]
+struct Listing {
+    entries: Vec<Entry>,
+    /// The folders passed, to end a cycle of links.
+    folders: HashSet<(u64, u64)>,
+    stopped_at_max_files: bool,
+}
+
+impl Listing {
+    fn fingerprint(&self) -> Fingerprint {
+        let of = |entry: &Entry| match &entry.found {
+            Ok(meta) => (
+                entry.path.clone(),
+                meta.dev(),
+                meta.ino(),
+                meta.size(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+            ),
+            Err(_) => (entry.path.clone(), 0, 0, 0, 0, 0),
+        };
+        Fingerprint(self.entries.iter().map(of).collect())
+    }
+}
+
+fn list(roots: &[PathBuf], limits: &ReadLimits) -> Result<Listing, RootError> {
+    let mut listing = Listing::default();
+    for root in roots {
+        let at_root = |cause| RootError {
+            path: root.clone(),
+            cause,
+        };
+        let meta = fs::metadata(root).map_err(at_root)?;
+        if meta.is_dir() {
+            let names = sorted_names(root).map_err(at_root)?;
+            listing.folders.insert((meta.dev(), meta.ino()));
+            list_folder(root, names, limits, 1, &mut listing);
+        } else {
+            listing.entries.push(Entry {
+                path: root.clone(),
+                found: Ok(meta),
+            });
+        }
+    }
+    Ok(listing)
+}
+
+fn sorted_names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.push(entry?.file_name());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn list_folder(
+    folder: &Path,
+    names: Vec<std::ffi::OsString>,
+    limits: &ReadLimits,
+    depth: usize,
+    listing: &mut Listing,
+) {
+    for name in names {
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if listing.entries.len() >= limits.max_files {
+            listing.stopped_at_max_files = true;
+            return;
+        }
+        let path = folder.join(&name);
+        let named_as_config = is_config_name(&path);
+        let found = match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => {
+                if !listing.folders.insert((meta.dev(), meta.ino())) {
+                    continue;
+                }
+                if depth >= limits.max_depth {
+                    Err(format!(
+                        "folders are nested deeper than {} levels",
+                        limits.max_depth
+                    ))
+                } else {
+                    match sorted_names(&path) {
+                        Ok(names) => {
+                            list_folder(&path, names, limits, depth + 1, listing);
+                            continue;
+                        }
+                        Err(error) => Err(format!("this folder cannot be listed: {error}")),
+                    }
+                }
+            }
+            Ok(meta) if named_as_config => Ok(meta),
+            Err(error) if named_as_config => Err(format!("this file cannot be read: {error}")),
+            _ => continue,
+        };
+        listing.entries.push(Entry { path, found });
+    }
+}
+
+fn is_config_name(path: &Path) -> bool {
+    let extension = path
+        .extension()
+        .and_then(|it| it.to_str())
+        .unwrap_or_default();
+    ["yaml", "yml", "json"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+fn read_listed(listing: &Listing, limits: &ReadLimits) -> Reading {
+    let mut reading = Reading::default();
+    let mut total_bytes = 0;
+    for entry in &listing.entries {
+        let id = FileId(u32::try_from(reading.files.len()).unwrap_or(u32::MAX));
+        let text = match &entry.found {
+            Err(message) => Err(Diagnostic::error(
+                "unreadable",
+                Place::File(id),
+                message.clone(),
+            )),
+            Ok(meta) if !meta.is_file() => {
+                let message = "this is no regular file, so it is not read";
+                Err(Diagnostic::error("unreadable", Place::File(id), message))
+            }
+            Ok(_) => read_text(&entry.path, id, limits, &mut total_bytes),
+        };
+        let text = text.unwrap_or_else(|problem| {
+            reading.problems.push(problem);
+            String::new()
+        });
+        reading.files.push(SourceFile {
+            path: entry.path.display().to_string(),
+            text,
+        });
+    }
+    if listing.stopped_at_max_files {
+        let message = format!("there are more than {} files to read", limits.max_files);
+        reading.problems.push(
+            Diagnostic::error("too-many-files", Place::Nowhere, message)
+                .with_help("point to the folder that holds the configuration alone"),
+        );
+    }
+    reading
+}
+
+fn read_text(
+    path: &Path,
+    id: FileId,
+    limits: &ReadLimits,
+    total_bytes: &mut u64,
+) -> Result<String, Diagnostic> {
+    let unreadable = |error: io::Error| {
+        Diagnostic::error(
+            "unreadable",
+            Place::File(id),
+            format!("this file cannot be read: {error}"),
+        )
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(limits.max_file_bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    let size = bytes.len() as u64;
+    if size > limits.max_file_bytes {
+        let message = format!("this file is larger than {} bytes", limits.max_file_bytes);
+        return Err(
+            Diagnostic::error("file-too-large", Place::File(id), message)
+                .with_help("split it: one load reads all files of the directory as one"),
+        );
+    }
+    *total_bytes += size;
+    if *total_bytes > limits.max_total_bytes {
+        let message = format!(
+            "with this file the configuration is larger than {} bytes",
+            limits.max_total_bytes
+        );
+        return Err(Diagnostic::error(
+            "configuration-too-large",
+            Place::File(id),
+            message,
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let in_line = valid
+            .rsplit(|&byte| byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        let column = String::from_utf8_lossy(in_line).chars().count() + 1;
+        let position = Position {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+        };
+        Diagnostic::error(
+            "not-utf-8",
+            Place::Position { file: id, position },
+            "the text is not UTF-8 from here on",
+        )
+        .with_help("save the file as UTF-8")
+    })
+}
+
+#[cfg(test)]
+#[path = "config_dir_tests.rs"]
+mod tests;

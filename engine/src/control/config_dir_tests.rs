@@ -1,0 +1,153 @@
+use super::*;
+use std::os::unix::fs::symlink;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn read_one(root: &Path) -> Reading {
+    read(&[root.to_path_buf()], &ReadLimits::default()).expect("the folder is there")
+}
+
+fn texts(reading: &Reading) -> Vec<&str> {
+    reading
+        .files
+        .iter()
+        .map(|file| file.text.as_str())
+        .collect()
+}
+
+#[test]
+fn takes_yaml_and_json_with_subfolders_in_the_order_of_their_names() {
+    let root = folder();
+    for (name, text) in [
+        ("b.yaml", "b"),
+        ("a.yml", "a"),
+        ("c.JSON", "c"),
+        ("notes.txt", "no"),
+    ] {
+        fs::write(root.path().join(name), text).expect("written");
+    }
+    fs::create_dir(root.path().join("more")).expect("created");
+    fs::write(root.path().join("more/d.yaml"), "d").expect("written");
+    fs::write(root.path().join(".hidden.yaml"), "no").expect("written");
+    let reading = read_one(root.path());
+    assert_eq!(texts(&reading), ["a", "b", "c", "d"]);
+    assert_eq!(reading.problems, []);
+}
+
+#[test]
+fn follows_a_kubernetes_volume_through_its_swap() {
+    let root = folder();
+    let at = |name: &str| root.path().join(name);
+    for (dated, text) in [("..2026_01", "old"), ("..2026_02", "new")] {
+        fs::create_dir(at(dated)).expect("created");
+        fs::write(at(dated).join("routes.yaml"), text).expect("written");
+    }
+    symlink("..2026_01", at("..data")).expect("linked");
+    symlink("..data/routes.yaml", at("routes.yaml")).expect("linked");
+    assert_eq!(texts(&read_one(root.path())), ["old"]);
+    let before = fingerprint(&[root.path().into()], &ReadLimits::default()).expect("listed");
+
+    symlink("..2026_02", at("..data_tmp")).expect("linked");
+    fs::rename(at("..data_tmp"), at("..data")).expect("swapped");
+    assert_eq!(texts(&read_one(root.path())), ["new"]);
+    let after = fingerprint(&[root.path().into()], &ReadLimits::default()).expect("listed");
+    assert_ne!(before, after);
+}
+
+#[test]
+fn a_cycle_of_links_ends() {
+    let root = folder();
+    fs::write(root.path().join("a.yaml"), "a").expect("written");
+    symlink(".", root.path().join("again")).expect("linked");
+    assert_eq!(texts(&read_one(root.path())), ["a"]);
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_named_with_its_place() {
+    let root = folder();
+    fs::write(root.path().join("bad.yaml"), b"a: 1\nb\xc3\xa9: \xff\n").expect("written");
+    let reading = read_one(root.path());
+    assert_eq!(texts(&reading), [""]);
+    let [problem] = &reading.problems[..] else {
+        panic!("{:?}", reading.problems)
+    };
+    assert_eq!(problem.code, "not-utf-8");
+    let position = Position { line: 2, column: 5 };
+    assert_eq!(
+        problem.place,
+        Place::Position {
+            file: FileId(0),
+            position
+        }
+    );
+}
+
+#[test]
+fn limits_are_told_and_not_passed_over() {
+    let root = folder();
+    fs::write(root.path().join("a.yaml"), "12345").expect("written");
+    fs::write(root.path().join("b.yaml"), "123").expect("written");
+    let roots = [root.path().to_path_buf()];
+    let codes = |limits: ReadLimits| -> Vec<&'static str> {
+        let reading = read(&roots, &limits).expect("read");
+        reading
+            .problems
+            .iter()
+            .map(|problem| problem.code)
+            .collect()
+    };
+    let limits = ReadLimits::default();
+    assert_eq!(
+        codes(ReadLimits {
+            max_file_bytes: 4,
+            ..limits
+        }),
+        ["file-too-large"]
+    );
+    assert_eq!(
+        codes(ReadLimits {
+            max_total_bytes: 7,
+            ..limits
+        }),
+        ["configuration-too-large"]
+    );
+    assert_eq!(
+        codes(ReadLimits {
+            max_files: 1,
+            ..limits
+        }),
+        ["too-many-files"]
+    );
+    assert_eq!(codes(limits), Vec::<&str>::new());
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let root = folder();
+    symlink("nowhere.yaml", root.path().join("dangling.yaml")).expect("linked");
+    let fifo = root.path().join("pipe.yaml");
+    let name = std::ffi::CString::new(fifo.as_os_str().as_encoded_bytes()).expect("no NUL");
+    // SAFETY: `name` is a NUL-terminated path that outlives the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let reading = read_one(root.path());
+    assert_eq!(reading.problems.len(), 2, "{:?}", reading.problems);
+    assert!(
+        reading
+            .problems
+            .iter()
+            .all(|problem| problem.code == "unreadable")
+    );
+}
+
+#[test]
+fn a_path_that_is_not_there_is_an_error_of_its_own() {
+    let root = folder();
+    let gone = root.path().join("gone");
+    let error = read(&[gone], &ReadLimits::default()).expect_err("is not there");
+    assert!(
+        error.to_string().ends_with("gone does not exist"),
+        "{error}"
+    );
+}

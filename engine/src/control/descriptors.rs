@@ -1,0 +1,59 @@
+//! The limit of open files: every connection needs one downstream and mostly one upstream.
+
+use std::io;
+
+/// Below this many descriptors a proxy refuses connections soon; the start warns.
+pub const FEW_DESCRIPTORS: u64 = 8_192;
+
+/// Raises the soft limit of open files to the hard one, and returns the limit that holds now.
+pub fn raise_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a writable `rlimit`.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit {
+            rlim_cur: limit.rlim_max,
+            ..limit
+        };
+        // SAFETY: `raised` is a readable `rlimit`.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+            limit = raised;
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// What to say about a limit that is too low, if it is.
+pub fn warning(limit: u64) -> Option<String> {
+    (limit < FEW_DESCRIPTORS).then(|| {
+        format!(
+            "only {limit} files may be open, which is about {} connections: raise it with \
+             `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or --ulimit nofile=65536 \
+             of the container runtime",
+            limit / 2
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raises_to_the_hard_limit_and_stays_there() {
+        let limit = raise_limit().expect("the limit can be read");
+        assert!(limit > 0);
+        assert_eq!(raise_limit().expect("again"), limit);
+    }
+
+    #[test]
+    fn warns_only_when_few() {
+        assert!(warning(1_024).expect("is few").contains("512 connections"));
+        assert_eq!(warning(FEW_DESCRIPTORS), None);
+    }
+}
