@@ -37,8 +37,16 @@ pub struct Cluster {
     pub port: u16,
     /// The document of the service; `None` for those that the mesh adds by itself.
     pub origin: Option<Origin>,
-    /// The DestinationRule's policy or subset; `None` when there is none.
-    pub policy_origin: Option<Origin>,
+    pub policy_origins: PolicyOrigins,
+}
+
+/// Where the parts of a cluster's policy were written; `None` is a default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PolicyOrigins {
+    pub subset: Option<Origin>,
+    pub load_balancer: Option<Origin>,
+    pub connection_pool: Option<Origin>,
+    pub outlier_detection: Option<Origin>,
 }
 
 /// Names of a service, for metrics.
@@ -210,7 +218,7 @@ impl Cluster {
             subset: String::new(),
             port: 0,
             origin: None,
-            policy_origin: None,
+            policy_origins: PolicyOrigins::default(),
         }
     }
 }

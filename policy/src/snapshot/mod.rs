@@ -27,7 +27,7 @@ use crate::source::Origin;
 pub use balancer::{AllAvailable, BalancerState, EndpointView};
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
-    OutlierDetection, ServiceLabels, TcpKeepalive, UNLIMITED, WorkloadLabels,
+    OutlierDetection, PolicyOrigins, ServiceLabels, TcpKeepalive, UNLIMITED, WorkloadLabels,
 };
 pub use dns::{DnsName, DnsTable};
 pub use headers::{

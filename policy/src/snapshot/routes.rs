@@ -79,8 +79,6 @@ pub enum RouteAction {
     DirectResponse { status: u16, body: Vec<u8> },
     /// Answered with a `location`.
     Redirect(Redirect),
-    /// Answered 404 by the route itself: an action that Istio leaves out.
-    None,
 }
 
 /// A cluster and its share.
@@ -110,13 +108,15 @@ pub enum Decision<'s> {
     NoVirtualHost,
     /// 404, flag NR.
     NoRoute(&'s VirtualHost),
+    /// 301 to the same host, path and query with `https`.
+    HttpsRedirect(&'s VirtualHost),
 }
 
 /// Watches a decision being taken. The data path uses [`NoTrace`], which costs nothing.
 pub trait Trace {
     /// Whether every route is to be asked in turn, so that each refusal is told.
     const WATCHING: bool;
-    /// The virtual host was chosen by this domain name.
+    /// The virtual host was chosen by this host.
     fn chose_virtual_host(&mut self, _host: &str, _virtual_host: &VirtualHost) {}
     /// A route was passed over.
     fn passed_over(&mut self, _route: &Route, _mismatch: Mismatch<'_>) {}
@@ -169,6 +169,9 @@ impl RouteTable {
         };
         let virtual_host = &self.virtual_hosts[found as usize];
         trace.chose_virtual_host(host, virtual_host);
+        if virtual_host.https_redirect && request.scheme != "https" {
+            return Decision::HttpsRedirect(virtual_host);
+        }
         match virtual_host.find(request, trace) {
             Some(route) => Decision::Route {
                 virtual_host,

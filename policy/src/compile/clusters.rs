@@ -1,0 +1,283 @@
+//! A cluster for each port of each service, and for each subset of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::destination_rules::{EffectivePolicy, Rule, RuleIndex, RuleSubset};
+use super::findings::Findings;
+use super::names::cluster_name;
+use super::protocol::Protocol;
+use super::registry::{Port, Registry, Resolution, Service};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::resource::destination_rule::{self, LoadBalancer};
+use crate::settings::{ProxySettings, duration};
+use crate::snapshot::{
+    Balancer, Cluster, ClusterId, ConnectionPool, Discovery, OutlierDetection, PolicyOrigins,
+    ServiceLabels, TcpKeepalive, UNLIMITED,
+};
+
+/// Where requests go that no service is known for.
+pub const PASSTHROUGH: &str = "PassthroughCluster";
+/// Where nothing answers.
+pub const BLACK_HOLE: &str = "BlackHoleCluster";
+
+/// Clusters by name.
+#[derive(Debug, Default)]
+pub struct Clusters {
+    pub list: Vec<Arc<Cluster>>,
+    by_name: HashMap<String, ClusterId>,
+}
+
+impl Clusters {
+    pub fn new(
+        registry: &Registry,
+        rules: &RuleIndex<'_>,
+        settings: &ProxySettings,
+        findings: &mut Findings,
+    ) -> Self {
+        let mut clusters = Self::default();
+        for service in registry
+            .services
+            .iter()
+            .filter(|service| service.alias_of.is_none())
+        {
+            clusters.add_service(service, rules.find(service).as_ref(), settings, findings);
+        }
+        for service in registry
+            .services
+            .iter()
+            .filter(|service| service.alias_of.is_some())
+        {
+            // An alias of a host that nobody declares is reached by its name.
+            let target = service.alias_of.as_deref().unwrap_or_default();
+            if registry.find(target, &service.namespace).is_none() {
+                clusters.add_external_name(service, target, settings);
+            }
+        }
+        let passthrough = Cluster {
+            balancer: Balancer::Passthrough,
+            discovery: Discovery::OriginalDestination,
+            connect_timeout_ms: settings.connect_timeout_ms,
+            ..Cluster::new(PASSTHROUGH.to_string())
+        };
+        clusters.add(passthrough);
+        clusters.add(Cluster::new(BLACK_HOLE.to_string()));
+        clusters
+    }
+
+    pub fn id(&self, name: &str) -> Option<ClusterId> {
+        self.by_name.get(name).copied()
+    }
+
+    fn add(&mut self, cluster: Cluster) {
+        if self.by_name.contains_key(&cluster.name) {
+            return;
+        }
+        let id = ClusterId(self.list.len() as u32);
+        self.by_name.insert(cluster.name.clone(), id);
+        self.list.push(Arc::new(cluster));
+    }
+
+    fn add_service(
+        &mut self,
+        service: &Service,
+        rule: Option<&Rule<'_>>,
+        settings: &ProxySettings,
+        findings: &mut Findings,
+    ) {
+        for port in service
+            .ports
+            .iter()
+            .filter(|port| port.protocol != Protocol::Udp)
+        {
+            let build = |subset: Option<&RuleSubset<'_>>| {
+                let policy = rule
+                    .map(|rule| rule.policy(port.number, subset))
+                    .unwrap_or_default();
+                build_cluster(service, port, subset, &policy, settings)
+            };
+            self.add(build(None));
+            for subset in rule.map_or(&[][..], |rule| &rule.subsets) {
+                self.add(build(Some(subset)));
+            }
+        }
+        let static_endpoints = matches!(service.resolution, Resolution::Static | Resolution::Dns);
+        for subset in rule.map_or(&[][..], |rule| &rule.subsets) {
+            if static_endpoints && !service.has_labels(subset.labels) {
+                let message = format!(
+                    "subset `{}` of `{}` has no endpoint with its labels: requests get 503 UH",
+                    subset.name, service.host
+                );
+                let place = Place::Field(subset.origin.clone());
+                let help = "give an endpoint these labels, or change the labels of the subset";
+                findings.add(Diagnostic::warning("empty-subset", place, message).with_help(help));
+            }
+        }
+    }
+
+    fn add_external_name(&mut self, service: &Service, target: &str, settings: &ProxySettings) {
+        for port in &service.ports {
+            let template = crate::snapshot::Endpoint::at(crate::snapshot::EndpointAddress::Unix(
+                String::new(),
+            ));
+            let number = port.number as u16;
+            let dns = crate::snapshot::DnsTarget {
+                name: target.to_string(),
+                port: number,
+                template,
+            };
+            self.add(Cluster {
+                discovery: Discovery::StrictDns(vec![dns]),
+                ..base_cluster(
+                    service,
+                    port,
+                    settings,
+                    cluster_name(port.number, "", target),
+                )
+            });
+        }
+    }
+}
+
+fn base_cluster(service: &Service, port: &Port, settings: &ProxySettings, name: String) -> Cluster {
+    Cluster {
+        connect_timeout_ms: settings.connect_timeout_ms,
+        upstream_idle_timeout_ms: nonzero(settings.limits.upstream_idle_timeout_ms),
+        service: ServiceLabels {
+            host: service.host.clone(),
+            name: service.name.clone(),
+            namespace: service.namespace.clone(),
+        },
+        port: port.number as u16,
+        origin: Some(service.origin.clone()),
+        ..Cluster::new(name)
+    }
+}
+
+fn build_cluster(
+    service: &Service,
+    port: &Port,
+    subset: Option<&RuleSubset<'_>>,
+    policy: &EffectivePolicy<'_>,
+    settings: &ProxySettings,
+) -> Cluster {
+    let subset_name = subset.map_or("", |subset| subset.name);
+    let name = cluster_name(port.number, subset_name, &service.host);
+    let mut cluster = base_cluster(service, port, settings, name);
+    cluster.subset = subset_name.to_string();
+    let every = BTreeMap::new();
+    let endpoints = service.endpoints(port, subset.map_or(&every, |subset| subset.labels));
+    match service.resolution {
+        Resolution::Static => cluster.set_endpoints(endpoints.fixed),
+        Resolution::Dns => cluster.discovery = Discovery::StrictDns(endpoints.named),
+        Resolution::DnsRoundRobin => cluster.discovery = Discovery::LogicalDns(endpoints.named),
+        // Whoever knows addresses uses them, as long as nothing is intercepted.
+        Resolution::Passthrough if !endpoints.fixed.is_empty() => {
+            cluster.set_endpoints(endpoints.fixed);
+        }
+        Resolution::Passthrough => cluster.discovery = Discovery::OriginalDestination,
+    }
+    if let Some(balancer) = &policy.load_balancer {
+        cluster.balancer = balancer_of(balancer.value);
+    }
+    if let Some(pool) = &policy.connection_pool {
+        apply_pool(pool.value, &mut cluster);
+    }
+    if let Some(outlier) = &policy.outlier_detection {
+        cluster.outlier_detection = Some(outlier_of(outlier.value));
+        cluster.panic_threshold_percent = outlier.value.min_health_percent.min(100) as u8;
+    }
+    cluster.policy_origins = PolicyOrigins {
+        subset: subset.map(|subset| subset.origin.clone()),
+        load_balancer: policy
+            .load_balancer
+            .as_ref()
+            .map(|block| block.origin.clone()),
+        connection_pool: policy
+            .connection_pool
+            .as_ref()
+            .map(|block| block.origin.clone()),
+        outlier_detection: policy
+            .outlier_detection
+            .as_ref()
+            .map(|block| block.origin.clone()),
+    };
+    cluster
+}
+
+fn balancer_of(block: &LoadBalancer) -> Balancer {
+    match block.simple.as_deref() {
+        Some("ROUND_ROBIN") => Balancer::RoundRobin,
+        Some("RANDOM") => Balancer::Random,
+        Some("PASSTHROUGH") => Balancer::Passthrough,
+        _ => Balancer::LeastRequest,
+    }
+}
+
+fn nonzero(ms: u64) -> Option<u64> {
+    (ms > 0).then_some(ms)
+}
+
+/// A duration that validation has let pass.
+fn ms(text: &Option<String>) -> Option<u64> {
+    text.as_deref()
+        .and_then(|text| duration::parse_ms(text).ok())
+}
+
+/// A limit where 0 is "not set".
+fn limit(value: i64) -> u32 {
+    if value <= 0 {
+        UNLIMITED
+    } else {
+        u32::try_from(value).unwrap_or(UNLIMITED)
+    }
+}
+
+fn apply_pool(block: &destination_rule::ConnectionPool, cluster: &mut Cluster) {
+    let mut pool = ConnectionPool::default();
+    let mut idle = None;
+    if let Some(tcp) = &block.tcp {
+        pool.max_connections = limit(tcp.max_connections);
+        pool.max_connection_duration_ms = ms(&tcp.max_connection_duration);
+        if let Some(connect) = ms(&tcp.connect_timeout) {
+            cluster.connect_timeout_ms = connect;
+        }
+        idle = ms(&tcp.idle_timeout);
+        pool.keepalive = tcp.tcp_keepalive.as_ref().map(|keepalive| TcpKeepalive {
+            probes: (keepalive.probes > 0).then_some(keepalive.probes),
+            time_s: ms(&keepalive.time).map(|ms| (ms / 1000) as u32),
+            interval_s: ms(&keepalive.interval).map(|ms| (ms / 1000) as u32),
+        });
+    }
+    if let Some(http) = &block.http {
+        pool.max_pending_requests = limit(http.http1_max_pending_requests);
+        pool.max_requests = limit(http.http2_max_requests);
+        pool.max_retries = limit(http.max_retries);
+        pool.max_requests_per_connection =
+            u32::try_from(http.max_requests_per_connection).unwrap_or(0);
+        idle = ms(&http.idle_timeout).or(idle);
+    }
+    if let Some(idle) = idle {
+        cluster.upstream_idle_timeout_ms = nonzero(idle);
+    }
+    cluster.connection_pool = pool;
+}
+
+fn outlier_of(block: &destination_rule::OutlierDetection) -> OutlierDetection {
+    let unless_zero = |value: u32| (value > 0).then_some(value);
+    let split = block.split_external_local_origin_errors;
+    OutlierDetection {
+        consecutive_5xx: unless_zero(block.consecutive_5xx_errors.unwrap_or(5)),
+        consecutive_gateway_errors: block.consecutive_gateway_errors.and_then(unless_zero),
+        consecutive_local_origin_failures: split
+            .then(|| block.consecutive_local_origin_failures.unwrap_or(5))
+            .and_then(unless_zero),
+        split_local_origin_errors: split,
+        interval_ms: ms(&block.interval).unwrap_or(10_000),
+        base_ejection_time_ms: ms(&block.base_ejection_time).unwrap_or(30_000),
+        max_ejection_percent: match block.max_ejection_percent {
+            0 => 10,
+            percent => percent,
+        },
+    }
+}

@@ -1,0 +1,75 @@
+//! `headers`: what is set, added and removed, and the Host that may hide among it.
+
+use std::collections::BTreeMap;
+
+use super::findings::Findings;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::resource::virtual_service::{HeaderOperations, Headers};
+use crate::snapshot::{HeaderEdits, HeaderValue, HeaderWrite, WriteMode};
+use crate::source::Origin;
+
+/// `headers` of a rule or a destination.
+#[derive(Debug, Default)]
+pub struct Edits {
+    pub request: HeaderEdits,
+    pub response: HeaderEdits,
+    /// The value of `:authority` or `host`; that of `set` before that of `add`.
+    pub authority: Option<String>,
+}
+
+/// Translates `headers` that were written at `origin`.
+pub fn edits(headers: Option<&Headers>, origin: &Origin, findings: &mut Findings) -> Edits {
+    let mut edits = Edits::default();
+    let Some(headers) = headers else { return edits };
+    if let Some(request) = &headers.request {
+        edits.authority = authority(&request.set).or_else(|| authority(&request.add));
+        edits.request = operations(request, origin, findings);
+    }
+    if let Some(response) = &headers.response {
+        edits.response = operations(response, origin, findings);
+    }
+    edits
+}
+
+fn authority(written: &BTreeMap<String, String>) -> Option<String> {
+    let mut found = written.iter().filter(|(name, _)| {
+        name.eq_ignore_ascii_case(":authority") || name.eq_ignore_ascii_case("host")
+    });
+    found
+        .next_back()
+        .map(|(_, value)| value.clone())
+        .filter(|value| !value.is_empty())
+}
+
+/// Names that no edit may touch.
+fn is_internal(name: &str) -> bool {
+    name.starts_with(':') || name.eq_ignore_ascii_case("host")
+}
+
+fn operations(written: &HeaderOperations, origin: &Origin, findings: &mut Findings) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    for name in written.remove.iter().filter(|name| !is_internal(name)) {
+        edits.remove.push(name.to_ascii_lowercase());
+    }
+    for (entries, mode) in [
+        (&written.set, WriteMode::Set),
+        (&written.add, WriteMode::Add),
+    ] {
+        for (name, value) in entries.iter().filter(|(name, _)| !is_internal(name)) {
+            match HeaderValue::parse(value) {
+                Ok(value) => {
+                    let name = name.to_ascii_lowercase();
+                    edits.write.push(HeaderWrite { name, value, mode });
+                }
+                Err(error) => {
+                    let place = Place::Field(origin.clone());
+                    let message = format!("the value of header `{name}` has {error}: not written");
+                    let help = "write `%%` for a percent sign";
+                    findings
+                        .add(Diagnostic::warning("header-format", place, message).with_help(help));
+                }
+            }
+        }
+    }
+    edits
+}

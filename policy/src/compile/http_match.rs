@@ -1,0 +1,120 @@
+//! `http[].match[]`: which routes exist for a port at all, and what they ask at run time.
+
+use std::collections::BTreeMap;
+
+use super::names::selects;
+use super::routes::RouteScope;
+use crate::resource::TextMatch;
+use crate::resource::virtual_service::HttpMatch;
+use crate::snapshot::{
+    FullRegex, HeaderMatch, HeaderName, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
+};
+
+/// Whether a match can hold at this port, gateway and workload; what it cannot is never a route.
+pub fn applies(condition: &HttpMatch, scope: &RouteScope<'_>) -> bool {
+    if condition.port != 0 && condition.port != scope.listen_port {
+        return false;
+    }
+    if !condition.gateways.is_empty() {
+        let named = |gateway: &String| {
+            super::names::resolve_gateway(gateway, scope.rule_namespace) == scope.gateway
+        };
+        return condition.gateways.iter().any(named);
+    }
+    let workload = &scope.settings.workload;
+    selects(&condition.source_labels, &workload.labels)
+        && (condition.source_namespace.is_empty()
+            || condition.source_namespace == scope.settings.namespace)
+}
+
+/// The run-time conditions of a match.
+///
+/// # Errors
+///
+/// What is wrong with a regular expression.
+pub fn conditions(written: &HttpMatch) -> Result<RouteMatch, String> {
+    let mut matches = RouteMatch::any();
+    if let Some(uri) = &written.uri
+        && let Some(path) = path_match(uri, written.ignore_uri_case)?
+    {
+        matches.path = path;
+    }
+    let mut fields = Vec::new();
+    fields.extend(field_matches(&written.headers, false)?);
+    fields.extend(field_matches(&written.without_headers, true)?);
+    fields.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    matches.headers = fields;
+    let pseudo = [
+        (HeaderName::Method, &written.method),
+        (HeaderName::Authority, &written.authority),
+        (HeaderName::Scheme, &written.scheme),
+    ];
+    for (name, text) in pseudo {
+        if let Some(text) = text {
+            let value = value_match(Some(text))?;
+            matches.headers.push(HeaderMatch {
+                name,
+                value,
+                inverted: false,
+            });
+        }
+    }
+    for (name, text) in &written.query_params {
+        let value = value_match(text.as_ref())?;
+        matches.query.push(QueryMatch {
+            name: name.clone(),
+            value,
+        });
+    }
+    Ok(matches)
+}
+
+fn field_matches(
+    written: &BTreeMap<String, Option<TextMatch>>,
+    inverted: bool,
+) -> Result<Vec<HeaderMatch>, String> {
+    let each = written.iter().map(|(name, text)| {
+        let name = match name.to_ascii_lowercase().as_str() {
+            ":method" => HeaderName::Method,
+            ":authority" => HeaderName::Authority,
+            ":scheme" => HeaderName::Scheme,
+            field => HeaderName::Field(field.to_string()),
+        };
+        Ok(HeaderMatch {
+            name,
+            value: value_match(text.as_ref())?,
+            inverted,
+        })
+    });
+    each.collect()
+}
+
+fn path_match(text: &TextMatch, ignore_case: bool) -> Result<Option<PathMatch>, String> {
+    Ok(Some(match (&text.exact, &text.prefix, &text.regex) {
+        (Some(exact), _, _) if ignore_case => PathMatch::ExactIgnoreCase(exact.clone()),
+        (Some(exact), _, _) => PathMatch::Exact(exact.clone()),
+        (_, Some(prefix), _) if ignore_case => PathMatch::PrefixIgnoreCase(prefix.clone()),
+        (_, Some(prefix), _) => PathMatch::Prefix(prefix.clone()),
+        (_, _, Some(regex)) => PathMatch::Regex(FullRegex::new(regex)?),
+        (None, None, None) => return Ok(None),
+    }))
+}
+
+/// Nothing at all and the regular expression `*` both ask for presence.
+fn value_match(text: Option<&TextMatch>) -> Result<ValueMatch, String> {
+    Ok(match text.map(string_match).transpose()?.flatten() {
+        Some(text) => ValueMatch::Text(text),
+        None => ValueMatch::Present,
+    })
+}
+
+/// A text condition, or `None` where only presence is asked for.
+pub fn string_match(text: &TextMatch) -> Result<Option<StringMatch>, String> {
+    Ok(match (&text.exact, &text.prefix, &text.regex) {
+        (Some(exact), _, _) => Some(StringMatch::Exact(exact.clone())),
+        (_, Some(prefix), _) => Some(StringMatch::Prefix(prefix.clone())),
+        (_, _, Some(regex)) if regex == "*" => None,
+        (_, _, Some(regex)) => Some(StringMatch::Regex(FullRegex::new(regex)?)),
+        (None, None, None) => None,
+    })
+}

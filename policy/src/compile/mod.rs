@@ -1,0 +1,118 @@
+//! Resources → one snapshot, as Istio would have told Envoy, and warnings about what Istio leaves
+//! silent: references to nothing, duplicates, and what can never be reached.
+
+mod base64;
+mod clusters;
+mod destination_rules;
+mod findings;
+mod gateways;
+mod header_operations;
+mod http_match;
+mod names;
+mod protocol;
+mod registry;
+mod route_policies;
+mod routes;
+mod sidecar;
+mod virtual_hosts;
+mod workload;
+
+use std::sync::Arc;
+
+use crate::diagnostic::Diagnostic;
+use crate::resource::virtual_service::VirtualService;
+use crate::resource::{Object, Resources};
+use crate::settings::{ProxySettings, Role};
+use crate::snapshot::{DnsTable, Snapshot};
+use crate::source::DocumentId;
+
+use clusters::Clusters;
+use destination_rules::RuleIndex;
+use findings::Findings;
+use registry::Registry;
+use virtual_hosts::Splits;
+
+/// What the parts of the compiler share.
+struct Compiler<'r> {
+    resources: &'r Resources,
+    settings: &'r ProxySettings,
+    registry: Registry,
+    clusters: Clusters,
+    splits: Splits,
+    findings: Findings,
+}
+
+/// Compiles what validation has let pass. The diagnostics hold an error only for what validation
+/// overlooked; then the snapshot must not be used.
+pub fn compile(
+    resources: &Resources,
+    settings: Arc<ProxySettings>,
+    resolved: &DnsTable,
+) -> (Snapshot, Vec<Diagnostic>) {
+    let mut findings = Findings::default();
+    let registry = Registry::new(resources, &settings);
+    let rules = RuleIndex::new(resources, &settings);
+    let clusters = Clusters::new(&registry, &rules, &settings, &mut findings);
+    let splits = Splits::default();
+    let mut compiler = Compiler {
+        resources,
+        settings: &settings,
+        registry,
+        clusters,
+        splits,
+        findings,
+    };
+    let listeners = match settings.role {
+        Role::Gateway => gateways::build_listeners(&mut compiler),
+        Role::Sidecar => sidecar::build_listeners(&mut compiler),
+    };
+    gateways::report_unknown_gateways(&mut compiler, &resources.gateways);
+    let Compiler {
+        clusters,
+        splits,
+        findings,
+        ..
+    } = compiler;
+    let snapshot = Snapshot::new(
+        settings.clone(),
+        listeners,
+        clusters.list,
+        splits.identities,
+        resolved,
+    );
+    (snapshot, findings.into_list())
+}
+
+impl<'r> Compiler<'r> {
+    /// The VirtualServices that `applies`, with their index: first those that only the namespace
+    /// of the workload sees, then those exported to it by name, then those for all.
+    fn virtual_services(
+        &self,
+        applies: impl Fn(&Object<VirtualService>) -> bool,
+    ) -> Vec<(usize, &'r Object<VirtualService>)> {
+        let rank = |object: &Object<VirtualService>| {
+            let export_to = &object.spec.export_to;
+            if export_to.is_empty() || export_to.iter().any(|target| target == "*") {
+                2
+            } else if export_to.iter().any(|target| target == ".") {
+                0
+            } else {
+                1
+            }
+        };
+        let all = self.resources.virtual_services.iter().enumerate();
+        let mut selected: Vec<_> = all.filter(|(_, object)| applies(object)).collect();
+        selected.sort_by_key(|(_, object)| rank(object));
+        selected
+    }
+
+    /// `namespace/name` of the VirtualService in a document.
+    fn name_of(&self, document: DocumentId) -> Option<String> {
+        let mut objects = self.resources.virtual_services.iter();
+        let object = objects.find(|object| object.metadata.document == document)?;
+        Some(format!(
+            "{}/{}",
+            object.metadata.namespace, object.metadata.name
+        ))
+    }
+}

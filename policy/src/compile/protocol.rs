@@ -1,0 +1,83 @@
+//! What a port speaks.
+
+/// Protocols that a port can declare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Http,
+    Http2,
+    HttpProxy,
+    Grpc,
+    GrpcWeb,
+    Https,
+    Tls,
+    Tcp,
+    Udp,
+    /// Protocols that are carried as bytes.
+    Opaque,
+    /// Not declared: found out connection by connection.
+    Sniffed,
+}
+
+impl Protocol {
+    /// A declared protocol, in any case of letters; anything unknown is sniffed.
+    pub fn parse(name: &str) -> Self {
+        match name.to_ascii_lowercase().as_str() {
+            "http" => Self::Http,
+            "http2" => Self::Http2,
+            "http_proxy" => Self::HttpProxy,
+            "grpc" => Self::Grpc,
+            "grpc-web" => Self::GrpcWeb,
+            "https" => Self::Https,
+            "tls" => Self::Tls,
+            "tcp" => Self::Tcp,
+            "udp" => Self::Udp,
+            "mongo" | "redis" | "mysql" => Self::Opaque,
+            _ => Self::Sniffed,
+        }
+    }
+
+    pub fn is_http(self) -> bool {
+        matches!(
+            self,
+            Self::Http | Self::Http2 | Self::HttpProxy | Self::Grpc | Self::GrpcWeb
+        )
+    }
+
+    /// Whether requests on such a port are routed.
+    pub fn is_http_or_sniffed(self) -> bool {
+        self.is_http() || self == Self::Sniffed
+    }
+
+    /// The protocol of a port of a Kubernetes Service: `appProtocol`, else what stands before the
+    /// first dash of the port's name, else what such a port is known for.
+    pub fn of_service_port(
+        number: u32,
+        name: &str,
+        transport: &str,
+        app_protocol: Option<&str>,
+    ) -> Self {
+        if transport.eq_ignore_ascii_case("UDP") {
+            return Self::Udp;
+        }
+        if let Some(declared) = app_protocol {
+            return match declared {
+                "kubernetes.io/h2c" => Self::Http2,
+                "kubernetes.io/ws" => Self::Http,
+                "kubernetes.io/wss" => Self::Https,
+                _ => Self::parse(declared),
+            };
+        }
+        // Of all names only this one has a dash in it.
+        let lower = name.to_ascii_lowercase();
+        if lower == "grpc-web" || lower.starts_with("grpc-web-") {
+            return Self::GrpcWeb;
+        }
+        let prefix = lower
+            .split_once('-')
+            .map_or(lower.as_str(), |(prefix, _)| prefix);
+        match (Self::parse(prefix), number) {
+            (Self::Sniffed | Self::Udp, 25 | 53 | 3306 | 27017) => Self::Tcp,
+            (found, _) => found,
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! The service registry: every host that somebody declared, its ports and its endpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use super::names::{is_exported, selects};
+use super::protocol::Protocol;
+use super::workload::{labels_of_workload, locality_of};
+use crate::resource::kubernetes::{self, EndpointSlice, PortOrName};
+use crate::resource::service_entry::{ServiceEntry, WorkloadEntry};
+use crate::resource::{Metadata, Object, Resources};
+use crate::settings::ProxySettings;
+use crate::snapshot::{DnsTarget, Endpoint, EndpointAddress, WorkloadLabels};
+use crate::source::{FieldPath, Origin};
+
+/// How the endpoints of a service are found. Istio: ServiceEntry `resolution`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    Static,
+    Dns,
+    DnsRoundRobin,
+    /// Where the client addressed it.
+    Passthrough,
+}
+
+/// A host in one namespace.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Fully qualified, lower-case.
+    pub host: String,
+    /// For metrics: the name of the Kubernetes Service, or the host.
+    pub name: String,
+    pub namespace: String,
+    pub ports: Vec<Port>,
+    pub resolution: Resolution,
+    pub is_kubernetes: bool,
+    /// Virtual addresses that stand for the service.
+    pub addresses: Vec<String>,
+    pub origin: Origin,
+    /// Hosts of ExternalName services that lead here.
+    pub aliases: Vec<String>,
+    /// Set for an ExternalName service: the host that it leads to.
+    pub alias_of: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    sources: Vec<Source>,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone)]
+pub struct Port {
+    pub number: u32,
+    pub name: String,
+    pub protocol: Protocol,
+    pub target: Option<PortOrName>,
+}
+
+/// Endpoints as they were written: where they listen depends on the port that is asked for.
+#[derive(Debug, Clone)]
+struct Source {
+    address: String,
+    ports: SourcePorts,
+    endpoint: Endpoint,
+}
+
+#[derive(Debug, Clone)]
+enum SourcePorts {
+    /// By the name of the service's port, else the port's target or its number.
+    Named(BTreeMap<String, u32>),
+    /// Only the ports listed, by the name of the service's port.
+    Only(BTreeMap<String, u32>),
+}
+
+/// All services that are visible to the workload at hand.
+#[derive(Debug, Default)]
+pub struct Registry {
+    pub services: Vec<Service>,
+    by_host: HashMap<String, Vec<usize>>,
+}
+
+impl Registry {
+    pub fn new(resources: &Resources, settings: &ProxySettings) -> Self {
+        let mut registry = Self::default();
+        for service in &resources.services {
+            registry.add_kubernetes(service, resources, settings);
+        }
+        for entry in &resources.service_entries {
+            registry.add_entry(entry, resources, settings);
+        }
+        registry.link_aliases();
+        registry
+    }
+
+    /// The service of a host, as a rule of `namespace` means it: of that namespace if there is
+    /// one, else Kubernetes' before others, else the oldest.
+    pub fn find(&self, host: &str, namespace: &str) -> Option<&Service> {
+        let candidates = self.by_host.get(&host.to_ascii_lowercase())?;
+        let services = || candidates.iter().map(|at| &self.services[*at]);
+        services()
+            .find(|service| service.namespace == namespace)
+            .or_else(|| services().find(|service| service.is_kubernetes))
+            .or_else(|| services().next())
+    }
+
+    /// Services of a host, the one that wins first.
+    pub fn all(&self, host: &str) -> impl Iterator<Item = &Service> {
+        let found = self.by_host.get(host).map_or(&[][..], Vec::as_slice);
+        let services = found.iter().map(|at| &self.services[*at]);
+        let (kubernetes, others): (Vec<_>, Vec<_>) = services.partition(|s| s.is_kubernetes);
+        kubernetes.into_iter().chain(others)
+    }
+
+    /// What an alias leads to, if somebody declares it.
+    pub fn find_concrete(&self, alias: &Service) -> Option<&Service> {
+        self.find(alias.alias_of.as_deref()?, &alias.namespace)
+    }
+
+    fn add(&mut self, service: Service) {
+        let known = self.by_host.entry(service.host.clone()).or_default();
+        for at in known.iter() {
+            let same = &mut self.services[*at];
+            if same.namespace == service.namespace && same.is_kubernetes == service.is_kubernetes {
+                // Entries for one host add up; what both say, the older one decides.
+                for port in service.ports {
+                    if same.ports.iter().all(|known| known.number != port.number) {
+                        same.ports.push(port);
+                    }
+                }
+                same.sources.extend(service.sources);
+                return;
+            }
+        }
+        known.push(self.services.len());
+        self.services.push(service);
+    }
+
+    fn link_aliases(&mut self) {
+        let aliases: Vec<(String, String)> = self
+            .services
+            .iter()
+            .filter_map(|service| Some((service.alias_of.clone()?, service.host.clone())))
+            .collect();
+        for (concrete, alias) in aliases {
+            for at in self.by_host.get(&concrete).cloned().unwrap_or_default() {
+                self.services[at].aliases.push(alias.clone());
+            }
+        }
+    }
+
+    fn add_entry(
+        &mut self,
+        entry: &Object<ServiceEntry>,
+        resources: &Resources,
+        settings: &ProxySettings,
+    ) {
+        let Object { metadata, spec } = entry;
+        if !is_exported(&spec.export_to, &metadata.namespace, &settings.namespace) {
+            return;
+        }
+        let mut sources: Vec<Source> = spec
+            .endpoints
+            .iter()
+            .map(|endpoint| source_of(endpoint, None, metadata))
+            .collect();
+        if let Some(selector) = &spec.workload_selector {
+            let selected = resources.workload_entries.iter().filter(|workload| {
+                workload.metadata.namespace == metadata.namespace
+                    && selects(&selector.labels, &labels_of_entry(workload))
+            });
+            sources.extend(selected.map(source_of_entry));
+        }
+        let resolution = match spec.resolution.as_deref() {
+            Some("STATIC") => Resolution::Static,
+            Some("DNS") => Resolution::Dns,
+            Some("DNS_ROUND_ROBIN") => Resolution::DnsRoundRobin,
+            _ => Resolution::Passthrough,
+        };
+        let ports = spec.ports.iter().map(|port| Port {
+            number: port.number,
+            name: port.name.clone(),
+            protocol: Protocol::parse(&port.protocol),
+            target: (port.target_port > 0).then_some(PortOrName::Number(port.target_port)),
+        });
+        let ports: Vec<Port> = ports.collect();
+        for host in &spec.hosts {
+            let host = host.to_ascii_lowercase();
+            let by_name = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+            let mut sources = sources.clone();
+            if sources.is_empty() && by_name && spec.workload_selector.is_none() {
+                let itself = WorkloadEntry {
+                    address: host.clone(),
+                    ..WorkloadEntry::default()
+                };
+                sources.push(source_of(&itself, None, metadata));
+            }
+            self.add(Service {
+                name: host.clone(),
+                host,
+                namespace: metadata.namespace.clone(),
+                ports: ports.clone(),
+                resolution,
+                is_kubernetes: false,
+                addresses: spec.addresses.clone(),
+                origin: metadata.origin(FieldPath::root().field("spec").field("hosts")),
+                aliases: Vec::new(),
+                alias_of: None,
+                labels: metadata.labels.clone(),
+                sources,
+            });
+        }
+    }
+
+    fn add_kubernetes(
+        &mut self,
+        service: &Object<kubernetes::Service>,
+        resources: &Resources,
+        settings: &ProxySettings,
+    ) {
+        let Object { metadata, spec } = service;
+        let Metadata {
+            name, namespace, ..
+        } = metadata;
+        let host = super::names::resolve_short_name(name, namespace, &settings.domain_suffix);
+        let export_to = metadata.annotations.get("networking.istio.io/exportTo");
+        let export_to: Vec<String> = export_to
+            .map(|list| {
+                list.split(',')
+                    .map(|target| target.trim().to_string())
+                    .collect()
+            })
+            .unwrap_or_default();
+        if !is_exported(&export_to, namespace, &settings.namespace) {
+            return;
+        }
+        let ports = spec.ports.iter().map(|port| Port {
+            number: port.port,
+            name: port.name.clone(),
+            protocol: Protocol::of_service_port(
+                port.port,
+                &port.name,
+                &port.protocol,
+                port.app_protocol.as_deref(),
+            ),
+            target: port.target_port.clone(),
+        });
+        let is_external = spec.r#type == "ExternalName";
+        let headless = spec.cluster_ip == "None";
+        let mut addresses: Vec<String> = spec.cluster_ips.clone();
+        if addresses.is_empty() {
+            addresses.push(spec.cluster_ip.clone());
+        }
+        addresses.retain(|address| address.parse::<IpAddr>().is_ok());
+        let resolution = match (is_external, headless) {
+            (true, _) => Resolution::Dns,
+            (false, true) => Resolution::Passthrough,
+            (false, false) => Resolution::Static,
+        };
+        let mut sources = Vec::new();
+        for slice in &resources.endpoint_slices {
+            let of = slice.metadata.labels.get("kubernetes.io/service-name");
+            if slice.metadata.namespace == *namespace && of == Some(name) {
+                sources_of_slice(slice, &mut sources);
+            }
+        }
+        if !spec.selector.is_empty() {
+            let selected = resources.workload_entries.iter().filter(|workload| {
+                workload.metadata.namespace == *namespace
+                    && selects(&spec.selector, &labels_of_entry(workload))
+            });
+            sources.extend(selected.map(source_of_entry));
+        }
+        self.add(Service {
+            host: host.to_ascii_lowercase(),
+            name: name.clone(),
+            namespace: namespace.clone(),
+            ports: ports.collect(),
+            resolution,
+            is_kubernetes: true,
+            addresses,
+            origin: metadata.origin(FieldPath::root().field("metadata").field("name")),
+            aliases: Vec::new(),
+            alias_of: is_external.then(|| spec.external_name.to_ascii_lowercase()),
+            labels: metadata.labels.clone(),
+            sources,
+        });
+    }
+}
+
+/// Endpoints of one port of a service.
+#[derive(Debug, Clone, Default)]
+pub struct PortEndpoints {
+    pub fixed: Vec<Endpoint>,
+    pub named: Vec<DnsTarget>,
+}
+
+impl Service {
+    pub fn port(&self, number: u32) -> Option<&Port> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// Endpoints for a port whose labels include those of the selector.
+    pub fn endpoints(&self, port: &Port, selector: &BTreeMap<String, String>) -> PortEndpoints {
+        let mut found = PortEndpoints::default();
+        for source in self
+            .sources
+            .iter()
+            .filter(|s| selects(selector, &s.endpoint.labels))
+        {
+            let Some(number) = source.port(port) else {
+                continue;
+            };
+            if let Some(path) = source.address.strip_prefix("unix://") {
+                let address = EndpointAddress::Unix(path.to_string());
+                found.fixed.push(Endpoint {
+                    address,
+                    ..source.endpoint.clone()
+                });
+            } else if let Ok(ip) = source.address.parse::<IpAddr>() {
+                let address = EndpointAddress::Socket(SocketAddr::new(ip, number));
+                found.fixed.push(Endpoint {
+                    address,
+                    ..source.endpoint.clone()
+                });
+                let name = source.address.clone();
+                let template = source.endpoint.clone();
+                found.named.push(DnsTarget {
+                    name,
+                    port: number,
+                    template,
+                });
+            } else {
+                let name = source.address.trim_end_matches('.').to_ascii_lowercase();
+                let template = source.endpoint.clone();
+                found.named.push(DnsTarget {
+                    name,
+                    port: number,
+                    template,
+                });
+            }
+        }
+        found
+    }
+
+    /// The port of its workloads behind a port of the service.
+    pub fn target_of(&self, number: u32) -> Option<u32> {
+        match &self.port(number)?.target {
+            Some(PortOrName::Number(target)) => Some(*target),
+            Some(PortOrName::Name(_)) => None,
+            None => Some(number),
+        }
+    }
+
+    /// Whether some endpoint has all of these labels.
+    pub fn has_labels(&self, selector: &BTreeMap<String, String>) -> bool {
+        self.sources
+            .iter()
+            .any(|source| selects(selector, &source.endpoint.labels))
+    }
+
+    /// Whether an endpoint of this service is the workload that has these addresses.
+    pub fn runs_at(&self, addresses: &[IpAddr]) -> bool {
+        self.sources.iter().any(|source| {
+            source
+                .address
+                .parse()
+                .is_ok_and(|ip: IpAddr| addresses.contains(&ip))
+        })
+    }
+}
+
+impl Source {
+    fn port(&self, port: &Port) -> Option<u16> {
+        let number = match &self.ports {
+            SourcePorts::Only(ports) => *ports.get(&port.name)?,
+            SourcePorts::Named(ports) => match (ports.get(&port.name), &port.target) {
+                (Some(number), _) => *number,
+                (None, Some(PortOrName::Number(number))) => *number,
+                (None, Some(PortOrName::Name(name))) => *ports.get(name)?,
+                (None, None) => port.number,
+            },
+        };
+        u16::try_from(number).ok()
+    }
+}
+
+fn labels_of_entry(workload: &Object<WorkloadEntry>) -> BTreeMap<String, String> {
+    let mut labels = workload.metadata.labels.clone();
+    labels.extend(workload.spec.labels.clone());
+    labels
+}
+
+fn source_of_entry(workload: &Object<WorkloadEntry>) -> Source {
+    let mut spec = workload.spec.clone();
+    spec.labels = labels_of_entry(workload);
+    source_of(&spec, Some(&workload.metadata.name), &workload.metadata)
+}
+
+fn source_of(entry: &WorkloadEntry, name: Option<&str>, metadata: &Metadata) -> Source {
+    Source {
+        address: entry.address.clone(),
+        ports: SourcePorts::Named(entry.ports.clone()),
+        endpoint: Endpoint {
+            weight: entry.weight.max(1),
+            locality: locality_of(&entry.locality, &entry.labels),
+            workload: labels_of_workload(&entry.labels, name, &metadata.namespace),
+            labels: entry.labels.clone(),
+            service_account: entry.service_account.clone(),
+            ..Endpoint::at(UNPLACED)
+        },
+    }
+}
+
+/// Replaced as soon as the port is known.
+const UNPLACED: EndpointAddress = EndpointAddress::Unix(String::new());
+
+fn sources_of_slice(slice: &Object<EndpointSlice>, sources: &mut Vec<Source>) {
+    let mut ports = BTreeMap::new();
+    for port in &slice.spec.ports {
+        if let Some(number) = port.port {
+            ports.insert(port.name.clone().unwrap_or_default(), number);
+        }
+    }
+    // Labels of pods are not in a slice; those of the slice itself stand in for them.
+    let mut labels = slice.metadata.labels.clone();
+    labels.retain(|key, _| !key.contains("kubernetes.io/"));
+    for endpoint in &slice.spec.endpoints {
+        let conditions = &endpoint.conditions;
+        if conditions.ready == Some(false) || conditions.terminating == Some(true) {
+            continue;
+        }
+        let pod = endpoint
+            .target_ref
+            .as_ref()
+            .filter(|target| target.kind == "Pod");
+        let name = pod.map(|pod| workload_of_pod(&pod.name));
+        let workload: WorkloadLabels = labels_of_workload(&labels, name, &slice.metadata.namespace);
+        for address in &endpoint.addresses {
+            sources.push(Source {
+                address: address.clone(),
+                ports: SourcePorts::Only(ports.clone()),
+                endpoint: Endpoint {
+                    locality: locality_of("", &labels),
+                    labels: labels.clone(),
+                    workload: workload.clone(),
+                    ..Endpoint::at(UNPLACED)
+                },
+            });
+        }
+    }
+}
+
+/// `reviews-v1` for the pod `reviews-v1-7d4f8c9b5-x2x7k`: a Deployment adds two parts.
+fn workload_of_pod(pod: &str) -> &str {
+    let mut parts = pod.rsplitn(3, '-');
+    let (_, _, name) = (parts.next(), parts.next(), parts.next());
+    name.unwrap_or(pod)
+}

@@ -1,0 +1,443 @@
+//! `http[]` of a VirtualService, as routes for one port of one gateway or of the mesh.
+
+use super::clusters::Clusters;
+use super::findings::Findings;
+use super::header_operations::edits;
+use super::http_match::{applies, conditions};
+use super::names::{MESH, cluster_name, resolve_short_name};
+use super::registry::{Registry, Service};
+use super::route_policies::{cors, fault, mirrors, retry};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::resource::virtual_service::{
+    Destination, DirectResponse, HttpMatch, HttpRedirect, HttpRoute, VirtualService,
+};
+use crate::resource::{Metadata, Object};
+use crate::settings::{ProxySettings, duration};
+use crate::snapshot::{
+    self, ClusterId, HeaderEdits, Mirror, NO_SPLIT, PathMatch, PathRewrite, Redirect, RedirectPath,
+    RegexRewrite, Route, RouteAction, RouteMatch,
+};
+use crate::source::{FieldPath, Origin};
+
+/// What routes are compiled for.
+#[derive(Clone, Copy)]
+pub struct RouteScope<'a> {
+    pub settings: &'a ProxySettings,
+    pub registry: &'a Registry,
+    pub clusters: &'a Clusters,
+    /// `namespace/name`, or `mesh`.
+    pub gateway: &'a str,
+    /// The port as it was written at the gateway, or of the services of a sidecar's listener.
+    pub listen_port: u32,
+    /// Where the VirtualService is.
+    pub rule_namespace: &'a str,
+}
+
+/// Routes in order; generation stops behind the first one that matches everything.
+pub fn build_routes(
+    object: &Object<VirtualService>,
+    scope: &RouteScope<'_>,
+    findings: &mut Findings,
+) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (index, rule) in object.spec.http.iter().enumerate() {
+        let place = FieldPath::root().field("spec").field("http").index(index);
+        let mut builder = RouteBuilder {
+            metadata: &object.metadata,
+            rule,
+            scope,
+            findings,
+            place,
+        };
+        if rule.r#match.is_empty() {
+            routes.extend(builder.build(None));
+            break;
+        }
+        for (index, condition) in rule.r#match.iter().enumerate() {
+            if !applies(condition, scope) {
+                continue;
+            }
+            let Some(route) = builder.build(Some((index, condition))) else {
+                continue;
+            };
+            let stop = route.matches.is_catch_all();
+            routes.push(route);
+            if stop {
+                return routes;
+            }
+        }
+    }
+    routes
+}
+
+struct RouteBuilder<'a, 'f> {
+    metadata: &'a Metadata,
+    rule: &'a HttpRoute,
+    scope: &'a RouteScope<'a>,
+    findings: &'f mut Findings,
+    /// Of the rule.
+    place: FieldPath,
+}
+
+impl RouteBuilder<'_, '_> {
+    fn origin(&self, place: FieldPath) -> Origin {
+        self.metadata.origin(place)
+    }
+
+    fn refuse(&mut self, place: FieldPath, code: &'static str, message: String) {
+        let place = Place::Field(self.origin(place));
+        self.findings.add(Diagnostic::error(code, place, message));
+    }
+
+    fn build(&mut self, condition: Option<(usize, &HttpMatch)>) -> Option<Route> {
+        let rule = self.rule;
+        let mut place = self.place.clone();
+        let mut name = rule.name.clone();
+        let mut matches = RouteMatch::any();
+        if let Some((index, written)) = condition {
+            place = place.field("match").index(index);
+            if !written.name.is_empty() {
+                name = format!("{name}.{}", written.name);
+            }
+            matches = match conditions(written) {
+                Ok(matches) => matches,
+                Err(message) => {
+                    self.refuse(place, "invalid-regex", message);
+                    return None;
+                }
+            };
+        }
+        let headers = edits(
+            rule.headers.as_ref(),
+            &self.origin(self.place.clone()),
+            self.findings,
+        );
+        let timeout = rule
+            .timeout
+            .as_deref()
+            .and_then(|text| duration::parse_ms(text).ok());
+        let mut route = Route {
+            name,
+            origin: Some(self.origin(place)),
+            matches,
+            action: RouteAction::Forward(Vec::new()),
+            timeout_ms: timeout.filter(|ms| *ms > 0),
+            timeout_origin: timeout.map(|_| self.origin(self.place.field("timeout"))),
+            retry: None,
+            request_headers: headers.request,
+            response_headers: headers.response,
+            path_rewrite: None,
+            host_rewrite: headers.authority,
+            fault: rule.fault.as_ref().and_then(fault),
+            mirrors: Vec::new(),
+            cors: None,
+            operation: String::new(),
+            split_slot: NO_SPLIT,
+            identity: 0,
+        };
+        if let Some(written) = &rule.cors_policy {
+            match cors(written) {
+                Ok(policy) => route.cors = Some(policy),
+                Err(message) => {
+                    self.refuse(self.place.field("corsPolicy"), "invalid-regex", message);
+                    return None;
+                }
+            }
+        }
+        if let Some(redirect) = &rule.redirect {
+            route.action = self.redirect(redirect);
+        } else if let Some(response) = &rule.direct_response {
+            route.action = direct_response(response);
+        } else {
+            self.forward(&mut route)?;
+        }
+        route.operation = self.operation(&route);
+        Some(route)
+    }
+
+    /// Fills in what forwarding needs; `None` when the rule has no destination.
+    fn forward(&mut self, route: &mut Route) -> Option<()> {
+        let rule = self.rule;
+        let retries = self.origin(self.place.field("retries"));
+        route.retry = retry(rule.retries.as_ref().map(|written| (written, retries)));
+        self.rewrite(route);
+        for (destination, share) in mirrors(rule) {
+            let place = self.place.field(if rule.mirror.is_some() {
+                "mirror"
+            } else {
+                "mirrors"
+            });
+            let (cluster_name, cluster) = self.cluster(destination, place);
+            route.mirrors.push(Mirror {
+                cluster,
+                cluster_name,
+                share,
+            });
+        }
+        let alone = rule.route.len() == 1;
+        let mut destinations = Vec::new();
+        for (index, written) in rule.route.iter().enumerate() {
+            let place = self.place.field("route").index(index);
+            if !alone && written.weight <= 0 {
+                let place = Place::Field(self.origin(place));
+                let message = "this destination has weight 0 beside others and gets no request";
+                self.findings
+                    .add(Diagnostic::warning("zero-weight", place, message));
+                continue;
+            }
+            let origin = self.origin(place.clone());
+            let (cluster_name, cluster) =
+                self.cluster(&written.destination, place.field("destination"));
+            let headers = edits(written.headers.as_ref(), &origin, self.findings);
+            let mut destination = snapshot::Destination {
+                cluster,
+                cluster_name,
+                weight: u32::try_from(written.weight).unwrap_or(u32::MAX).max(1),
+                request_headers: headers.request,
+                response_headers: headers.response,
+                host_rewrite: headers.authority,
+                origin: Some(origin),
+            };
+            if alone {
+                // The only destination belongs to the route: its edits come last and win, but its
+                // Host gives way to the route's.
+                let request = std::mem::take(&mut destination.request_headers);
+                let response = std::mem::take(&mut destination.response_headers);
+                route.request_headers.append(&request);
+                route.response_headers.append(&response);
+                let host = destination.host_rewrite.take();
+                route.host_rewrite = route.host_rewrite.take().or(host);
+            }
+            destinations.push(destination);
+        }
+        if destinations.is_empty() {
+            return None;
+        }
+        route.action = RouteAction::Forward(destinations);
+        Some(())
+    }
+
+    fn rewrite(&mut self, route: &mut Route) {
+        let Some(written) = &self.rule.rewrite else {
+            return;
+        };
+        if let Some(regex) = &written.uri_regex_rewrite {
+            match RegexRewrite::new(&regex.r#match, &regex.rewrite) {
+                Ok(rewrite) => route.path_rewrite = Some(PathRewrite::Regex(rewrite)),
+                Err(message) => {
+                    let place = self.place.field("rewrite").field("uriRegexRewrite");
+                    self.refuse(place, "invalid-regex", message);
+                }
+            }
+        } else if !written.uri.is_empty() {
+            route.path_rewrite = Some(PathRewrite::Matched(written.uri.clone()));
+        }
+        if !written.authority.is_empty() {
+            route.host_rewrite = Some(written.authority.clone());
+        }
+    }
+
+    fn redirect(&mut self, written: &HttpRedirect) -> RouteAction {
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let mut port = match (&written.derive_port, written.port) {
+            (Some(derive), _) if derive == "FROM_REQUEST_PORT" => Some(self.scope.listen_port),
+            (_, port) => port,
+        };
+        let scheme = if written.scheme.is_empty() {
+            "http"
+        } else {
+            written.scheme.as_str()
+        };
+        if matches!((scheme, port), ("http", Some(80)) | ("https", Some(443))) {
+            port = None;
+        }
+        let status = match written.redirect_code {
+            0 => 301,
+            code @ (301 | 302 | 303 | 307 | 308) => code as u16,
+            code => {
+                let place = self.origin(self.place.field("redirect").field("redirectCode"));
+                let message = format!("no redirect has the code {code}: requests get 404");
+                self.findings.add(
+                    Diagnostic::warning("redirect-code", Place::Field(place), message)
+                        .with_help("write 301, 302, 303, 307 or 308"),
+                );
+                return RouteAction::DirectResponse {
+                    status: 404,
+                    body: Vec::new(),
+                };
+            }
+        };
+        RouteAction::Redirect(Redirect {
+            status,
+            scheme: text(&written.scheme),
+            authority: text(&written.authority),
+            port: port
+                .and_then(|port| u16::try_from(port).ok())
+                .filter(|port| *port > 0),
+            path: match (text(&written.prefix_rewrite), text(&written.uri)) {
+                (Some(prefix), _) => RedirectPath::Prefix(prefix),
+                (None, Some(uri)) => RedirectPath::Whole(uri),
+                (None, None) => RedirectPath::Same,
+            },
+        })
+    }
+
+    /// The name of the cluster of a destination, and its id if there is one.
+    fn cluster(
+        &mut self,
+        destination: &Destination,
+        place: FieldPath,
+    ) -> (String, Option<ClusterId>) {
+        let scope = self.scope;
+        let suffix = &scope.settings.domain_suffix;
+        let host = resolve_short_name(&destination.host, &self.metadata.namespace, suffix);
+        let host = host.to_ascii_lowercase();
+        let service = scope.service(&host);
+        let explicit = destination
+            .port
+            .as_ref()
+            .map(|port| port.number)
+            .filter(|port| *port > 0);
+        let port = explicit.unwrap_or_else(|| match service {
+            Some(service) if scope.gateway != MESH && service.ports.len() == 1 => {
+                service.ports[0].number
+            }
+            _ => scope.listen_port,
+        });
+        let target = service
+            .and_then(|service| service.alias_of.as_deref())
+            .unwrap_or(&host);
+        let name = cluster_name(port, &destination.subset, target);
+        let id = scope.clusters.id(&name);
+        if id.is_none() {
+            self.report_missing(destination, &host, port, explicit.is_some(), place);
+        }
+        (name, id)
+    }
+
+    fn report_missing(
+        &mut self,
+        destination: &Destination,
+        host: &str,
+        port: u32,
+        port_is_written: bool,
+        place: FieldPath,
+    ) {
+        let registry = self.scope.registry;
+        let service = registry.find(host, &self.metadata.namespace);
+        let (code, field, message, help) = match service {
+            None => (
+                "unknown-host",
+                place.field("host"),
+                format!("nobody declares the host `{host}`: requests get 503 NC"),
+                "add a ServiceEntry or Service with this host, or correct the name".to_string(),
+            ),
+            Some(service) if service.port(port).is_none() => {
+                let ports: Vec<String> = service
+                    .ports
+                    .iter()
+                    .map(|port| port.number.to_string())
+                    .collect();
+                let default = "; without `port` that of the listener counts";
+                (
+                    "unknown-port",
+                    place.clone(),
+                    format!(
+                        "`{host}` has no port {port}{}: requests get 503 NC",
+                        if port_is_written { "" } else { default }
+                    ),
+                    format!("set `port.number` to one of {}", ports.join(", ")),
+                )
+            }
+            Some(_) => (
+                "unknown-subset",
+                place.field("subset"),
+                format!(
+                    "no DestinationRule for `{host}` has the subset `{}`: requests get 503 NC",
+                    destination.subset
+                ),
+                "add the subset to the DestinationRule of this host".to_string(),
+            ),
+        };
+        let place = Place::Field(self.origin(field));
+        self.findings
+            .add(Diagnostic::warning(code, place, message).with_help(help));
+    }
+
+    fn operation(&self, route: &Route) -> String {
+        let path = match &route.matches.path {
+            PathMatch::Prefix(text) | PathMatch::PrefixIgnoreCase(text) => format!("{text}*"),
+            PathMatch::Exact(text) | PathMatch::ExactIgnoreCase(text) => text.clone(),
+            PathMatch::Regex(regex) => regex.text().to_string(),
+        };
+        let mut single = match route.destinations() {
+            [one] if self.rule.route.len() == 1 => one.cluster_name.split('|').skip(1),
+            _ => "".split('|').skip(1),
+        };
+        match (single.next(), single.next(), single.next()) {
+            (Some(port), _, Some(host)) => format!("{host}:{port}{path}"),
+            _ => format!("{}:{}{path}", self.metadata.name, self.scope.listen_port),
+        }
+    }
+}
+
+impl RouteScope<'_> {
+    /// The service that a destination names, as far as this port can see it: a sidecar looks only
+    /// among the services that have the port of the listener.
+    fn service(&self, host: &str) -> Option<&Service> {
+        if self.gateway == MESH {
+            return self
+                .registry
+                .all(host)
+                .find(|s| s.port(self.listen_port).is_some());
+        }
+        self.registry.find(host, self.rule_namespace)
+    }
+}
+
+/// The route of a service that no VirtualService speaks of.
+pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String) -> Route {
+    Route {
+        name: "default".to_string(),
+        origin: None,
+        matches: RouteMatch::any(),
+        action: RouteAction::Forward(vec![snapshot::Destination {
+            cluster: clusters.id(cluster_name),
+            cluster_name: cluster_name.to_string(),
+            weight: 1,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            host_rewrite: None,
+            origin: None,
+        }]),
+        timeout_ms: None,
+        timeout_origin: None,
+        retry: retry(None),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        path_rewrite: None,
+        host_rewrite: None,
+        fault: None,
+        mirrors: Vec::new(),
+        cors: None,
+        operation,
+        split_slot: NO_SPLIT,
+        identity: 0,
+    }
+}
+
+fn direct_response(written: &DirectResponse) -> RouteAction {
+    let body = written
+        .body
+        .as_ref()
+        .map(|body| match (&body.string, &body.bytes) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(base64)) => super::base64::decode(base64).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        });
+    let status = u16::try_from(written.status).unwrap_or(500);
+    RouteAction::DirectResponse {
+        status,
+        body: body.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,89 @@
+//! The whole pipeline in one call.
+
+use std::sync::Arc;
+
+use crate::compile::compile;
+use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::resource::Resources;
+use crate::settings::{Overrides, ProxySettings, ProxySettingsSpec};
+use crate::snapshot::{DnsTable, Snapshot};
+use crate::source::{FieldPath, SourceFile};
+use crate::yaml;
+
+/// What a directory of files comes to.
+#[derive(Debug)]
+pub struct Loaded {
+    /// `None` when a diagnostic is an error: the one that was running stays.
+    pub snapshot: Option<Snapshot>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Parses, validates and compiles. Pure: the same files, flags and answers give the same
+/// snapshot. `resolved` are the addresses of names as far as they are known; names that it lacks
+/// have no endpoints until [`Snapshot::with_resolved`] is given them.
+pub fn load(files: &[SourceFile], overrides: &Overrides, resolved: &DnsTable) -> Loaded {
+    let (documents, mut diagnostics) = yaml::parse(files);
+    if has_error(&diagnostics) {
+        return Loaded {
+            snapshot: None,
+            diagnostics,
+        };
+    }
+    let (resources, unreadable) = Resources::read(&documents);
+    diagnostics.extend(unreadable);
+    let settings = settings_of(&resources, overrides, &mut diagnostics);
+    if has_error(&diagnostics) {
+        return Loaded {
+            snapshot: None,
+            diagnostics,
+        };
+    }
+    let (snapshot, found) = compile(&resources, Arc::new(settings), resolved);
+    diagnostics.extend(found);
+    let snapshot = (!has_error(&diagnostics)).then_some(snapshot);
+    Loaded {
+        snapshot,
+        diagnostics,
+    }
+}
+
+fn has_error(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+fn settings_of(
+    resources: &Resources,
+    overrides: &Overrides,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> ProxySettings {
+    let mut objects = resources.proxy_settings.iter();
+    let first = objects.next();
+    for further in objects {
+        let place = Place::field(further.metadata.document, FieldPath::root().field("kind"));
+        let message = "a second ProxySettings: only one says how the process runs";
+        diagnostics.push(
+            Diagnostic::error("duplicate-settings", place, message)
+                .with_help("merge both into one document"),
+        );
+    }
+    let default = ProxySettingsSpec::default();
+    let spec = first.map_or(&default, |object| &object.spec);
+    let has_gateways = !resources.gateways.is_empty();
+    match ProxySettings::resolve(spec, overrides, has_gateways) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let mut field = FieldPath::root().field("spec");
+            for name in &error.field {
+                field = field.field(name);
+            }
+            let place = match first {
+                Some(object) => Place::Field(object.metadata.origin(field)),
+                None => Place::Nowhere,
+            };
+            diagnostics.push(Diagnostic::error("invalid-settings", place, error.message));
+            ProxySettings::default()
+        }
+    }
+}

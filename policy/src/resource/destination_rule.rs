@@ -1,0 +1,116 @@
+//! `networking.istio.io` DestinationRule.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::virtual_service::PortSelector;
+
+/// `spec`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DestinationRule {
+    pub host: String,
+    pub traffic_policy: Option<TrafficPolicy>,
+    pub subsets: Vec<Subset>,
+    pub export_to: Vec<String>,
+    pub workload_selector: Option<MatchLabels>,
+}
+
+/// `workloadSelector`, where labels stand under `matchLabels`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MatchLabels {
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// `subsets[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Subset {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub traffic_policy: Option<TrafficPolicy>,
+}
+
+/// `trafficPolicy`, at a rule, a subset or a port.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TrafficPolicy {
+    pub load_balancer: Option<LoadBalancer>,
+    pub connection_pool: Option<ConnectionPool>,
+    pub outlier_detection: Option<OutlierDetection>,
+    pub port_level_settings: Vec<PortPolicy>,
+}
+
+/// `portLevelSettings[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortPolicy {
+    pub port: PortSelector,
+    pub load_balancer: Option<LoadBalancer>,
+    pub connection_pool: Option<ConnectionPool>,
+    pub outlier_detection: Option<OutlierDetection>,
+}
+
+/// `loadBalancer`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoadBalancer {
+    pub simple: Option<String>,
+    pub consistent_hash: Option<serde_yaml::Value>,
+}
+
+/// `connectionPool`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConnectionPool {
+    pub tcp: Option<TcpSettings>,
+    pub http: Option<HttpSettings>,
+}
+
+/// `connectionPool.tcp`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TcpSettings {
+    pub max_connections: i64,
+    pub connect_timeout: Option<String>,
+    pub idle_timeout: Option<String>,
+    pub max_connection_duration: Option<String>,
+    pub tcp_keepalive: Option<TcpKeepalive>,
+}
+
+/// `connectionPool.tcp.tcpKeepalive`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct TcpKeepalive {
+    pub probes: u32,
+    pub time: Option<String>,
+    pub interval: Option<String>,
+}
+
+/// `connectionPool.http`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpSettings {
+    pub http1_max_pending_requests: i64,
+    pub http2_max_requests: i64,
+    pub max_requests_per_connection: i64,
+    pub max_retries: i64,
+    pub idle_timeout: Option<String>,
+}
+
+/// `outlierDetection`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OutlierDetection {
+    pub split_external_local_origin_errors: bool,
+    pub consecutive_local_origin_failures: Option<u32>,
+    pub consecutive_gateway_errors: Option<u32>,
+    #[serde(rename = "consecutive5xxErrors")]
+    pub consecutive_5xx_errors: Option<u32>,
+    pub interval: Option<String>,
+    pub base_ejection_time: Option<String>,
+    pub max_ejection_percent: u32,
+    pub min_health_percent: u32,
+}
