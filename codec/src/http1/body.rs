@@ -1,0 +1,256 @@
+//! Bodies: where they end, and that nothing in their framing can be read in two ways
+//! (RFC 9112 sections 6 and 7).
+
+use super::trailers::Trailers;
+use super::{BodyError, BodyLimits, Headers};
+
+/// How a body is delimited (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// No body, or one of length 0.
+    #[default]
+    None,
+    /// This many bytes, never 0 from a parsed head.
+    Length(u64),
+    /// The chunked transfer coding.
+    Chunked,
+    /// Everything until the connection ends; responses only.
+    UntilClose,
+}
+
+/// What one piece of input held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Bytes of the input that belong to the body, its framing included. Less than the input only
+    /// when the body ended: the rest is the next message, or an answer that is too long.
+    pub consumed: usize,
+    /// Whether the body ended at `consumed`.
+    pub complete: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Done,
+    UntilClose,
+    Length { left: u64 },
+    ChunkSize { size: u64, digits: u32 },
+    ChunkExtension { size: u64, bytes: usize },
+    ChunkLineFeed { size: u64 },
+    ChunkData { left: u64 },
+    ChunkDataReturn,
+    ChunkDataLineFeed,
+    Trailers,
+    Failed(BodyError),
+}
+
+/// Follows a body through the pieces in which it arrives and checks its framing, without copying
+/// or holding payload. Only trailers are kept, within their limits.
+#[derive(Clone, Debug)]
+pub struct BodyScanner {
+    state: State,
+    extension_bytes: usize,
+    limits: BodyLimits,
+    trailers: Trailers,
+}
+
+impl BodyScanner {
+    /// A scanner at the start of a body.
+    pub fn new(framing: BodyFraming, limits: &BodyLimits) -> Self {
+        BodyScanner {
+            state: State::at_start(framing),
+            extension_bytes: 0,
+            limits: limits.clone(),
+            trailers: Trailers::default(),
+        }
+    }
+
+    /// Starts over with another body, under the same limits and with the same capacity.
+    pub fn reset(&mut self, framing: BodyFraming) {
+        self.state = State::at_start(framing);
+        self.extension_bytes = 0;
+        self.trailers.clear();
+    }
+
+    /// Whether the body has ended. True from the start when there is none.
+    pub fn is_complete(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Payload bytes that are known to follow without any framing between them: what is left of
+    /// the length, or of the present chunk. `None` when that is unknown. For choosing how to read.
+    pub fn contiguous_bytes(&self) -> Option<u64> {
+        match self.state {
+            State::Length { left } | State::ChunkData { left } => Some(left),
+            _ => None,
+        }
+    }
+
+    /// How many bytes at the start of `input`, the next bytes of the connection, belong to the
+    /// body.
+    ///
+    /// # Errors
+    /// [`BodyError`] when the framing is wrong anywhere in `input`; none of it should be passed on
+    /// and the connection must be closed. Every later call returns the same error.
+    #[inline]
+    pub fn scan(&mut self, input: &[u8]) -> Result<Scan, BodyError> {
+        self.decode(input, |_| {})
+    }
+
+    /// Like [`scan`](Self::scan), and calls `data` with each run of payload on the way: the body
+    /// without chunk lines and trailers. On an error `data` has been called with what came before.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    #[inline]
+    pub fn decode(&mut self, input: &[u8], data: impl FnMut(&[u8])) -> Result<Scan, BodyError> {
+        self.walk(input, data)
+            .inspect_err(|error| self.state = State::Failed(*error))
+    }
+
+    /// The connection has ended: completes a body that runs until close.
+    ///
+    /// # Errors
+    /// [`BodyError::Truncated`] when the body should have gone on.
+    pub fn end_of_input(&mut self) -> Result<(), BodyError> {
+        match self.state {
+            State::Done => Ok(()),
+            State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Failed(error) => Err(error),
+            _ => {
+                self.state = State::Failed(BodyError::Truncated);
+                Err(BodyError::Truncated)
+            }
+        }
+    }
+
+    /// The trailers read so far (RFC 9110 section 6.5); all of them once the body is complete.
+    pub fn trailers(&self) -> Headers<'_> {
+        self.trailers.headers()
+    }
+
+    fn walk(&mut self, input: &[u8], mut data: impl FnMut(&[u8])) -> Result<Scan, BodyError> {
+        let mut at = 0;
+        while at < input.len() {
+            let rest = &input[at..];
+            match self.state {
+                State::Done => break,
+                State::Failed(error) => return Err(error),
+                State::UntilClose => {
+                    data(rest);
+                    at = input.len();
+                }
+                State::Length { left } => {
+                    let run = run_length(left, rest);
+                    data(&rest[..run]);
+                    at += run;
+                    self.state = match left - run as u64 {
+                        0 => State::Done,
+                        left => State::Length { left },
+                    };
+                }
+                State::ChunkData { left } => {
+                    let run = run_length(left, rest);
+                    data(&rest[..run]);
+                    at += run;
+                    self.state = match left - run as u64 {
+                        0 => State::ChunkDataReturn,
+                        left => State::ChunkData { left },
+                    };
+                }
+                State::Trailers => {
+                    let (taken, ended) = self.trailers.take(rest, &self.limits)?;
+                    at += taken;
+                    if ended {
+                        self.state = State::Done;
+                    }
+                }
+                _ => {
+                    self.state = self.step(rest[0])?;
+                    at += 1;
+                }
+            }
+        }
+        match self.state {
+            State::Failed(error) => Err(error),
+            state => Ok(Scan {
+                consumed: at,
+                complete: state == State::Done,
+            }),
+        }
+    }
+
+    /// One byte of a chunk's line, or of the line end after its data.
+    fn step(&mut self, byte: u8) -> Result<State, BodyError> {
+        match (self.state, byte) {
+            (State::ChunkSize { size, digits }, _) => match hex_value(byte) {
+                Some(value) => {
+                    // 16 digits fill 64 bits exactly, so the shift loses nothing.
+                    let size = size << 4 | value;
+                    let digits = digits + 1;
+                    if digits > BodyLimits::MAX_CHUNK_SIZE_DIGITS || size > BodyLimits::MAX_LENGTH {
+                        return Err(BodyError::InvalidChunkSize);
+                    }
+                    Ok(State::ChunkSize { size, digits })
+                }
+                None if digits == 0 => Err(BodyError::InvalidChunkSize),
+                None => match byte {
+                    b'\r' => Ok(State::ChunkLineFeed { size }),
+                    b';' => self.extension(size, 0),
+                    _ => Err(BodyError::InvalidChunkSize),
+                },
+            },
+            (State::ChunkExtension { size, .. }, b'\r') => Ok(State::ChunkLineFeed { size }),
+            (State::ChunkExtension { size, bytes }, _) => {
+                if !super::charset::is_field_value_byte(byte) {
+                    return Err(BodyError::InvalidChunkExtension);
+                }
+                self.extension(size, bytes)
+            }
+            (State::ChunkLineFeed { size: 0 }, b'\n') => Ok(State::Trailers),
+            (State::ChunkLineFeed { size }, b'\n') => Ok(State::ChunkData { left: size }),
+            (State::ChunkDataReturn, b'\r') => Ok(State::ChunkDataLineFeed),
+            (State::ChunkDataLineFeed, b'\n') => Ok(State::ChunkSize { size: 0, digits: 0 }),
+            _ => Err(BodyError::MissingLineEnd),
+        }
+    }
+
+    fn extension(&mut self, size: u64, bytes: usize) -> Result<State, BodyError> {
+        let bytes = bytes + 1;
+        self.extension_bytes += 1;
+        if bytes > self.limits.max_chunk_extension_bytes
+            || self.extension_bytes > self.limits.max_total_chunk_extension_bytes
+        {
+            return Err(BodyError::ChunkExtensionTooLarge);
+        }
+        Ok(State::ChunkExtension { size, bytes })
+    }
+}
+
+impl State {
+    fn at_start(framing: BodyFraming) -> State {
+        match framing {
+            BodyFraming::None | BodyFraming::Length(0) => State::Done,
+            BodyFraming::Length(left) => State::Length { left },
+            BodyFraming::Chunked => State::ChunkSize { size: 0, digits: 0 },
+            BodyFraming::UntilClose => State::UntilClose,
+        }
+    }
+}
+
+#[inline]
+fn run_length(left: u64, rest: &[u8]) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(rest.len())
+}
+
+#[inline]
+fn hex_value(byte: u8) -> Option<u64> {
+    match byte {
+        b'0'..=b'9' => Some(u64::from(byte - b'0')),
+        b'a'..=b'f' => Some(u64::from(byte - b'a') + 10),
+        b'A'..=b'F' => Some(u64::from(byte - b'A') + 10),
+        _ => None,
+    }
+}

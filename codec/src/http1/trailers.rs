@@ -1,0 +1,116 @@
+//! The trailer section of a chunked body (RFC 9112 section 7.1.2).
+
+use super::head_end::fault_of_line;
+use super::{BodyError, BodyLimits, HeadLimits, HeaderKind, HeaderSpan, Headers, Span};
+
+/// Trailer lines as far as they have come. They are held, since a name may arrive in pieces.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trailers {
+    bytes: Vec<u8>,
+    line_start: usize,
+    spans: Vec<HeaderSpan>,
+}
+
+impl Trailers {
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.line_start = 0;
+        self.spans.clear();
+    }
+
+    pub(super) fn headers(&self) -> Headers<'_> {
+        Headers::new(&self.bytes, &self.spans)
+    }
+
+    /// Takes input up to the next line end. Returns how much, and whether the section ended.
+    pub(super) fn take(
+        &mut self,
+        input: &[u8],
+        limits: &BodyLimits,
+    ) -> Result<(usize, bool), BodyError> {
+        let line_feed = memchr::memchr(b'\n', input);
+        let taken = line_feed.map_or(input.len(), |at| at + 1);
+        if self.bytes.len() + taken > limits.max_trailer_bytes {
+            return Err(BodyError::TrailersTooLarge);
+        }
+        // The usual section is the empty line alone, whole in the input: nothing to hold.
+        if self.bytes.is_empty() && input.starts_with(b"\r\n") {
+            return Ok((2, true));
+        }
+        self.bytes.extend_from_slice(&input[..taken]);
+        if line_feed.is_none() {
+            return Ok((taken, false));
+        }
+        let Some(line) = self.bytes[self.line_start..].strip_suffix(b"\r\n") else {
+            return Err(BodyError::InvalidTrailer);
+        };
+        if line.is_empty() {
+            return Ok((taken, true));
+        }
+        if self.spans.len() >= limits.max_trailers.min(HeadLimits::HEADERS_CEILING) {
+            return Err(BodyError::TooManyTrailers);
+        }
+        let span = trailer(line, self.line_start)?;
+        self.spans.push(span);
+        self.line_start = self.bytes.len();
+        Ok((taken, false))
+    }
+}
+
+fn trailer(line: &[u8], offset: usize) -> Result<HeaderSpan, BodyError> {
+    if fault_of_line(line).is_some() {
+        return Err(BodyError::InvalidTrailer);
+    }
+    let name_len = memchr::memchr(b':', line).ok_or(BodyError::InvalidTrailer)?;
+    let name = &line[..name_len];
+    if is_forbidden(name) {
+        return Err(BodyError::ForbiddenTrailer);
+    }
+    let after = &line[name_len + 1..];
+    let value = after.trim_ascii_start();
+    let value_start = offset + line.len() - value.len();
+    Ok(HeaderSpan {
+        name: Span::at(offset, name_len),
+        value: Span::at(value_start, value.trim_ascii_end().len()),
+        kind: HeaderKind::of_name(name),
+    })
+}
+
+/// Fields that must stand in the head, since they frame, route, authenticate, modify the request
+/// or say how to read the content (RFC 9110 section 6.5.1), and those by which proxies tell each
+/// other whom to trust.
+fn is_forbidden(name: &[u8]) -> bool {
+    const FORBIDDEN: [&str; 24] = [
+        "age",
+        "authentication-info",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-location",
+        "content-range",
+        "content-type",
+        "cookie",
+        "forwarded",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "range",
+        "set-cookie",
+        "via",
+        "www-authenticate",
+    ];
+    match HeaderKind::of_name(name) {
+        HeaderKind::Other => FORBIDDEN
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known.as_bytes())),
+        HeaderKind::Server | HeaderKind::Date => false,
+        _ => true,
+    }
+}
