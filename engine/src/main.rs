@@ -5,7 +5,13 @@ mod alloc;
 #[allow(dead_code, unused_imports)]
 mod control;
 #[allow(dead_code, unused_imports)]
+mod proxy;
+#[allow(dead_code, unused_imports)]
 mod rt;
+#[allow(dead_code, unused_imports)]
+mod stats;
+#[allow(dead_code, unused_imports)]
+mod worker;
 
 #[global_allocator]
 static ALLOCATOR: alloc::CountingAllocator = alloc::CountingAllocator;

@@ -168,8 +168,8 @@ impl Stream {
         sys::shutdown(self.raw_fd()?, libc::SHUT_WR)
     }
 
-    /// Closes with a reset instead of an orderly end.
-    pub fn reset(self) {
+    /// Makes the close, when it comes, a reset instead of an orderly end.
+    pub fn reset_on_close(&self) {
         if let Ok(fd) = self.raw_fd() {
             sys::set_reset_on_close(fd);
         }

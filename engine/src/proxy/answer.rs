@@ -1,0 +1,178 @@
+//! Answers that the proxy gives by itself. Status, flag, detail and text are Envoy's.
+
+use super::upstream::ConnectError;
+use crate::stats::ResponseFlags;
+use ringroad_codec::http1::{BodyError, HeadError};
+use std::borrow::Cow;
+
+/// A response of our own.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub flags: ResponseFlags,
+    /// Envoy's `RESPONSE_CODE_DETAILS`.
+    pub details: &'static str,
+    pub body: Cow<'static, [u8]>,
+    /// Further header lines, such as `location`.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Answer {
+    /// The detail of [`Answer::upgrade_refused`].
+    pub const UPGRADE_REFUSED: &'static str = "upgrade_failed";
+
+    fn new(status: u16, flags: ResponseFlags, details: &'static str, body: &'static str) -> Self {
+        let body = Cow::Borrowed(body.as_bytes());
+        Self {
+            status,
+            flags,
+            details,
+            body,
+            headers: Vec::new(),
+        }
+    }
+
+    /// No virtual host or no route matches.
+    pub fn no_route() -> Self {
+        Self::new(404, ResponseFlags::NO_ROUTE_FOUND, "route_not_found", "")
+    }
+
+    /// The route leads to a cluster or subset that does not exist.
+    pub fn no_cluster() -> Self {
+        Self::new(
+            503,
+            ResponseFlags::NO_CLUSTER_FOUND,
+            "cluster_not_found",
+            "",
+        )
+    }
+
+    /// The cluster has no endpoint to go to.
+    pub fn no_healthy_upstream() -> Self {
+        let flags = ResponseFlags::NO_HEALTHY_UPSTREAM;
+        Self::new(503, flags, "no_healthy_upstream", "no healthy upstream")
+    }
+
+    /// The route's timeout has passed.
+    pub fn upstream_timeout() -> Self {
+        let flags = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
+        Self::new(
+            504,
+            flags,
+            "upstream_response_timeout",
+            "upstream request timeout",
+        )
+    }
+
+    /// The endpoint could not be connected to.
+    pub fn connect_failed(error: ConnectError) -> Self {
+        let ConnectError::Failed(cause) = error else {
+            return Self::connect_timed_out();
+        };
+        let mut answer = Self::reset(
+            503,
+            ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+            "upstream_reset_before_response_started{remote_connection_failure}",
+            "",
+        );
+        answer.body = Cow::Owned(
+            format!(
+                "{RESET_TEXT}remote connection failure, transport failure reason: delayed connect \
+             error: {}",
+                cause.raw_os_error().unwrap_or_default()
+            )
+            .into_bytes(),
+        );
+        answer
+    }
+
+    /// Connecting took longer than the connect timeout.
+    fn connect_timed_out() -> Self {
+        Self::reset(
+            503,
+            ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+            "upstream_reset_before_response_started{connection_timeout}",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+        )
+    }
+
+    /// The upstream closed or reset before a whole response head.
+    pub fn upstream_closed() -> Self {
+        Self::reset(
+            503,
+            ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+            "upstream_reset_before_response_started{connection_termination}",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        )
+    }
+
+    /// The upstream's response is no HTTP.
+    pub fn upstream_protocol_error() -> Self {
+        Self::reset(
+            502,
+            ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+            "upstream_reset_before_response_started{protocol_error}",
+            "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+        )
+    }
+
+    fn reset(status: u16, flags: ResponseFlags, details: &'static str, body: &'static str) -> Self {
+        Self::new(status, flags, details, body)
+    }
+
+    /// The request head was refused by the codec.
+    pub fn malformed(error: &HeadError) -> Self {
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        let mut answer = Self::new(error.status(), flags, error.details(), "");
+        answer.body = Cow::Borrowed(ringroad_codec::http1::reason_phrase(answer.status).as_bytes());
+        answer
+    }
+
+    /// The framing of the request body is broken.
+    pub fn broken_body(_error: &BodyError) -> Self {
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        Self::new(400, flags, "http1.codec_error", "Bad Request")
+    }
+
+    /// The request head did not arrive in time.
+    pub fn head_timeout() -> Self {
+        Self::new(
+            408,
+            ResponseFlags::NONE,
+            "request_header_timeout",
+            "request header timeout",
+        )
+    }
+
+    /// The request asks for a protocol that is not carried.
+    pub fn upgrade_refused() -> Self {
+        Self::new(403, ResponseFlags::NONE, Self::UPGRADE_REFUSED, "")
+    }
+
+    /// The path escapes its root or holds what no path may.
+    pub fn bad_path() -> Self {
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        Self::new(400, flags, "path_normalization_failed", "")
+    }
+
+    /// A response that a route or the catch-all virtual host gives directly.
+    pub fn direct(status: u16, body: &[u8]) -> Self {
+        let body = Cow::Owned(body.to_vec());
+        Self {
+            body,
+            ..Self::new(status, ResponseFlags::NONE, "direct_response", "")
+        }
+    }
+
+    /// A redirect to `location`.
+    pub fn redirect(status: u16, location: String) -> Self {
+        let headers = vec![("location", location)];
+        Self {
+            headers,
+            ..Self::new(status, ResponseFlags::NONE, "direct_response", "")
+        }
+    }
+}
+
+const RESET_TEXT: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: ";

@@ -1,0 +1,156 @@
+//! A downstream connection between requests.
+//!
+//! An idle connection keeps this small struct and a parked task. What a request needs (its future,
+//! its parsed heads) is taken from pools when bytes arrive and goes back when the connection is
+//! idle again.
+
+use super::deadline::until;
+use super::exchange::serve_requests;
+use crate::rt::{self, Buffer, Chunk, Deadline, Send, Stream};
+use crate::worker::{ListenerSlot, Worker};
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// A downstream connection.
+pub struct Connection {
+    pub stream: Stream,
+    pub worker: Rc<Worker>,
+    pub listener: Rc<ListenerSlot>,
+    pub peer: SocketAddr,
+    /// Bytes received and not yet taken: pipelined requests, or the start of a body.
+    pub unread: Chunk,
+    /// One deadline for whatever the connection waits for at the moment.
+    pub deadline: Deadline,
+    pub accepted_at: Instant,
+    pub requests: u64,
+    /// The end of the last answer, while the client may still be taking it.
+    pub sending: Option<Send>,
+    /// Where the worker finds this connection's task when it drains.
+    pub parking: u32,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.listener.stats.downstream_cx_active.sub(1);
+        self.worker.leave_parking(self.parking);
+        self.worker.connection_closed();
+    }
+}
+
+/// Futures of one kind, kept for the next request so that none is allocated in the steady state.
+pub struct FuturePool<F, M> {
+    make: M,
+    free: RefCell<Vec<Pin<Box<Option<F>>>>>,
+}
+
+impl<F, M> FuturePool<F, M>
+where
+    F: Future<Output = Option<Box<Connection>>>,
+    M: Fn(Box<Connection>) -> F,
+{
+    fn new(make: M) -> Self {
+        Self {
+            make,
+            free: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Runs the pooled future for `connection` to its end.
+    async fn run(&self, connection: Box<Connection>) -> Option<Box<Connection>> {
+        let recycled = self.free.borrow_mut().pop();
+        let mut slot = recycled.unwrap_or_else(|| Box::pin(None));
+        slot.set(Some((self.make)(connection)));
+        let connection = match slot.as_mut().as_pin_mut() {
+            Some(future) => future.await,
+            None => None,
+        };
+        slot.set(None);
+        self.free.borrow_mut().push(slot);
+        connection
+    }
+}
+
+/// How this worker starts to serve an accepted connection.
+pub fn connection_spawner() -> impl Fn(Box<Connection>) {
+    let pool = Rc::new(FuturePool::new(serve_requests));
+    move |connection| {
+        let pool = pool.clone();
+        rt::spawn(async move {
+            let mut parked = Some(connection);
+            while let Some(connection) = parked.take() {
+                if !wait_for_bytes(&connection).await {
+                    break;
+                }
+                parked = pool.run(connection).await;
+            }
+        });
+    }
+}
+
+/// Parks an idle connection. False: it is over.
+async fn wait_for_bytes(connection: &Connection) -> bool {
+    let worker = &connection.worker;
+    let is_first = connection.requests == 0;
+    let (since, patience_ms) = {
+        let limits = &worker.limits().settings;
+        match is_first {
+            true => (connection.accepted_at, limits.request_head_timeout_ms),
+            false => (rt::now(), limits.downstream_idle_timeout_ms),
+        }
+    };
+    connection.deadline.set(deadline_after(since, patience_ms));
+    let drained = poll_fn(|cx| {
+        worker.note_parked(connection.parking, cx.waker());
+        if let Some(close_at) = worker.idle_close_at() {
+            connection.deadline.set(Some(close_at));
+        }
+        connection.stream.poll_ready(cx)
+    });
+    match until(&connection.deadline, drained).await {
+        Ok(()) => true,
+        Err(_) if worker.is_draining() => false,
+        Err(_) => {
+            let stats = &connection.listener.stats;
+            match is_first {
+                true => stats.downstream_rq_header_timeout.add(1),
+                false => stats.downstream_cx_idle_timeout.add(1),
+            }
+            false
+        }
+    }
+}
+
+impl Connection {
+    /// Sends the last bytes of an answer, after what is still being sent, without waiting for the
+    /// client to take them: the next answer, or the end of the connection, waits.
+    ///
+    /// # Errors
+    /// What was sent before did not arrive.
+    pub async fn send_last(&mut self, head: Buffer, body: Chunk) -> io::Result<()> {
+        if let Some(before) = self.sending.take() {
+            before.await?;
+        }
+        self.sending = Some(self.stream.send(head, body));
+        Ok(())
+    }
+
+    /// Waits, within the idle timeout, until the client has taken all.
+    pub async fn finish_sending(&mut self) {
+        if let Some(sending) = self.sending.take() {
+            let patience_ms = self.worker.limits().settings.downstream_idle_timeout_ms;
+            self.deadline.set(deadline_after(rt::now(), patience_ms));
+            // Whether it arrived or not, the connection is over.
+            let _ = until(&self.deadline, sending).await;
+        }
+    }
+}
+
+/// `since` and `patience_ms` later; none when the limit is 0, which disables it.
+pub fn deadline_after(since: Instant, patience_ms: u64) -> Option<Instant> {
+    (patience_ms > 0).then(|| since + Duration::from_millis(patience_ms))
+}

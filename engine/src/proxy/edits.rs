@@ -1,0 +1,134 @@
+//! Applying the header operations of routes and destinations.
+
+use ringroad_policy::snapshot::{FormatContext, HeaderEdits, HeaderValue, WriteMode};
+
+/// The header operations that apply to one head, in the order of application.
+#[derive(Default)]
+pub struct EditLevels<'a> {
+    levels: [Option<&'a HeaderEdits>; 2],
+}
+
+impl<'a> EditLevels<'a> {
+    /// The destination's operations, then the route's.
+    pub fn new(destination: &'a HeaderEdits, route: &'a HeaderEdits) -> Self {
+        let used = |edits: &'a HeaderEdits| (!edits.is_empty()).then_some(edits);
+        Self {
+            levels: [used(destination), used(route)],
+        }
+    }
+
+    /// The operations of a route that answers by itself.
+    pub fn of_route(route: &'a HeaderEdits) -> Self {
+        Self {
+            levels: [(!route.is_empty()).then_some(route), None],
+        }
+    }
+
+    fn used(&self) -> impl Iterator<Item = &'a HeaderEdits> {
+        self.levels.iter().flatten().copied()
+    }
+
+    /// Whether a header that is there stays: no level removes or sets it.
+    #[inline]
+    pub fn keeps(&self, name: &[u8]) -> bool {
+        self.used().all(|edits| {
+            let same = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            !edits.remove.iter().any(|removed| same(removed))
+                && !edits
+                    .write
+                    .iter()
+                    .any(|w| w.mode == WriteMode::Set && same(&w.name))
+        })
+    }
+
+    /// Appends the lines that the operations write. A later `set` or removal of the same name
+    /// takes an earlier line back.
+    pub fn write(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
+        for (at, edits) in self.levels.iter().enumerate() {
+            let Some(edits) = edits else { continue };
+            for (line, write) in edits.write.iter().enumerate() {
+                let set_later = |w: &[ringroad_policy::snapshot::HeaderWrite]| {
+                    w.iter()
+                        .any(|w| w.mode == WriteMode::Set && w.name == write.name)
+                };
+                let undone = set_later(&edits.write[line + 1..])
+                    || self.levels[at + 1..]
+                        .iter()
+                        .flatten()
+                        .any(|later| later.remove.contains(&write.name) || set_later(&later.write));
+                if !undone {
+                    write_line(&write.name, &write.value, format, out);
+                }
+            }
+        }
+    }
+}
+
+/// Appends one line; none when a formatted value turns out to have no value at all.
+fn write_line(name: &str, value: &HeaderValue, format: &impl FormatContext, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    let value_start = out.len();
+    if value.render(format, out) || matches!(value, HeaderValue::Literal(_)) {
+        // A formatted value carries what the client sent: it must not end the line early.
+        out[value_start..]
+            .iter_mut()
+            .filter(|b| matches!(b, b'\r' | b'\n' | 0))
+            .for_each(|b| *b = b' ');
+        out.extend_from_slice(b"\r\n");
+    } else {
+        out.truncate(start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringroad_policy::snapshot::{HeaderWrite, Operator};
+
+    struct NoValues;
+    impl FormatContext for NoValues {
+        fn render(&self, _: &Operator, _: &mut Vec<u8>) -> bool {
+            false
+        }
+    }
+
+    fn edits(remove: &[&str], write: &[(&str, &str, WriteMode)]) -> HeaderEdits {
+        HeaderEdits {
+            remove: remove.iter().map(|name| name.to_string()).collect(),
+            write: write
+                .iter()
+                .map(|(name, value, mode)| HeaderWrite {
+                    name: name.to_string(),
+                    value: HeaderValue::Literal(value.to_string()),
+                    mode: *mode,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_route_wins_over_the_destination() {
+        let destination = edits(
+            &[],
+            &[("a", "1", WriteMode::Set), ("b", "1", WriteMode::Add)],
+        );
+        let route = edits(
+            &["b"],
+            &[("a", "2", WriteMode::Set), ("c", "3", WriteMode::Add)],
+        );
+        let levels = EditLevels::new(&destination, &route);
+        let mut out = Vec::new();
+        levels.write(&NoValues, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "a: 2\r\nc: 3\r\n");
+        assert!(
+            !levels.keeps(b"A"),
+            "a set header replaces the one that came"
+        );
+        assert!(
+            levels.keeps(b"C"),
+            "an added header stands beside the one that came"
+        );
+    }
+}

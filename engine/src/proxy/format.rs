@@ -1,0 +1,120 @@
+//! Values of Envoy's `%OPERATOR%`s in configured headers.
+
+use super::request_head::write_ip;
+use crate::rt::Stream;
+use ringroad_codec::http1::{Headers, Version};
+use ringroad_policy::snapshot::{FormatContext, Operator};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the operators are rendered from.
+pub struct RequestFormat<'a> {
+    pub request: Headers<'a>,
+    /// Empty while there is no response.
+    pub response: Option<Headers<'a>>,
+    pub method: &'a [u8],
+    pub path: &'a [u8],
+    pub authority: &'a [u8],
+    pub version: Version,
+    pub peer: SocketAddr,
+    pub downstream: &'a Stream,
+    pub upstream: Option<SocketAddr>,
+    pub cluster: &'a str,
+    pub route: &'a str,
+    pub response_code: Option<u16>,
+    pub now: SystemTime,
+}
+
+impl FormatContext for RequestFormat<'_> {
+    fn render(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let found = self.write(operator, out);
+        if let Some(max_len) = operator.max_len {
+            out.truncate(out.len().min(start + max_len));
+        }
+        found
+    }
+}
+
+impl RequestFormat<'_> {
+    fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
+        match operator.name.as_str() {
+            "REQ" => self.header(Some(&self.request), operator, out),
+            "RESP" => self.header(self.response.as_ref(), operator, out),
+            "PROTOCOL" => text(out, protocol(self.version)),
+            "RESPONSE_CODE" => self.response_code.is_some_and(|code| display(out, code)),
+            "ROUTE_NAME" => text(out, self.route),
+            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => text(out, self.cluster),
+            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
+                display(out, self.peer)
+            }
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
+            | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                write_ip(self.peer.ip(), out);
+                true
+            }
+            "DOWNSTREAM_REMOTE_PORT" | "DOWNSTREAM_DIRECT_REMOTE_PORT" => {
+                display(out, self.peer.port())
+            }
+            "DOWNSTREAM_LOCAL_ADDRESS" => self.local().is_some_and(|local| display(out, local)),
+            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => {
+                self.local().is_some_and(|local| display(out, local.ip()))
+            }
+            "DOWNSTREAM_LOCAL_PORT" => self.local().is_some_and(|local| display(out, local.port())),
+            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => {
+                self.upstream.is_some_and(|upstream| display(out, upstream))
+            }
+            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => self
+                .upstream
+                .is_some_and(|upstream| display(out, upstream.ip())),
+            "UPSTREAM_REMOTE_PORT" => self
+                .upstream
+                .is_some_and(|upstream| display(out, upstream.port())),
+            "START_TIME" => match self.now.duration_since(UNIX_EPOCH) {
+                Ok(since) => display(out, since.as_secs()),
+                Err(_) => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.downstream.local_addr().ok()
+    }
+
+    /// `REQ(name?alternative)`.
+    fn header(&self, headers: Option<&Headers<'_>>, of: &Operator, out: &mut Vec<u8>) -> bool {
+        let (Some(headers), Some(argument)) = (headers, &of.argument) else {
+            return false;
+        };
+        argument.split('?').any(|name| {
+            let name = name.to_ascii_lowercase();
+            let value = match name.as_str() {
+                ":method" => Some(self.method),
+                ":path" => Some(self.path),
+                ":authority" | "host" => Some(self.authority),
+                ":scheme" => Some(b"http".as_slice()),
+                _ => headers.first(&name),
+            };
+            value.map(|value| out.extend_from_slice(value)).is_some()
+        })
+    }
+}
+
+/// The protocol's name as access logs and metrics have it.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    }
+}
+
+fn text(out: &mut Vec<u8>, value: &str) -> bool {
+    out.extend_from_slice(value.as_bytes());
+    !value.is_empty()
+}
+
+fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) -> bool {
+    write!(out, "{value}").is_ok()
+}

@@ -1,0 +1,164 @@
+//! Receiving a head: in place when it came in one piece, joined when it did not.
+
+use super::connection::{Connection, deadline_after};
+use super::deadline::until;
+use crate::rt::{self, Buffer, Chunk, Stream};
+use crate::worker::WorkerLimits;
+use ringroad_codec::http1::{HeadError, HeadLimits, Progress, RequestHead, ResponseHead};
+use ringroad_codec::http1::{parse_request, parse_response};
+use std::future::poll_fn;
+use std::io;
+use std::ops::Deref;
+
+/// The bytes a head was parsed from. Whatever follows the head has been split off.
+pub enum HeadBytes {
+    /// As received.
+    InPlace(Chunk),
+    /// Collected from several receives.
+    Joined(Buffer),
+}
+
+impl Deref for HeadBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::InPlace(chunk) => chunk,
+            Self::Joined(buffer) => buffer,
+        }
+    }
+}
+
+/// Why there is no request head.
+pub enum RequestHeadFailure {
+    /// The client closed between requests, or its connection broke.
+    Gone,
+    /// The head took longer than the limit; `after_bytes` tells whether any of it had come.
+    TimedOut {
+        after_bytes: bool,
+    },
+    Malformed(HeadError),
+}
+
+/// Why there is no response head.
+#[derive(Debug)]
+pub enum ResponseHeadFailure {
+    /// Closed before a whole head; `after_bytes` tells whether anything had come.
+    Closed {
+        after_bytes: bool,
+    },
+    Broken {
+        after_bytes: bool,
+        error: io::Error,
+    },
+    Malformed(HeadError),
+}
+
+impl ResponseHeadFailure {
+    /// Whether some bytes of a response had come.
+    pub fn after_bytes(&self) -> bool {
+        match self {
+            Self::Closed { after_bytes } | Self::Broken { after_bytes, .. } => *after_bytes,
+            Self::Malformed(_) => true,
+        }
+    }
+}
+
+/// Receives the next request head. What follows it stays in `connection.unread`.
+pub async fn receive_request_head(
+    connection: &mut Connection,
+    limits: &WorkerLimits,
+    head: &mut RequestHead,
+) -> Result<HeadBytes, RequestHeadFailure> {
+    let since = if connection.requests == 0 {
+        connection.accepted_at
+    } else {
+        rt::now()
+    };
+    let patience_ms = limits.settings.request_head_timeout_ms;
+    connection.deadline.set(deadline_after(since, patience_ms));
+    head.reset();
+    let parse = |bytes: &[u8]| {
+        let progress = parse_request(bytes, &limits.head, head)?;
+        Ok((progress == Progress::Complete).then_some(head.head_len))
+    };
+    let received = until(
+        &connection.deadline,
+        receive(&connection.stream, &mut connection.unread, parse),
+    );
+    match received.await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(HeadFailure::Malformed(error))) => Err(RequestHeadFailure::Malformed(error)),
+        Ok(Err(HeadFailure::Closed { .. } | HeadFailure::Broken { .. })) => {
+            Err(RequestHeadFailure::Gone)
+        }
+        Err(_) => Err(RequestHeadFailure::TimedOut { after_bytes: true }),
+    }
+}
+
+/// Receives a response head. What follows it is left in `unread`.
+pub async fn receive_response_head(
+    stream: &Stream,
+    unread: &mut Chunk,
+    limits: &HeadLimits,
+    to_head_request: bool,
+    head: &mut ResponseHead,
+) -> Result<HeadBytes, ResponseHeadFailure> {
+    head.reset();
+    let parse = |bytes: &[u8]| {
+        let progress = parse_response(bytes, limits, to_head_request, false, head)?;
+        Ok((progress == Progress::Complete).then_some(head.head_len))
+    };
+    receive(stream, unread, parse)
+        .await
+        .map_err(|failure| match failure {
+            HeadFailure::Malformed(error) => ResponseHeadFailure::Malformed(error),
+            HeadFailure::Closed { after_bytes } => ResponseHeadFailure::Closed { after_bytes },
+            HeadFailure::Broken { after_bytes, error } => {
+                ResponseHeadFailure::Broken { after_bytes, error }
+            }
+        })
+}
+
+enum HeadFailure {
+    Closed { after_bytes: bool },
+    Broken { after_bytes: bool, error: io::Error },
+    Malformed(HeadError),
+}
+
+/// Receives until `parse` finds a whole head, and says where it ends.
+async fn receive(
+    stream: &Stream,
+    unread: &mut Chunk,
+    mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, HeadError>,
+) -> Result<HeadBytes, HeadFailure> {
+    if unread.is_empty() {
+        *unread = receive_chunk(stream, false).await?;
+    }
+    if let Some(len) = parse(unread).map_err(HeadFailure::Malformed)? {
+        return Ok(HeadBytes::InPlace(unread.split_to(len)));
+    }
+    // The head came in pieces: collect them, and hold no receive buffer while waiting.
+    let mut joined = Buffer::lease();
+    joined.extend_from_slice(unread);
+    *unread = Chunk::default();
+    loop {
+        let chunk = receive_chunk(stream, true).await?;
+        let before = joined.len();
+        joined.extend_from_slice(&chunk);
+        if let Some(len) = parse(&joined).map_err(HeadFailure::Malformed)? {
+            *unread = chunk;
+            unread.advance(len - before);
+            joined.truncate(len);
+            return Ok(HeadBytes::Joined(joined));
+        }
+    }
+}
+
+async fn receive_chunk(stream: &Stream, after_bytes: bool) -> Result<Chunk, HeadFailure> {
+    match poll_fn(|cx| stream.poll_receive(cx)).await {
+        Ok(chunk) if chunk.is_empty() => Err(HeadFailure::Closed { after_bytes }),
+        Ok(chunk) => Ok(chunk),
+        Err(error) => Err(HeadFailure::Broken { after_bytes, error }),
+    }
+}

@@ -1,0 +1,82 @@
+//! Istio's metric labels for the two ends of a request.
+
+use crate::stats::PeerLabels;
+use ringroad_policy::settings::ProxySettings;
+use ringroad_policy::snapshot::{Cluster, Direction, Endpoint, WorkloadLabels};
+
+/// The labels that stay the same for all requests to one endpoint.
+pub fn peer_labels(
+    settings: &ProxySettings,
+    direction: Direction,
+    cluster: Option<&Cluster>,
+    endpoint: Option<&Endpoint>,
+) -> PeerLabels {
+    let known = |value: &str| {
+        if value.is_empty() {
+            "unknown".to_string()
+        } else {
+            value.to_string()
+        }
+    };
+    let revision = |value: &str| if value.is_empty() { "latest" } else { value }.to_string();
+    let inbound = direction == Direction::Inbound;
+    let own = &settings.workload;
+    let nobody = WorkloadLabels::default();
+    let there = endpoint.map_or(&nobody, |endpoint| &endpoint.workload);
+    let service = cluster.map(|cluster| &cluster.service);
+    let canonical = |name: &str, app: &str, workload: &str| {
+        let first = [name, app, workload]
+            .into_iter()
+            .find(|value| !value.is_empty());
+        known(first.unwrap_or_default())
+    };
+    PeerLabels(vec![
+        (
+            "reporter",
+            if inbound { "destination" } else { "source" }.to_string(),
+        ),
+        ("source_workload", known(&own.name)),
+        (
+            "source_canonical_service",
+            canonical("", &own.app, &own.name),
+        ),
+        ("source_canonical_revision", revision(&own.version)),
+        ("source_workload_namespace", known(&settings.namespace)),
+        ("source_principal", "unknown".to_string()),
+        ("source_app", known(&own.app)),
+        ("source_version", known(&own.version)),
+        ("source_cluster", "unknown".to_string()),
+        ("destination_workload", known(&there.name)),
+        ("destination_workload_namespace", known(&there.namespace)),
+        ("destination_principal", "unknown".to_string()),
+        ("destination_app", known(&there.app)),
+        ("destination_version", known(&there.version)),
+        (
+            "destination_service",
+            known(service.map_or("", |s| &s.host)),
+        ),
+        (
+            "destination_canonical_service",
+            canonical(&there.canonical_name, &there.app, &there.name),
+        ),
+        (
+            "destination_canonical_revision",
+            revision(&there.canonical_revision),
+        ),
+        (
+            "destination_service_name",
+            known(service.map_or("", |s| &s.name)),
+        ),
+        (
+            "destination_service_namespace",
+            known(service.map_or("", |s| &s.namespace)),
+        ),
+        ("destination_cluster", known(&there.cluster)),
+        ("request_protocol", "http".to_string()),
+        ("grpc_response_status", String::new()),
+        (
+            "connection_security_policy",
+            if inbound { "none" } else { "unknown" }.to_string(),
+        ),
+    ])
+}

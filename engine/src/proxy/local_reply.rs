@@ -1,0 +1,156 @@
+//! Sending answers of our own.
+
+use super::answer::Answer;
+use super::connection::{Connection, deadline_after};
+use super::deadline::until;
+use super::edits::EditLevels;
+use super::exchange::After;
+use super::format::RequestFormat;
+use super::head_bytes::RequestHeadFailure;
+use super::record::Record;
+use super::request_head::write_number_line;
+use super::response_head::{server_name, write_connection};
+use crate::rt::{self, Buffer, Chunk};
+use crate::stats::ResponseFlags;
+use crate::worker::Worker;
+use ringroad_codec::http1::{
+    HeadErrorKind, Headers, RequestHead, end_head, write_header, write_status_line,
+};
+use ringroad_policy::snapshot::HeaderEdits;
+use std::rc::Rc;
+
+/// How long a closing connection reads away what the client still sends.
+const LINGER_MS: u64 = 1_000;
+/// How much of it, in bytes.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Answers a request whose head was refused, and closes.
+pub async fn refuse(
+    connection: &mut Connection,
+    worker: &Rc<Worker>,
+    failure: RequestHeadFailure,
+) -> After {
+    let stats = &connection.listener.stats;
+    let answer = match failure {
+        RequestHeadFailure::Gone => return After::Close,
+        RequestHeadFailure::TimedOut { after_bytes } => {
+            stats.downstream_rq_header_timeout.add(1);
+            if !after_bytes {
+                return After::Close;
+            }
+            Answer::head_timeout()
+        }
+        RequestHeadFailure::Malformed(error) => {
+            stats.downstream_cx_protocol_error.add(1);
+            if matches!(
+                error.kind,
+                HeadErrorKind::HeadTooLarge | HeadErrorKind::TooManyHeaders
+            ) {
+                stats.downstream_rq_too_large.add(1);
+            }
+            Answer::malformed(&error)
+        }
+    };
+    let record = Record::without_request(connection, worker);
+    let head = RequestHead::default();
+    answer_request(connection, &head, false, &answer, None, record).await
+}
+
+/// Answers a request by ourselves. `body_read` says whether nothing of its body is still to come;
+/// then the connection goes on.
+pub async fn answer_request(
+    connection: &mut Connection,
+    head: &RequestHead,
+    body_read: bool,
+    answer: &Answer,
+    edits: Option<&HeaderEdits>,
+    mut record: Record<'_>,
+) -> After {
+    let worker = connection.worker.clone();
+    connection.deadline.set(None);
+    let keep_alive = head.keep_alive && body_read && !worker.is_draining();
+    record.answered(answer);
+    let levels = edits.map_or_else(EditLevels::default, EditLevels::of_route);
+    let mut out = Buffer::lease();
+    write_status_line(&mut out, answer.status);
+    let has_body = !answer.body.is_empty();
+    if may_have_body(answer.status) {
+        write_number_line(&mut out, "content-length: ", answer.body.len() as u64);
+    }
+    if has_body {
+        write_header(&mut out, b"content-type", b"text/plain");
+    }
+    for (name, value) in &answer.headers {
+        write_header(&mut out, name.as_bytes(), value.as_bytes());
+    }
+    if levels.keeps(b"date") {
+        out.extend_from_slice(b"date: ");
+        worker.write_date(&mut out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if levels.keeps(b"server") {
+        let server = server_name(record.direction);
+        write_header(&mut out, b"server", server.as_bytes());
+    }
+    let format = RequestFormat {
+        request: Headers::new(&[], &[]),
+        response: None,
+        method: &[],
+        path: &[],
+        authority: &[],
+        version: head.version,
+        peer: connection.peer,
+        downstream: &connection.stream,
+        upstream: None,
+        cluster: "",
+        route: record.route_name,
+        response_code: Some(answer.status),
+        now: worker.wall_clock(),
+    };
+    levels.write(&format, &mut out);
+    write_connection(keep_alive, head.version, &mut out);
+    end_head(&mut out);
+    if has_body && may_have_body(answer.status) && !record.is_head_request() {
+        out.extend_from_slice(&answer.body);
+        record.bytes_sent.set(answer.body.len() as u64);
+    }
+    let sent = connection.send_last(out, Chunk::default()).await;
+    record.keep_alive = keep_alive;
+    if sent.is_err() {
+        record.fail(
+            ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
+            "downstream_remote_disconnect",
+        );
+    }
+    record.finish(connection);
+    match (sent, keep_alive) {
+        (Err(_), _) => After::Close,
+        (Ok(()), true) => After::Next,
+        (Ok(()), false) => After::Linger,
+    }
+}
+
+/// RFC 9110 section 6.4.1.
+fn may_have_body(status: u16) -> bool {
+    status >= 200 && status != 204 && status != 304
+}
+
+/// Ends our side and reads away what is still on its way, for a while. Without this the kernel
+/// answers late bytes with a reset, which can destroy the response before the client has read it.
+pub async fn linger(connection: &mut Connection) {
+    connection.finish_sending().await;
+    if connection.stream.shutdown_write().is_err() {
+        return;
+    }
+    connection.unread = Chunk::default();
+    connection
+        .deadline
+        .set(deadline_after(rt::now(), LINGER_MS));
+    let mut read = 0;
+    while read < LINGER_BYTES {
+        match until(&connection.deadline, connection.stream.receive()).await {
+            Ok(Ok(chunk)) if !chunk.is_empty() => read += chunk.len(),
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What is told about a request when it is over: counters, Istio's metrics, the access log.
+
+use super::answer::Answer;
+use super::connection::Connection;
+use super::format::protocol;
+use super::labels::peer_labels;
+use super::request_id::RequestId;
+use super::target::Plan;
+use super::upstream::{ClusterView, Endpoint};
+use crate::control::access_log;
+use crate::rt;
+use crate::stats::{Counter, ListenerStats, ResponseFlags, Series, SeriesKey};
+use crate::worker::{Rules, Worker};
+use ringroad_codec::http1::RequestHead;
+use ringroad_policy::settings::AccessLogFormat;
+use ringroad_policy::snapshot::{Direction, EndpointAddress};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, UNIX_EPOCH};
+
+/// A request as it will be told.
+pub struct Record<'a> {
+    worker: Rc<Worker>,
+    listener: Arc<ListenerStats>,
+    /// None when no head was understood.
+    request: Option<(&'a RequestHead, &'a [u8], &'a RequestId)>,
+    rules: Option<&'a Rules>,
+    started: Instant,
+    pub direction: Direction,
+    pub route_name: &'a str,
+    cluster: Option<Rc<ClusterView>>,
+    pub endpoint: Option<Rc<Endpoint>>,
+    status: u16,
+    flags: ResponseFlags,
+    details: &'static str,
+    has_response: bool,
+    upstream_service_time_ms: Option<u64>,
+    pub request_body_bytes: u64,
+    /// Body bytes sent downstream.
+    pub bytes_sent: Cell<u64>,
+    response_head_bytes: u64,
+    pub keep_alive: bool,
+}
+
+impl<'a> Record<'a> {
+    /// A request whose head has been understood.
+    pub fn begin(
+        connection: &Connection,
+        worker: &Rc<Worker>,
+        rules: &'a Rules,
+        head: &'a RequestHead,
+        bytes: &'a [u8],
+        request_id: &'a RequestId,
+    ) -> Self {
+        let mut record = Self::without_request(connection, worker);
+        record.listener.downstream_rq_total.add(1);
+        worker.stats.requests.add(1);
+        record.request = Some((head, bytes, request_id));
+        record.rules = Some(rules);
+        record.direction = rules.listener().direction;
+        record
+    }
+
+    /// Something that is no request.
+    pub fn without_request(connection: &Connection, worker: &Rc<Worker>) -> Self {
+        let listener = connection.listener.stats.clone();
+        listener.downstream_rq_active.add(1);
+        Self {
+            worker: worker.clone(),
+            listener,
+            request: None,
+            rules: None,
+            started: rt::now(),
+            direction: Direction::Gateway,
+            route_name: "",
+            cluster: None,
+            endpoint: None,
+            status: 0,
+            flags: ResponseFlags::NONE,
+            details: "",
+            has_response: false,
+            upstream_service_time_ms: None,
+            request_body_bytes: 0,
+            bytes_sent: Cell::new(0),
+            response_head_bytes: 0,
+            keep_alive: false,
+        }
+    }
+
+    pub fn set_plan(&mut self, plan: &Plan<'a>) {
+        self.route_name = &plan.route.name;
+        self.cluster = Some(plan.cluster.clone());
+    }
+
+    /// The upstream's response head has come.
+    pub fn response_started(&mut self, status: u16, sent_at: Instant) {
+        self.status = status;
+        self.has_response = true;
+        self.details = "via_upstream";
+        self.upstream_service_time_ms =
+            Some(rt::now().saturating_duration_since(sent_at).as_millis() as u64);
+    }
+
+    /// Milliseconds from the request's departure to the response head.
+    pub fn upstream_service_time_ms(&self) -> u64 {
+        self.upstream_service_time_ms.unwrap_or_default()
+    }
+
+    pub fn set_response_head_bytes(&mut self, bytes: usize) {
+        self.response_head_bytes = bytes as u64;
+    }
+
+    /// Whether a response head of the upstream went downstream.
+    pub fn has_response(&self) -> bool {
+        self.has_response
+    }
+
+    pub fn is_head_request(&self) -> bool {
+        self.request
+            .is_some_and(|(head, bytes, _)| head.method.of(bytes) == b"HEAD")
+    }
+
+    /// The proxy answers by itself.
+    pub fn answered(&mut self, answer: &Answer) {
+        self.status = answer.status;
+        self.details = answer.details;
+        self.flags.insert(answer.flags);
+        if answer.flags.contains(ResponseFlags::NO_ROUTE_FOUND) {
+            self.listener.no_route.add(1);
+        }
+        if answer.flags.contains(ResponseFlags::NO_CLUSTER_FOUND) {
+            self.listener.no_cluster.add(1);
+        }
+        if answer.details == Answer::UPGRADE_REFUSED {
+            self.listener.downstream_rq_upgrade_refused.add(1);
+        }
+        if let Some(cluster) = &self.cluster
+            && answer
+                .flags
+                .contains(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+        {
+            cluster.stats.upstream_rq_timeout.add(1);
+        }
+    }
+
+    /// The request came to a bad end.
+    pub fn fail(&mut self, flags: ResponseFlags, details: &'static str) {
+        self.flags.insert(flags);
+        self.details = details;
+        if !self.has_response {
+            self.status = 0;
+        }
+    }
+
+    /// Counts and logs.
+    pub fn finish(self, connection: &Connection) {
+        let by_class = match self.status / 100 {
+            2 => Some(&self.listener.downstream_rq_2xx),
+            3 => Some(&self.listener.downstream_rq_3xx),
+            4 => Some(&self.listener.downstream_rq_4xx),
+            5 => Some(&self.listener.downstream_rq_5xx),
+            _ => None,
+        };
+        if let Some(counter) = by_class {
+            counter.add(1);
+        }
+        let bytes_sent = self.bytes_sent.get();
+        self.listener
+            .downstream_cx_tx_bytes_total
+            .add(self.response_head_bytes + bytes_sent);
+        let head_bytes = self.request.map_or(0, |(head, ..)| head.head_len as u64);
+        self.listener
+            .downstream_cx_rx_bytes_total
+            .add(head_bytes + self.request_body_bytes);
+        if let Some(cluster) = &self.cluster {
+            self.count_upstream(cluster);
+        }
+        if let Some(rules) = self.rules {
+            self.count_istio(connection, rules, head_bytes);
+        }
+        if let (Some(format), Some(_)) = (self.log_format(), self.request) {
+            self.log(connection, format);
+        }
+    }
+
+    fn count_upstream(&self, cluster: &ClusterView) {
+        let stats = &cluster.stats;
+        let by_class: Option<&Counter> = match self.status / 100 {
+            2 => Some(&stats.upstream_rq_2xx),
+            3 => Some(&stats.upstream_rq_3xx),
+            4 => Some(&stats.upstream_rq_4xx),
+            5 => Some(&stats.upstream_rq_5xx),
+            _ => None,
+        };
+        if let Some(counter) = by_class {
+            counter.add(1);
+        }
+        stats.upstream_cx_rx_bytes_total.add(self.bytes_sent.get());
+    }
+
+    fn count_istio(&self, connection: &Connection, rules: &Rules, head_bytes: u64) {
+        let create = || {
+            let index = self
+                .cluster
+                .as_ref()
+                .zip(self.endpoint.as_ref())
+                .and_then(|(c, e)| c.endpoints.iter().position(|known| Rc::ptr_eq(known, e)));
+            let cluster = self.cluster.as_ref().map(|view| &*view.cluster);
+            let endpoint = cluster
+                .zip(index)
+                .map(|(cluster, at)| &cluster.endpoints[at]);
+            let settings = &rules.view.snapshot.settings;
+            let peers = Arc::new(peer_labels(settings, self.direction, cluster, endpoint));
+            let key = SeriesKey {
+                peers,
+                response_code: self.status,
+                flags: self.flags,
+            };
+            self.worker.registry.series(key, self.worker.id)
+        };
+        let record = |series: &Series| {
+            let elapsed_us = rt::now()
+                .saturating_duration_since(self.started)
+                .as_micros() as u64;
+            series.requests.add(1);
+            series.duration_ms.record_thousandths(elapsed_us);
+            series
+                .request_bytes
+                .record_thousandths((head_bytes + self.request_body_bytes) * 1000);
+            let sent = self.response_head_bytes + self.bytes_sent.get();
+            series.response_bytes.record_thousandths(sent * 1000);
+        };
+        let list = match (&self.endpoint, &self.cluster) {
+            (Some(endpoint), _) => &endpoint.series,
+            (None, Some(cluster)) => &cluster.series,
+            (None, None) => &connection.listener.series,
+        };
+        record(list.borrow_mut().get(self.status, self.flags, create));
+    }
+
+    fn log_format(&self) -> Option<AccessLogFormat> {
+        self.rules
+            .and_then(|rules| rules.view.snapshot.settings.access_log)
+    }
+
+    #[cold]
+    fn log(&self, connection: &Connection, format: AccessLogFormat) {
+        let Some((head, bytes, request_id)) = self.request else {
+            return;
+        };
+        let headers = head.headers(bytes);
+        let wall = self.worker.wall_clock_at(self.started);
+        let flags = if self.flags == ResponseFlags::NONE {
+            None
+        } else {
+            Some(self.flags.to_string())
+        };
+        let upstream = self.endpoint.as_ref().map(|endpoint| &endpoint.address);
+        let record = access_log::Record {
+            start_unix_ms: wall
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_millis() as u64,
+            method: Some(head.method.of(bytes)),
+            path: Some(head.target.of(bytes)),
+            protocol: Some(protocol(head.version)),
+            response_code: self.status,
+            response_flags: flags.as_deref().unwrap_or_default(),
+            response_code_details: Some(self.details),
+            bytes_received: self.request_body_bytes,
+            bytes_sent: self.bytes_sent.get(),
+            duration_ms: rt::now()
+                .saturating_duration_since(self.started)
+                .as_millis() as u64,
+            upstream_service_time_ms: self.upstream_service_time_ms,
+            x_forwarded_for: headers.first("x-forwarded-for"),
+            user_agent: headers.first("user-agent"),
+            request_id: request_id.get().or_else(|| headers.first("x-request-id")),
+            authority: head.host.map(|host| host.of(bytes)),
+            upstream_host: upstream.map(|address| match address {
+                EndpointAddress::Socket(address) => access_log::Address::Socket(*address),
+                EndpointAddress::Unix(path) => access_log::Address::Unix(path),
+            }),
+            upstream_cluster: self.cluster.as_ref().map(|view| view.cluster.name.as_str()),
+            downstream_local_address: connection.stream.local_addr().ok(),
+            downstream_remote_address: Some(connection.peer),
+            route_name: (!self.route_name.is_empty()).then_some(self.route_name),
+            ..access_log::Record::default()
+        };
+        self.worker.log(|out| match format {
+            AccessLogFormat::Text => access_log::format_text(&record, out),
+            AccessLogFormat::Json => access_log::format_json(&record, out),
+        });
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        self.listener.downstream_rq_active.sub(1);
+    }
+}

@@ -1,0 +1,178 @@
+//! The head that goes upstream: one copy of the received head with its edits applied.
+
+use super::edits::EditLevels;
+use super::request_id::RequestId;
+use ringroad_codec::http1::{
+    BodyFraming, HeaderKind, RequestHead, end_head, write_header, write_number,
+};
+use ringroad_policy::snapshot::{Direction, FormatContext};
+use std::io::Write;
+use std::net::IpAddr;
+
+/// What the upstream request head is made of.
+pub struct UpstreamHead<'a, C> {
+    pub head: &'a RequestHead,
+    /// The bytes that `head` was parsed from.
+    pub bytes: &'a [u8],
+    /// The normalised and perhaps rewritten path.
+    pub path: &'a [u8],
+    pub query: Option<&'a str>,
+    /// What goes into `Host`.
+    pub authority: &'a str,
+    /// Set when a rewrite changed the path.
+    pub original_path: Option<&'a [u8]>,
+    pub direction: Direction,
+    pub peer: IpAddr,
+    pub attempt: u32,
+    /// The route's timeout, announced to the upstream.
+    pub timeout_ms: Option<u64>,
+    /// The id that the proxy gives the request, if it does.
+    pub request_id: &'a RequestId,
+    pub edits: &'a EditLevels<'a>,
+    pub format: &'a C,
+}
+
+/// Headers by which a client could steer the router. They are for trusted callers only, and no
+/// caller is trusted by default (Envoy's internal address list is empty).
+const STEERING: &[&str] = &[
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
+    "x-envoy-original-url",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+];
+
+/// Headers that a gateway, in addition, takes from nobody outside.
+const EDGE: &[&str] = &[
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+];
+
+impl<C: FormatContext> UpstreamHead<'_, C> {
+    /// Appends the whole head to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let is_edge = self.direction == Direction::Gateway;
+        out.extend_from_slice(self.head.method.of(self.bytes));
+        out.push(b' ');
+        out.extend_from_slice(self.path);
+        if let Some(query) = self.query {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if !self.authority.is_empty() {
+            write_header(out, b"host", self.authority.as_bytes());
+        }
+
+        let mut forwarded_for = false;
+        let mut has_proto = false;
+        for span in &self.head.headers {
+            let name = span.name.of(self.bytes);
+            let kept = match span.kind {
+                HeaderKind::Other | HeaderKind::Trailer => true,
+                HeaderKind::Host | HeaderKind::Expect => false,
+                HeaderKind::ContentLength => true,
+                HeaderKind::XForwardedFor => {
+                    forwarded_for |= is_edge;
+                    !is_edge
+                }
+                HeaderKind::XForwardedProto => {
+                    has_proto |= !is_edge;
+                    !is_edge
+                }
+                HeaderKind::XRequestId => self.request_id.get().is_none(),
+                HeaderKind::XForwardedClientCert => !is_edge,
+                HeaderKind::XEnvoy => keeps_envoy_header(name, is_edge),
+                kind => !kind.is_hop_by_hop(),
+            };
+            if kept && self.edits.keeps(name) {
+                write_header(out, name, span.value.of(self.bytes));
+            }
+        }
+        if self.head.framing == BodyFraming::Chunked {
+            write_header(out, b"transfer-encoding", b"chunked");
+        }
+        if is_edge && self.edits.keeps(b"x-forwarded-for") {
+            self.write_forwarded_for(forwarded_for, out);
+        }
+        if !has_proto && self.edits.keeps(b"x-forwarded-proto") {
+            write_header(out, b"x-forwarded-proto", b"http");
+        }
+        if let Some(id) = self.request_id.get()
+            && self.edits.keeps(b"x-request-id")
+        {
+            write_header(out, b"x-request-id", id);
+        }
+        if is_edge && self.edits.keeps(b"x-envoy-external-address") {
+            out.extend_from_slice(b"x-envoy-external-address: ");
+            write_ip(self.peer, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(timeout_ms) = self.timeout_ms
+            && self.edits.keeps(b"x-envoy-expected-rq-timeout-ms")
+        {
+            write_number_line(out, "x-envoy-expected-rq-timeout-ms: ", timeout_ms);
+        }
+        if self.edits.keeps(b"x-envoy-attempt-count") {
+            write_number_line(out, "x-envoy-attempt-count: ", u64::from(self.attempt));
+        }
+        if let Some(original) = self.original_path {
+            write_header(out, b"x-envoy-original-path", original);
+        }
+        self.edits.write(self.format, out);
+        end_head(out);
+    }
+
+    /// One line with the addresses that came and the peer's.
+    fn write_forwarded_for(&self, came: bool, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if came {
+            let lines = self
+                .head
+                .headers
+                .iter()
+                .filter(|h| h.kind == HeaderKind::XForwardedFor);
+            for line in lines {
+                out.extend_from_slice(line.value.of(self.bytes));
+                out.push(b',');
+            }
+        }
+        write_ip(self.peer, out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn keeps_envoy_header(name: &[u8], is_edge: bool) -> bool {
+    let listed = |list: &[&str]| list.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()));
+    let ours = name.eq_ignore_ascii_case(b"x-envoy-attempt-count");
+    !ours && !listed(STEERING) && !(is_edge && listed(EDGE))
+}
+
+/// Appends a header line with a number; `name` ends with the colon and the space.
+pub fn write_number_line(out: &mut Vec<u8>, name: &str, number: u64) {
+    out.extend_from_slice(name.as_bytes());
+    write_number(out, number);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an address without port; IPv6 without brackets, as Envoy does.
+pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    let _ = match ip {
+        IpAddr::V4(ip) => write!(out, "{ip}"),
+        IpAddr::V6(ip) => write!(out, "{ip}"),
+    };
+}

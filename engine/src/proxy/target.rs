@@ -1,0 +1,200 @@
+//! From a request head to the route, the destination and what the upstream will see.
+
+use super::answer::Answer;
+use super::edits::EditLevels;
+use super::upstream::ClusterView;
+use crate::worker::{Rules, Worker};
+use ringroad_codec::http1::{Headers, RequestHead, Upgrade};
+use ringroad_policy::snapshot::{
+    Decision, Destination, HeaderLookup, Redirect, RedirectPath, RequestFacts, Route, RouteAction,
+    path,
+};
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// Where a request goes and as what.
+pub struct Plan<'a> {
+    pub route: &'a Route,
+    pub destination: &'a Destination,
+    pub cluster: Rc<ClusterView>,
+    /// For the upstream: normalised, perhaps rewritten.
+    pub path: Cow<'a, [u8]>,
+    pub query: Option<&'a str>,
+    pub authority: &'a str,
+    /// The path and query that a rewrite replaced.
+    pub original_path: Option<&'a str>,
+}
+
+/// An answer in place of a plan, with the route that gave it.
+pub struct Refusal<'a> {
+    pub answer: Answer,
+    pub route: Option<&'a Route>,
+}
+
+impl<'a> Plan<'a> {
+    pub fn request_edits(&self) -> EditLevels<'a> {
+        EditLevels::new(
+            &self.destination.request_headers,
+            &self.route.request_headers,
+        )
+    }
+
+    pub fn response_edits(&self) -> EditLevels<'a> {
+        EditLevels::new(
+            &self.destination.response_headers,
+            &self.route.response_headers,
+        )
+    }
+}
+
+impl Refusal<'_> {
+    fn plain(answer: Answer) -> Self {
+        Self {
+            answer,
+            route: None,
+        }
+    }
+}
+
+/// The codec's headers as policy asks for them.
+struct Lookup<'a>(Headers<'a>);
+
+impl HeaderLookup for Lookup<'_> {
+    fn visit(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        self.0.visit(name, each);
+    }
+}
+
+/// Decides. `target` and `rewritten` are working memory.
+pub fn plan<'a>(
+    worker: &Worker,
+    rules: &'a Rules,
+    head: &RequestHead,
+    bytes: &'a [u8],
+    target: &'a mut String,
+    rewritten: &'a mut Vec<u8>,
+) -> Result<Plan<'a>, Refusal<'a>> {
+    if !matches!(head.upgrade, Upgrade::None | Upgrade::H2c) {
+        return Err(Refusal::plain(Answer::upgrade_refused()));
+    }
+    let Some((path, query, authority)) = split_target(head, bytes, target) else {
+        return Err(Refusal::plain(Answer::bad_path()));
+    };
+    let normal = path::normalize(path).map_err(|_| Refusal::plain(Answer::bad_path()))?;
+    let lookup = Lookup(head.headers(bytes));
+    let facts = RequestFacts {
+        method: ascii(head.method.of(bytes)),
+        scheme: "http",
+        authority,
+        path: &normal,
+        query,
+        headers: &lookup,
+    };
+    let table = rules.listener().route_table();
+    let (virtual_host, route) = match table.map(|table| table.route(&facts)) {
+        Some(Decision::Route {
+            virtual_host,
+            route,
+        }) => (virtual_host, route),
+        Some(Decision::NoVirtualHost | Decision::NoRoute(_)) | None => {
+            return Err(Refusal::plain(Answer::no_route()));
+        }
+    };
+    let answered = |answer| {
+        Err(Refusal {
+            answer,
+            route: Some(route),
+        })
+    };
+    let matched_len = route.matches.path.matched_len(&normal);
+    if virtual_host.https_redirect {
+        return answered(redirect(&to_https(), &facts, matched_len));
+    }
+    match &route.action {
+        RouteAction::Forward(_) => {}
+        RouteAction::DirectResponse { status, body } => {
+            return answered(Answer::direct(*status, body));
+        }
+        RouteAction::Redirect(to) => return answered(redirect(to, &facts, matched_len)),
+        RouteAction::None => return answered(Answer::no_route()),
+    }
+    let destination = rules.view.pick_destination(worker, route);
+    let Some(cluster) = destination.cluster else {
+        return answered(Answer::no_cluster());
+    };
+    rewritten.clear();
+    let is_rewritten = route.rewrite_path(&normal, rewritten);
+    let rewritten: &'a [u8] = rewritten;
+    let host = destination
+        .host_rewrite
+        .as_deref()
+        .or(route.host_rewrite.as_deref());
+    Ok(Plan {
+        route,
+        destination,
+        cluster: rules.view.cluster(worker, cluster).clone(),
+        original_path: is_rewritten.then_some(path),
+        path: if is_rewritten {
+            Cow::Borrowed(rewritten)
+        } else {
+            into_bytes(normal)
+        },
+        query,
+        authority: host.unwrap_or(authority),
+    })
+}
+
+fn into_bytes(path: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match path {
+        Cow::Borrowed(path) => Cow::Borrowed(path.as_bytes()),
+        Cow::Owned(path) => Cow::Owned(path.into_bytes()),
+    }
+}
+
+/// Path, query and authority of a request; `None` when the target has no path to route by.
+fn split_target<'a>(
+    head: &RequestHead,
+    bytes: &'a [u8],
+    memory: &'a mut String,
+) -> Option<(&'a str, Option<&'a str>, &'a str)> {
+    let authority = head.host.map_or("", |host| ascii(host.of(bytes)));
+    let (prefix, rest) = head.path_and_query(bytes);
+    let whole = if prefix.is_empty() {
+        ascii(rest)
+    } else {
+        memory.clear();
+        memory.push_str(prefix);
+        memory.push_str(ascii(rest));
+        memory.as_str()
+    };
+    if whole.is_empty() {
+        return None;
+    }
+    let (path, query) = match whole.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (whole, None),
+    };
+    Some((path, query, authority))
+}
+
+/// Bytes that the codec has checked to be ASCII.
+fn ascii(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// A gateway server's `httpsRedirect`.
+fn to_https() -> Redirect {
+    Redirect {
+        status: 301,
+        scheme: Some("https".to_string()),
+        authority: None,
+        port: None,
+        path: RedirectPath::Same,
+    }
+}
+
+fn redirect(to: &Redirect, facts: &RequestFacts<'_>, matched_len: usize) -> Answer {
+    let mut location = Vec::new();
+    to.location(facts, matched_len, &mut location);
+    Answer::redirect(to.status, String::from_utf8_lossy(&location).into_owned())
+}

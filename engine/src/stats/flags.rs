@@ -1,0 +1,92 @@
+//! Envoy's response flags: why a request did not simply succeed.
+
+/// A set of flags. The short names are Envoy's, as they appear in access logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ResponseFlags(u32);
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal, $short:literal;)*) => {
+        impl ResponseFlags {
+            $($(#[$doc])* pub const $name: Self = Self(1 << $bit);)*
+            const NAMES: &'static [(Self, &'static str)] = &[$((Self::$name, $short),)*];
+        }
+    };
+}
+
+flags! {
+    /// No healthy upstream endpoint.
+    NO_HEALTHY_UPSTREAM = 0, "UH";
+    /// The upstream took too long.
+    UPSTREAM_REQUEST_TIMEOUT = 1, "UT";
+    /// The upstream reset before a response.
+    UPSTREAM_REMOTE_RESET = 2, "UR";
+    /// Connecting to the upstream failed.
+    UPSTREAM_CONNECTION_FAILURE = 3, "UF";
+    /// The upstream closed the connection before or within its response.
+    UPSTREAM_CONNECTION_TERMINATION = 4, "UC";
+    /// A circuit breaker overflowed.
+    UPSTREAM_OVERFLOW = 5, "UO";
+    /// No route.
+    NO_ROUTE_FOUND = 6, "NR";
+    /// The downstream went away.
+    DOWNSTREAM_CONNECTION_TERMINATION = 7, "DC";
+    /// The downstream broke the protocol.
+    DOWNSTREAM_PROTOCOL_ERROR = 8, "DPE";
+    /// The upstream broke the protocol.
+    UPSTREAM_PROTOCOL_ERROR = 9, "UPE";
+    /// The route's cluster does not exist.
+    NO_CLUSTER_FOUND = 10, "NC";
+    /// The stream was idle for too long.
+    STREAM_IDLE_TIMEOUT = 11, "SI";
+    /// Retries were exhausted.
+    UPSTREAM_RETRY_LIMIT_EXCEEDED = 12, "URX";
+}
+
+impl ResponseFlags {
+    pub const NONE: Self = Self(0);
+
+    pub fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The short names joined by commas, `-` when there are none.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        for (flag, name) in Self::NAMES {
+            if self.contains(*flag) {
+                if out.len() > start {
+                    out.push(b',');
+                }
+                out.extend_from_slice(name.as_bytes());
+            }
+        }
+        if out.len() == start {
+            out.push(b'-');
+        }
+    }
+}
+
+impl std::fmt::Display for ResponseFlags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = Vec::new();
+        self.write(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_written_as_envoy_writes_them() {
+        assert_eq!(ResponseFlags::NONE.to_string(), "-");
+        let mut flags = ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
+        flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+        assert_eq!(flags.to_string(), "UF,URX");
+    }
+}

@@ -1,0 +1,233 @@
+//! Merging the workers' figures for a scrape.
+
+use super::{HistogramTotal, Registry, ResponseFlags, StatKind};
+use std::collections::BTreeMap;
+
+/// What Prometheus calls a metric family.
+#[derive(Debug, Clone)]
+pub struct Family {
+    pub name: String,
+    pub help: &'static str,
+    pub kind: FamilyKind,
+    pub samples: Vec<Sample>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FamilyKind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+#[derive(Debug, Clone)]
+pub struct Sample {
+    pub labels: Vec<(&'static str, String)>,
+    pub value: SampleValue,
+}
+
+#[derive(Debug, Clone)]
+pub enum SampleValue {
+    Number(u64),
+    Histogram(HistogramTotal),
+}
+
+/// Figures of one name, in the order of their labels.
+#[derive(Default)]
+struct Totals {
+    by_name: BTreeMap<&'static str, (StatKind, &'static str, BTreeMap<String, u64>)>,
+}
+
+impl Totals {
+    fn add(&mut self, of: &str, name: &'static str, kind: StatKind, help: &'static str, n: u64) {
+        let (_, _, values) = self
+            .by_name
+            .entry(name)
+            .or_insert((kind, help, BTreeMap::new()));
+        let value = values.entry(of.to_string()).or_insert(0);
+        *value = value.wrapping_add(n);
+    }
+
+    fn families(self, prefix: &str, label: &'static str, out: &mut Vec<Family>) {
+        for (name, (kind, help, values)) in self.by_name {
+            let samples = values
+                .into_iter()
+                .map(|(of, value)| Sample {
+                    labels: vec![(label, of)],
+                    value: SampleValue::Number(value),
+                })
+                .collect();
+            let kind = match kind {
+                StatKind::Counter => FamilyKind::Counter,
+                StatKind::Gauge => FamilyKind::Gauge,
+            };
+            out.push(Family {
+                name: format!("{prefix}{name}"),
+                help,
+                kind,
+                samples,
+            });
+        }
+    }
+}
+
+impl Registry {
+    /// All families for Prometheus, the workers' figures added up.
+    pub fn gather(&self) -> Vec<Family> {
+        let inner = self.lock();
+        let mut families = Vec::new();
+        let mut totals = Totals::default();
+        for ((name, _), set) in &inner.listeners {
+            set.visit(&mut |stat, kind, help, n| totals.add(name, stat, kind, help, n));
+        }
+        totals.families(
+            "envoy_http_",
+            "envoy_http_conn_manager_prefix",
+            &mut families,
+        );
+        let mut totals = Totals::default();
+        for ((name, _), set) in &inner.clusters {
+            set.visit(&mut |stat, kind, help, n| totals.add(name, stat, kind, help, n));
+        }
+        totals.families("envoy_cluster_", "cluster_name", &mut families);
+        let mut totals = Totals::default();
+        for (id, set) in &inner.workers {
+            set.visit(&mut |stat, kind, help, n| totals.add(&id.to_string(), stat, kind, help, n));
+        }
+        totals.families("ringroad_worker_", "worker", &mut families);
+        drop(inner);
+        self.gather_istio(&mut families);
+        families
+    }
+
+    /// Istio's standard metrics.
+    fn gather_istio(&self, families: &mut Vec<Family>) {
+        #[derive(Default)]
+        struct Total {
+            requests: u64,
+            duration_ms: HistogramTotal,
+            request_bytes: HistogramTotal,
+            response_bytes: HistogramTotal,
+        }
+        let mut totals: BTreeMap<Vec<(&'static str, String)>, Total> = BTreeMap::new();
+        for ((key, _), series) in &self.lock().series {
+            let mut labels = key.peers.0.clone();
+            labels.push(("response_code", key.response_code.to_string()));
+            labels.push(("response_flags", flags_label(key.flags)));
+            let total = totals.entry(labels).or_default();
+            total.requests += series.requests.get();
+            series.duration_ms.merge_into(&mut total.duration_ms);
+            series.request_bytes.merge_into(&mut total.request_bytes);
+            series.response_bytes.merge_into(&mut total.response_bytes);
+        }
+        let mut family = |name: &str, help, kind, value: &dyn Fn(&Total) -> SampleValue| {
+            let samples = totals
+                .iter()
+                .map(|(labels, total)| Sample {
+                    labels: labels.clone(),
+                    value: value(total),
+                })
+                .collect();
+            families.push(Family {
+                name: name.to_string(),
+                help,
+                kind,
+                samples,
+            });
+        };
+        family(
+            "istio_requests_total",
+            "Requests",
+            FamilyKind::Counter,
+            &|total| SampleValue::Number(total.requests),
+        );
+        let histogram = FamilyKind::Histogram;
+        family(
+            "istio_request_duration_milliseconds",
+            "Time from the request's first byte to the answer's last",
+            histogram,
+            &|total| SampleValue::Histogram(total.duration_ms.clone()),
+        );
+        family(
+            "istio_request_bytes",
+            "Request sizes, head and body",
+            histogram,
+            &|total| SampleValue::Histogram(total.request_bytes.clone()),
+        );
+        family(
+            "istio_response_bytes",
+            "Response sizes, head and body",
+            histogram,
+            &|total| SampleValue::Histogram(total.response_bytes.clone()),
+        );
+    }
+
+    /// Envoy's dotted names for `/stats`, sorted.
+    pub fn text_stats(&self) -> Vec<(String, u64)> {
+        let inner = self.lock();
+        let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+        for ((name, _), set) in &inner.listeners {
+            set.visit(&mut |stat, _, _, n| {
+                let total = totals.entry(format!("http.{name}.{stat}")).or_default();
+                *total = total.wrapping_add(n);
+            });
+        }
+        for ((name, _), set) in &inner.clusters {
+            set.visit(&mut |stat, _, _, n| {
+                let total = totals.entry(format!("cluster.{name}.{stat}")).or_default();
+                *total = total.wrapping_add(n);
+            });
+        }
+        for (id, set) in &inner.workers {
+            set.visit(&mut |stat, _, _, n| {
+                totals.insert(format!("worker_{id}.{stat}"), n);
+            });
+        }
+        totals.into_iter().collect()
+    }
+}
+
+fn flags_label(flags: ResponseFlags) -> String {
+    flags.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PeerLabels, SeriesKey};
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_scrape_adds_up_the_workers() {
+        let registry = Registry::default();
+        registry
+            .cluster("outbound|80||a", 0)
+            .upstream_rq_total
+            .add(3);
+        registry
+            .cluster("outbound|80||a", 1)
+            .upstream_rq_total
+            .add(4);
+        let text = registry.text_stats();
+        assert!(text.contains(&("cluster.outbound|80||a.upstream_rq_total".to_string(), 7)));
+
+        let key = SeriesKey {
+            peers: Arc::new(PeerLabels(vec![("reporter", "source".to_string())])),
+            response_code: 200,
+            flags: ResponseFlags::NONE,
+        };
+        registry.series(key.clone(), 0).requests.add(1);
+        registry.series(key, 1).requests.add(1);
+        let families = registry.gather();
+        let requests = families
+            .iter()
+            .find(|f| f.name == "istio_requests_total")
+            .unwrap();
+        assert_eq!(requests.samples.len(), 1);
+        assert!(matches!(requests.samples[0].value, SampleValue::Number(2)));
+        assert!(
+            requests.samples[0]
+                .labels
+                .contains(&("response_flags", "-".to_string()))
+        );
+    }
+}

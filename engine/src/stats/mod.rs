@@ -1,0 +1,70 @@
+//! Figures: single-writer counters in each worker, merged when somebody asks.
+//!
+//! A worker registers a set of counters once, when it first meets a listener, cluster or series,
+//! and keeps the `Arc`; nothing here is touched by a request after that.
+
+mod counter;
+mod flags;
+mod gather;
+mod series;
+mod sets;
+
+pub use counter::{Counter, Histogram, HistogramTotal};
+pub use flags::ResponseFlags;
+pub use gather::{Family, FamilyKind, Sample, SampleValue};
+pub use series::{PeerLabels, Series, SeriesKey, SeriesList};
+pub use sets::{ClusterStats, ListenerStats, StatKind, VisitStat, WorkerStats};
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Number of a worker, counted from 0.
+pub type WorkerId = usize;
+
+/// All sets that workers have registered. Sets stay when their cluster goes, since a counter that
+/// falls back to zero and returns would look like a restart.
+#[derive(Debug, Default)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    listeners: BTreeMap<(String, WorkerId), Arc<ListenerStats>>,
+    clusters: BTreeMap<(String, WorkerId), Arc<ClusterStats>>,
+    workers: BTreeMap<WorkerId, Arc<WorkerStats>>,
+    series: HashMap<(SeriesKey, WorkerId), Arc<Series>>,
+}
+
+impl Registry {
+    pub fn listener(&self, name: &str, worker: WorkerId) -> Arc<ListenerStats> {
+        self.lock()
+            .listeners
+            .entry((name.to_string(), worker))
+            .or_default()
+            .clone()
+    }
+
+    pub fn cluster(&self, name: &str, worker: WorkerId) -> Arc<ClusterStats> {
+        self.lock()
+            .clusters
+            .entry((name.to_string(), worker))
+            .or_default()
+            .clone()
+    }
+
+    pub fn worker(&self, worker: WorkerId) -> Arc<WorkerStats> {
+        self.lock().workers.entry(worker).or_default().clone()
+    }
+
+    pub fn series(&self, key: SeriesKey, worker: WorkerId) -> Arc<Series> {
+        self.lock().series.entry((key, worker)).or_default().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,52 @@
+//! Istio's standard metrics: one series for each set of labels.
+
+use super::counter::{Counter, Histogram};
+use super::flags::ResponseFlags;
+use std::sync::Arc;
+
+/// Labels of `istio_requests_total` that do not depend on the answer, in the order they are shown.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct PeerLabels(pub Vec<(&'static str, String)>);
+
+/// What tells one series from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SeriesKey {
+    pub peers: Arc<PeerLabels>,
+    pub response_code: u16,
+    pub flags: ResponseFlags,
+}
+
+/// One worker's figures of one series.
+#[derive(Debug, Default)]
+pub struct Series {
+    pub requests: Counter,
+    pub duration_ms: Histogram,
+    pub request_bytes: Histogram,
+    pub response_bytes: Histogram,
+}
+
+/// The series that one peer's requests have met so far. A worker asks it for each request; the
+/// list is short, because a peer gives few different answers.
+#[derive(Debug, Default)]
+pub struct SeriesList(Vec<(u16, ResponseFlags, Arc<Series>)>);
+
+impl SeriesList {
+    /// The series for this answer; `create` makes it the first time.
+    #[inline]
+    pub fn get(
+        &mut self,
+        response_code: u16,
+        flags: ResponseFlags,
+        create: impl FnOnce() -> Arc<Series>,
+    ) -> &Series {
+        let known = self
+            .0
+            .iter()
+            .position(|(c, f, _)| *c == response_code && *f == flags);
+        let at = known.unwrap_or_else(|| {
+            self.0.push((response_code, flags, create()));
+            self.0.len() - 1
+        });
+        &self.0[at].2
+    }
+}

@@ -1,0 +1,105 @@
+//! The counters of a listener, a cluster and a worker. Names are Envoy's, so that
+//! `/stats?filter=upstream_rq` answers as people know it; our own are marked in the text.
+
+use super::counter::Counter;
+
+/// Whether a figure only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatKind {
+    Counter,
+    Gauge,
+}
+
+/// Called once for each figure of a set: its name, kind, meaning and value.
+pub type VisitStat<'a> = dyn FnMut(&'static str, StatKind, &'static str, u64) + 'a;
+
+macro_rules! stat_set {
+    ($(#[$doc:meta])* $name:ident { $($kind:ident $field:ident: $help:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        #[repr(align(64))]
+        pub struct $name {
+            $(#[doc = $help] pub $field: Counter,)*
+        }
+
+        impl $name {
+            /// Calls `visit` for each figure.
+            pub fn visit(&self, visit: &mut VisitStat<'_>) {
+                $(visit(stringify!($field), StatKind::$kind, $help, self.$field.get());)*
+            }
+        }
+    };
+}
+
+stat_set! {
+    /// One worker's figures of one listener.
+    ListenerStats {
+        Counter downstream_cx_total: "Connections accepted",
+        Gauge downstream_cx_active: "Connections open",
+        Counter downstream_cx_overflow: "Connections closed at once: limits.maxDownstreamConnections",
+        Counter downstream_cx_idle_timeout: "Connections closed by limits.downstreamIdleTimeout",
+        Counter downstream_cx_destroy_remote_active_rq: "Connections the client closed within a request",
+        Counter downstream_cx_protocol_error: "Connections closed for a protocol error",
+        Counter downstream_cx_rx_bytes_total: "Bytes received",
+        Counter downstream_cx_tx_bytes_total: "Bytes sent",
+        Counter downstream_cx_handed_over: "Connections accepted here and handed to another worker (ours)",
+        Counter downstream_rq_total: "Requests received",
+        Gauge downstream_rq_active: "Requests in flight",
+        Counter downstream_rq_1xx: "Interim responses sent",
+        Counter downstream_rq_2xx: "Responses 2xx",
+        Counter downstream_rq_3xx: "Responses 3xx",
+        Counter downstream_rq_4xx: "Responses 4xx",
+        Counter downstream_rq_5xx: "Responses 5xx",
+        Counter downstream_rq_header_timeout: "Requests whose head took longer than limits.requestHeadTimeout",
+        Counter downstream_rq_too_large: "Heads over limits.maxRequestHeadBytes or maxRequestHeaders",
+        Counter downstream_rq_body_error: "Request bodies with broken framing",
+        Counter downstream_rq_body_limit: "Request bodies over the chunk extension or trailer limits",
+        Counter downstream_rq_upgrade_refused: "Requests for an upgrade that is not carried",
+        Counter no_route: "Requests with no virtual host or no route",
+        Counter no_cluster: "Requests routed to a cluster that does not exist",
+    }
+}
+
+stat_set! {
+    /// One worker's figures of one cluster.
+    ClusterStats {
+        Counter upstream_cx_total: "Connections opened",
+        Gauge upstream_cx_active: "Connections open",
+        Counter upstream_cx_connect_fail: "Connects that failed",
+        Counter upstream_cx_connect_timeout: "Connects that took longer than the connect timeout",
+        Counter upstream_cx_idle_timeout: "Pooled connections closed for idleness",
+        Counter upstream_cx_destroy_remote: "Connections closed by the upstream",
+        Counter upstream_cx_destroy_remote_with_active_rq: "Connections the upstream closed within a request",
+        Counter upstream_cx_protocol_error: "Connections closed for a broken response",
+        Counter upstream_cx_none_healthy: "Requests with no endpoint to go to",
+        Counter upstream_cx_rx_bytes_total: "Bytes received",
+        Counter upstream_cx_tx_bytes_total: "Bytes sent",
+        Counter upstream_rq_total: "Requests sent",
+        Gauge upstream_rq_active: "Requests in flight",
+        Counter upstream_rq_1xx: "Interim responses received",
+        Counter upstream_rq_2xx: "Responses 2xx",
+        Counter upstream_rq_3xx: "Responses 3xx",
+        Counter upstream_rq_4xx: "Responses 4xx",
+        Counter upstream_rq_5xx: "Responses 5xx",
+        Counter upstream_rq_timeout: "Requests cut by the route timeout",
+        Counter upstream_rq_replayed: "Requests sent again because a reused connection was dead (ours)",
+        Counter upstream_rq_rx_reset: "Requests the upstream reset",
+        Counter upstream_rq_tx_reset: "Requests reset towards the upstream",
+    }
+}
+
+stat_set! {
+    /// One worker's own figures.
+    WorkerStats {
+        Gauge connections: "Downstream connections this worker serves",
+        Counter requests: "Requests this worker served",
+        Gauge generation: "Generation of the snapshot in use",
+        Counter accept_errors: "Accepts that failed, as for want of descriptors",
+        Counter allocations: "Heap allocations made on this worker's thread",
+        Counter loop_turns: "Turns of the event loop",
+        Counter receive_buffers: "Receive buffers allocated",
+        Counter receive_buffers_exhausted: "Times a receive waited for a buffer",
+        Counter task_panics: "Connections ended by a bug in the proxy",
+        Counter access_log_dropped: "Access log lines dropped because the queue was full",
+    }
+}

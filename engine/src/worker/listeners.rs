@@ -1,0 +1,155 @@
+//! Accepting connections.
+
+use super::Worker;
+use super::rules::Rules;
+use super::shared::Command;
+use crate::proxy::connection::Connection;
+use crate::rt::{self, Chunk, Deadline, Listener, Stream};
+use crate::stats::{ListenerStats, SeriesList};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Time to wait before the next accept when the process is out of descriptors.
+const ACCEPT_BACKOFF_MS: u64 = 50;
+
+/// A listener as one worker knows it, by name. Connections keep theirs across reloads.
+pub struct ListenerSlot {
+    pub name: String,
+    pub stats: Arc<ListenerStats>,
+    /// Where the listener stands in the snapshot in use; none once a reload has removed it.
+    pub index: Cell<Option<usize>>,
+    /// What is left of the listener once a reload has removed it.
+    last_rules: RefCell<Option<Rules>>,
+    /// Requests that no endpoint has answered.
+    pub series: RefCell<SeriesList>,
+    stopping: Cell<bool>,
+    accept_task: Cell<Option<Waker>>,
+}
+
+impl ListenerSlot {
+    pub fn new(name: String, stats: Arc<ListenerStats>) -> Rc<Self> {
+        Rc::new(Self {
+            name,
+            stats,
+            index: Cell::new(None),
+            last_rules: RefCell::default(),
+            series: RefCell::default(),
+            stopping: Cell::new(false),
+            accept_task: Cell::new(None),
+        })
+    }
+
+    pub fn keep_last_rules(&self, rules: Rules) {
+        self.last_rules.replace(Some(rules));
+    }
+
+    /// The rules of the last snapshot that had this listener.
+    pub fn last_rules(&self) -> Option<Rules> {
+        self.last_rules.borrow().clone()
+    }
+
+    /// Asks the accept loop to take what the backlog holds and end.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        if let Some(task) = self.accept_task.take() {
+            task.wake();
+        }
+    }
+}
+
+/// Accepts on one socket until the slot is stopped.
+pub async fn accept_connections(worker: Rc<Worker>, slot: Rc<ListenerSlot>, listener: Listener) {
+    loop {
+        let accepted = {
+            let mut accept = std::pin::pin!(listener.accept());
+            poll_fn(|cx| {
+                if slot.stopping.get() {
+                    return Poll::Ready(None);
+                }
+                slot.accept_task.set(Some(cx.waker().clone()));
+                accept.as_mut().poll(cx).map(Some)
+            })
+            .await
+        };
+        match accepted {
+            None => break,
+            Some(Ok((socket, peer))) => place(&worker, &slot, socket, peer),
+            Some(Err(error)) => {
+                worker.stats.accept_errors.add(1);
+                worker.report_accept_error(&slot.name, &error);
+                rt::sleep_until(rt::now() + Duration::from_millis(ACCEPT_BACKOFF_MS)).await;
+            }
+        }
+    }
+    for (socket, peer) in listener.stop().await {
+        place(&worker, &slot, socket, peer);
+    }
+    worker.open_listeners.set(worker.open_listeners.get() - 1);
+}
+
+/// Serves the connection here, or hands it to a worker that is behind.
+fn place(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: SocketAddr) {
+    slot.stats.downstream_cx_total.add(1);
+    match worker.fleet.worker_behind(worker.id) {
+        Some(other) => {
+            slot.stats.downstream_cx_handed_over.add(1);
+            let listener = slot.name.clone();
+            // Counted at once, so that a burst of accepts does not all go to one worker.
+            worker.fleet.desks[other]
+                .connections
+                .fetch_add(1, Ordering::Relaxed);
+            worker.fleet.desks[other].send(Command::Serve {
+                listener,
+                socket,
+                peer,
+            });
+        }
+        None => {
+            worker.fleet.desks[worker.id]
+                .connections
+                .fetch_add(1, Ordering::Relaxed);
+            serve(worker, slot, socket, peer);
+        }
+    }
+}
+
+/// Starts a connection that is already counted in `desks[..].connections`.
+pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: SocketAddr) {
+    slot.stats.downstream_cx_active.add(1);
+    worker.stats.connections.add(1);
+    let limit = worker.limits().settings.max_downstream_connections as usize;
+    let stream = match Stream::from_fd(socket) {
+        Ok(stream) => stream,
+        Err(error) => {
+            worker.report_accept_error(&slot.name, &error);
+            slot.stats.downstream_cx_active.sub(1);
+            worker.connection_closed();
+            return;
+        }
+    };
+    let connection = Connection {
+        stream,
+        worker: worker.clone(),
+        listener: slot.clone(),
+        peer,
+        unread: Chunk::default(),
+        deadline: Deadline::new(),
+        accepted_at: rt::now(),
+        requests: 0,
+        sending: None,
+        parking: worker.new_parking(),
+    };
+    if limit > 0 && worker.fleet.connections() > limit {
+        slot.stats.downstream_cx_overflow.add(1);
+        connection.stream.reset_on_close();
+        return;
+    }
+    worker.spawn_connection(Box::new(connection));
+}

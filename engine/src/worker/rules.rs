@@ -1,0 +1,35 @@
+//! The rules that one request goes by.
+
+use super::view::SnapshotView;
+use ringroad_policy::snapshot::Listener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A snapshot and the listener in it that the request came through.
+#[derive(Clone)]
+pub struct Rules {
+    pub view: Rc<SnapshotView>,
+    listener: usize,
+    /// A reload has removed the listener; its connections end with their present request.
+    is_removed: bool,
+}
+
+impl Rules {
+    pub fn new(view: Rc<SnapshotView>, listener: usize, is_removed: bool) -> Self {
+        Self {
+            view,
+            listener,
+            is_removed,
+        }
+    }
+
+    #[inline]
+    pub fn listener(&self) -> &Arc<Listener> {
+        &self.view.snapshot.listeners[self.listener]
+    }
+
+    #[inline]
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
+    }
+}

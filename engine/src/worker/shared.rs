@@ -1,0 +1,97 @@
+//! What the workers and the control thread share.
+
+use crate::rt::Notifier;
+use crate::stats::Registry;
+use arc_swap::ArcSwap;
+use ringroad_policy::snapshot::Snapshot;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// State of the process as a whole. Workers read it; only the control thread writes.
+pub struct FleetState {
+    /// Grows with each published snapshot. A request compares it with its worker's own.
+    pub generation: AtomicU64,
+    pub snapshot: ArcSwap<Snapshot>,
+    pub draining: AtomicBool,
+    pub registry: Arc<Registry>,
+    pub desks: Vec<WorkerDesk>,
+}
+
+/// One worker as the others see it. Aligned, so that two workers never write one cache line.
+#[repr(align(128))]
+pub struct WorkerDesk {
+    /// Downstream connections; written by this worker at accept and close, read by others at
+    /// accept.
+    pub connections: AtomicUsize,
+    /// Requests in flight; written only while draining is being waited for.
+    pub applied_generation: AtomicU64,
+    pub stopped: AtomicBool,
+    inbox: Mutex<Vec<Command>>,
+    notifier: Notifier,
+}
+
+/// What a worker can be told.
+pub enum Command {
+    /// A newer snapshot is there.
+    Adopt,
+    /// Accept on this socket from now on.
+    Listen { name: String, socket: TcpListener },
+    /// Take what the backlog holds and stop.
+    Unlisten { name: String },
+    /// Serve a connection that another worker accepted.
+    Serve {
+        listener: String,
+        socket: OwnedFd,
+        peer: SocketAddr,
+    },
+    /// Stop accepting, let requests finish.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+impl WorkerDesk {
+    pub fn new(notifier: Notifier) -> Self {
+        Self {
+            connections: AtomicUsize::new(0),
+            applied_generation: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            inbox: Mutex::default(),
+            notifier,
+        }
+    }
+
+    /// Puts `command` into the worker's inbox and wakes it.
+    pub fn send(&self, command: Command) {
+        self.inbox
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .push(command);
+        self.notifier.notify();
+    }
+
+    /// What has come in, oldest first.
+    pub fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(
+            &mut *self
+                .inbox
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+        )
+    }
+}
+
+impl FleetState {
+    /// The worker with the fewest connections, if worker `own` is ahead of it by more than one.
+    ///
+    /// Reuse-port alone leaves a worker idle when connections are few and long.
+    pub fn worker_behind(&self, own: usize) -> Option<usize> {
+        let load = |at: usize| self.desks[at].connections.load(Ordering::Relaxed);
+        let least = (0..self.desks.len())
+            .filter(|at| *at != own)
+            .min_by_key(|at| load(*at))?;
+        (load(own) > load(least)).then_some(least)
+    }
+}

@@ -1,0 +1,97 @@
+//! A snapshot as one worker uses it.
+
+use super::Worker;
+use crate::proxy::upstream::ClusterView;
+use ringroad_policy::snapshot::{ClusterId, Destination, Route, Snapshot, SplitState};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The snapshot in use and what this worker keeps beside it. A request holds one view from its
+/// head to its end, so a reload never changes the rules under it.
+pub struct SnapshotView {
+    pub generation: u64,
+    pub snapshot: Arc<Snapshot>,
+    /// By cluster; filled when a request first needs the cluster.
+    clusters: Box<[OnceCell<Rc<ClusterView>>]>,
+    /// Where this worker is in each weighted split.
+    splits: RefCell<SplitState>,
+}
+
+impl SnapshotView {
+    /// A view of `snapshot` that takes over pools and counts from `before`.
+    pub fn new(generation: u64, snapshot: Arc<Snapshot>, before: Option<&Self>) -> Self {
+        let clusters: Box<[OnceCell<Rc<ClusterView>>]> =
+            snapshot.clusters.iter().map(|_| OnceCell::new()).collect();
+        let splits = match before {
+            Some(before) => before.splits.take().adopt(&before.snapshot, &snapshot),
+            None => SplitState::new(&snapshot),
+        };
+        let view = Self {
+            generation,
+            splits: RefCell::new(splits),
+            clusters,
+            snapshot,
+        };
+        if let Some(before) = before {
+            view.adopt(before);
+        }
+        view
+    }
+
+    /// Clusters in use before and still there keep their endpoints' pools and counts.
+    fn adopt(&self, before: &Self) {
+        let used: HashMap<&str, &Rc<ClusterView>> = before
+            .clusters
+            .iter()
+            .filter_map(OnceCell::get)
+            .map(|view| (view.cluster.name.as_str(), view))
+            .collect();
+        if used.is_empty() {
+            return;
+        }
+        for (cluster, slot) in self.snapshot.clusters.iter().zip(&self.clusters) {
+            let Some(known) = used.get(cluster.name.as_str()) else {
+                continue;
+            };
+            let view = if Arc::ptr_eq(cluster, &known.cluster) {
+                (*known).clone()
+            } else {
+                Rc::new(ClusterView::new(
+                    cluster.clone(),
+                    known.stats.clone(),
+                    Some(known),
+                ))
+            };
+            let _ = slot.set(view);
+        }
+    }
+
+    /// The cluster, with this worker's pools.
+    pub fn cluster(&self, worker: &Worker, id: ClusterId) -> &Rc<ClusterView> {
+        self.clusters[id.0 as usize].get_or_init(|| {
+            let cluster = self.snapshot.clusters[id.0 as usize].clone();
+            let stats = worker.registry.cluster(&cluster.name, worker.id);
+            Rc::new(ClusterView::new(cluster, stats, None))
+        })
+    }
+
+    /// Clusters that requests have used.
+    pub fn used_clusters(&self) -> impl Iterator<Item = &Rc<ClusterView>> {
+        self.clusters.iter().filter_map(OnceCell::get)
+    }
+
+    /// The destination of the next request on `route`.
+    pub fn pick_destination<'r>(&self, worker: &Worker, route: &'r Route) -> &'r Destination {
+        let destinations = route.destinations();
+        let at = match destinations.len() {
+            1 => 0,
+            _ => {
+                let mut splits = self.splits.borrow_mut();
+                route.pick_destination(&mut splits, &mut worker.random.borrow_mut())
+            }
+        };
+        &destinations[at]
+    }
+}
