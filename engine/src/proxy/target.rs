@@ -116,7 +116,6 @@ pub fn plan<'a>(
             return answered(Answer::direct(*status, body));
         }
         RouteAction::Redirect(to) => return answered(redirect(to, &facts, matched_len)),
-        RouteAction::None => return answered(Answer::no_route()),
     }
     let destination = rules.view.pick_destination(worker, route);
     let Some(cluster) = destination.cluster else {
