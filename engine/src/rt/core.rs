@@ -73,7 +73,8 @@ impl Core {
         let registration = Registration::new()?;
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
         let pool = Rc::new(RefCell::new(Pool::new(options, serial)));
-        let driver = Driver::new(options.driver, pool.clone(), registration.mailbox.eventfd())?;
+        let mailbox = registration.mailbox.eventfd();
+        let (driver, _) = Driver::choose(options.driver, pool.clone(), mailbox)?;
         let now = Instant::now();
         Ok(Core {
             executor: Executor::new(registration.id),

@@ -1,13 +1,15 @@
 //! The drivers behind one face, and the choice between them.
 
 use super::chunk::Chunk;
+use super::epoll::Epoll;
 use super::pool::{Buffer, Pool};
+use super::remote::Mailbox;
 use super::slab::Key;
 use super::stream::Idle;
 use super::sys::RawAddress;
 use super::table::{SendStart, Table};
-use super::uring::{self, Uring};
-use super::{DriverChoice, DriverKind, DriverReport, Wait};
+use super::uring::Uring;
+use super::{DriverChoice, DriverKind, DriverReport, RuntimeOptions, Wait};
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -16,41 +18,54 @@ use std::task::{Context, Poll};
 
 pub(super) enum Driver {
     Uring(Box<Uring>),
+    Epoll(Box<Epoll>),
 }
 
 macro_rules! either {
     ($self:ident, $driver:ident => $call:expr) => {
         match $self {
             Driver::Uring($driver) => $call,
+            Driver::Epoll($driver) => $call,
         }
     };
 }
 
 /// Which driver a choice leads to on this machine, and why.
 pub(super) fn probe(choice: DriverChoice) -> io::Result<DriverReport> {
-    if choice == DriverChoice::Epoll {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    match uring::make_ring() {
-        Ok(made) => Ok(DriverReport {
-            kind: DriverKind::IoUring,
-            reason: made.description,
-        }),
-        Err(reason) => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
-    }
+    let pool = Rc::new(RefCell::new(Pool::new(&RuntimeOptions::default(), 0)));
+    let mailbox = Mailbox::new()?;
+    let (driver, reason) = Driver::choose(choice, pool, mailbox.eventfd())?;
+    let kind = match driver {
+        Driver::Uring(_) => DriverKind::IoUring,
+        Driver::Epoll(_) => DriverKind::Epoll,
+    };
+    Ok(DriverReport { kind, reason })
 }
 
 impl Driver {
-    pub fn new(choice: DriverChoice, pool: Rc<RefCell<Pool>>, mailbox: RawFd) -> io::Result<Self> {
-        if choice == DriverChoice::Epoll {
-            return Err(io::ErrorKind::Unsupported.into());
+    pub fn choose(
+        choice: DriverChoice,
+        pool: Rc<RefCell<Pool>>,
+        mailbox: RawFd,
+    ) -> io::Result<(Self, String)> {
+        let why_not = match choice {
+            DriverChoice::Epoll => "chosen by configuration".to_owned(),
+            DriverChoice::Auto | DriverChoice::IoUring => {
+                match Uring::make(pool.clone(), mailbox) {
+                    Ok((driver, description)) => {
+                        return Ok((Driver::Uring(Box::new(driver)), description));
+                    }
+                    Err(reason) => reason,
+                }
+            }
+        };
+        if choice == DriverChoice::IoUring {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why_not));
         }
-        match uring::make_ring() {
-            Ok(made) => Ok(Driver::Uring(Box::new(Uring::new(
-                made.ring, pool, mailbox,
-            )?))),
-            Err(reason) => Err(io::Error::new(io::ErrorKind::Unsupported, reason)),
-        }
+        Ok((
+            Driver::Epoll(Box::new(Epoll::new(pool, mailbox)?)),
+            format!("epoll: {why_not}"),
+        ))
     }
 
     pub fn table(&mut self) -> &mut Table {

@@ -15,6 +15,7 @@
 mod chunk;
 mod core;
 mod driver;
+mod epoll;
 mod executor;
 mod listener;
 mod notify;
@@ -24,6 +25,7 @@ mod slab;
 mod stream;
 mod sys;
 mod table;
+mod tag;
 mod timer;
 mod uring;
 

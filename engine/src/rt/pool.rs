@@ -122,8 +122,6 @@ pub(super) struct Pool {
     ring: Option<BufferRing>,
     in_use: usize,
     exhausted: u64,
-    /// A buffer came back since the driver looked last.
-    returned: bool,
     bulk_bytes: usize,
     bulk_limit: usize,
     bulk_in_use: usize,
@@ -145,7 +143,6 @@ impl Pool {
             ring: None,
             in_use: 0,
             exhausted: 0,
-            returned: false,
             bulk_bytes: options.bulk_buffer_bytes.clamp(512, 1 << 30),
             bulk_limit: options.max_bulk_buffers,
             bulk_in_use: 0,
@@ -158,6 +155,11 @@ impl Pool {
         let entries = self.limit.next_power_of_two() as u16;
         let ring = BufferRing::new(entries)?;
         Ok(self.ring.insert(ring))
+    }
+
+    /// Hands out the buffers here after all.
+    pub fn give_up_ring(&mut self) {
+        self.ring = None;
     }
 
     /// Makes more buffers; `false` at the limit or when memory is short.
@@ -225,7 +227,6 @@ impl Pool {
 
     pub fn give_back(&mut self, header: NonNull<Header>) {
         self.in_use -= 1;
-        self.returned = true;
         self.put(header);
     }
 
@@ -243,13 +244,9 @@ impl Pool {
         self.exhausted += 1;
     }
 
-    pub fn has_free(&self) -> bool {
-        self.in_use < self.headers.len()
-    }
-
-    /// Whether a buffer came back since the last call.
-    pub fn take_returned(&mut self) -> bool {
-        std::mem::take(&mut self.returned)
+    /// Buffers that could be leased at once.
+    pub fn available(&self) -> usize {
+        self.headers.len() - self.in_use
     }
 
     pub fn buffer_bytes(&self) -> usize {
@@ -279,7 +276,6 @@ impl Pool {
 
     pub fn give_back_bulk(&mut self, block: NonNull<BulkBlock>) {
         self.bulk_in_use -= 1;
-        self.returned = true;
         if self.bulk_spare.len() < SPARE_BULK_BUFFERS {
             self.bulk_spare.push(block);
         } else {

@@ -17,6 +17,24 @@ pub(super) struct Mailbox {
 }
 
 impl Mailbox {
+    /// # Errors
+    /// When no eventfd can be made.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: a plain system call without pointers. It blocks when read, which io_uring needs
+        // to wait for it instead of failing with EAGAIN.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and nobody else has it.
+        let eventfd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Mailbox {
+            words: Mutex::default(),
+            signalled: AtomicBool::new(false),
+            eventfd,
+        })
+    }
+
     pub fn eventfd(&self) -> RawFd {
         self.eventfd.as_raw_fd()
     }
@@ -54,19 +72,7 @@ impl Registration {
     /// # Errors
     /// When no eventfd can be made, or 4,096 runtimes live already.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: a plain system call without pointers. It blocks when read, which io_uring needs
-        // to wait for it instead of failing with EAGAIN.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and nobody else has it.
-        let eventfd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let mailbox = Arc::new(Mailbox {
-            words: Mutex::new(Vec::new()),
-            signalled: AtomicBool::new(false),
-            eventfd,
-        });
+        let mailbox = Arc::new(Mailbox::new()?);
         let mut registry = REGISTRY.write().unwrap_or_else(PoisonError::into_inner);
         let free = registry.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {

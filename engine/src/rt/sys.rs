@@ -270,6 +270,14 @@ pub(super) fn peek(fd: RawFd) -> Result<Option<usize>, i32> {
     }
 }
 
+/// Begins to connect; the errno, 0 when it is done already.
+pub(super) fn connect(fd: RawFd, address: &RawAddress) -> i32 {
+    let place = (&raw const address.storage).cast();
+    // SAFETY: the storage is readable for the length that goes with it.
+    let result = unsafe { libc::connect(fd, place, address.length) };
+    if result < 0 { last_errno() } else { 0 }
+}
+
 /// Takes a connection from the backlog without waiting; `Err` is the errno.
 pub(super) fn accept(fd: RawFd) -> Result<OwnedFd, i32> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;

@@ -285,24 +285,28 @@ impl Table {
         Some(next)
     }
 
+    /// How a send ended that its owner has not polled yet.
+    pub fn take_outcome(&mut self, key: Key) -> Option<io::Result<()>> {
+        let SendState::Done(errno) = self.sends.get(key)?.state else {
+            return None;
+        };
+        self.free_send(key);
+        Some(if errno == 0 {
+            Ok(())
+        } else {
+            Err(sys::error(errno))
+        })
+    }
+
     pub fn poll_send(&mut self, key: Key, context: &Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(outcome) = self.take_outcome(key) {
+            return Poll::Ready(outcome);
+        }
         let Some(op) = self.sends.get_mut(key) else {
             return Poll::Ready(Err(sys::error(libc::ECANCELED)));
         };
-        match op.state {
-            SendState::Done(errno) => {
-                self.free_send(key);
-                Poll::Ready(if errno == 0 {
-                    Ok(())
-                } else {
-                    Err(sys::error(errno))
-                })
-            }
-            _ => {
-                park(&mut op.waker, context, &mut self.displaced);
-                Poll::Pending
-            }
-        }
+        park(&mut op.waker, context, &mut self.displaced);
+        Poll::Pending
     }
 
     /// The owner of a send is gone. `true` when the kernel still works on it.

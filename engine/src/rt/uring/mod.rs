@@ -9,6 +9,9 @@ use super::Wait;
 use super::pool::Pool;
 use super::slab::Key;
 use super::table::{Multishot, Table};
+use super::tag::{Kind, NO_KEY, Tag};
+use setup::Made;
+
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use std::cell::RefCell;
@@ -18,37 +21,10 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-pub(super) use setup::make_ring;
-
 const BUFFER_GROUP: u16 = 0;
 /// How long the end of a runtime waits for the kernel to let go of cancelled operations.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 const REAP_BATCH: usize = 64;
-
-/// What a completion belongs to, in the top bits of its user data.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Receive,
-    Readiness,
-    Send,
-    Connect,
-    Accept,
-    Mailbox,
-    Cancel,
-}
-
-const KIND_SHIFT: u32 = 60;
-const GENERATION_MASK: u32 = (1 << 28) - 1;
-
-fn user_data(kind: Kind, key: Key) -> u64 {
-    let generation = u64::from(key.generation & GENERATION_MASK);
-    (kind as u64) << KIND_SHIFT | generation << 32 | u64::from(key.index)
-}
-
-const NO_KEY: Key = Key {
-    index: 0,
-    generation: 0,
-};
 
 pub(super) struct Uring {
     ring: IoUring,
@@ -68,11 +44,15 @@ pub(super) struct Uring {
 }
 
 impl Uring {
-    /// A driver on `ring` that reads the eventfd `mailbox`.
-    pub fn new(ring: IoUring, pool: Rc<RefCell<Pool>>, mailbox: RawFd) -> io::Result<Self> {
-        {
+    /// A driver that reads the eventfd `mailbox`, and how it uses io_uring.
+    ///
+    /// # Errors
+    /// A reason for people why it cannot be made.
+    pub fn make(pool: Rc<RefCell<Pool>>, mailbox: RawFd) -> Result<(Self, String), String> {
+        let Made { ring, description } = setup::make_ring()?;
+        let registered = {
             let mut pool = pool.borrow_mut();
-            let buffers = pool.make_ring()?;
+            let buffers = pool.make_ring().map_err(|error| error.to_string())?;
             // SAFETY: the ring's memory is mapped until the pool is dropped, which is after the
             // io_uring is closed, or never when operations are still under way.
             unsafe {
@@ -82,10 +62,22 @@ impl Uring {
                     BUFFER_GROUP,
                     0,
                 )
-            }?;
-            pool.grow();
+            }
+        };
+        if let Err(error) = registered {
+            pool.borrow_mut().give_up_ring();
+            let what = "io_uring lacks rings of provided buffers (Linux 5.19)";
+            return Err(format!("{what}: {error}; probably an old kernel"));
         }
-        Ok(Uring {
+        if !pool.borrow_mut().grow() {
+            return Err("no memory for receive buffers".to_owned());
+        }
+        let driver = Self::over(ring, pool, mailbox);
+        Ok((driver, description))
+    }
+
+    fn over(ring: IoUring, pool: Rc<RefCell<Pool>>, mailbox: RawFd) -> Self {
+        Uring {
             ring,
             table: Table::new(),
             pool,
@@ -97,7 +89,7 @@ impl Uring {
             mailbox_rang: false,
             in_flight: 0,
             enters: 0,
-        })
+        }
     }
 
     pub fn enters(&self) -> u64 {
@@ -147,15 +139,15 @@ impl Uring {
     unsafe fn start(&mut self, entry: squeue::Entry, kind: Kind, key: Key) {
         self.in_flight += 1;
         // SAFETY: passed on from the caller.
-        unsafe { self.push(entry.user_data(user_data(kind, key))) };
+        unsafe { self.push(entry.user_data(Tag::new(kind, key).0)) };
     }
 
     fn cancel(&mut self, kind: Kind, key: Key) {
-        let target = CancelBuilder::user_data(user_data(kind, key));
+        let target = CancelBuilder::user_data(Tag::new(kind, key).0);
         let entry = opcode::AsyncCancel2::new(target)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(user_data(Kind::Cancel, NO_KEY));
+            .user_data(Tag::new(Kind::Cancel, NO_KEY).0);
         // SAFETY: the entry points to nothing.
         unsafe { self.push(entry) };
     }
@@ -242,39 +234,36 @@ impl Uring {
     }
 
     fn complete(&mut self, entry: &cqueue::Entry) {
-        let data = entry.user_data();
+        let tag = Tag(entry.user_data());
         let (result, flags) = (entry.result(), entry.flags());
         let last = !cqueue::more(flags);
-        let (index, generation) = (data as u32, (data >> 32) as u32);
-        let kind = data >> KIND_SHIFT;
-        if kind == Kind::Cancel as u64 {
-            return;
-        }
-        self.in_flight -= usize::from(last);
-        if kind == Kind::Receive as u64 {
-            let key = self.table.streams.find(index, generation, GENERATION_MASK);
-            self.received(key, result, flags, last);
-        } else if kind == Kind::Send as u64 {
-            if let Some(key) = self.table.sends.find(index, generation, GENERATION_MASK) {
-                self.sent(key, result);
+        let kind = tag.kind();
+        self.in_flight -= usize::from(last && kind != Kind::Cancel);
+        match kind {
+            Kind::Receive => {
+                self.received(tag.find(&self.table.streams), result, flags, last);
             }
-        } else if kind == Kind::Accept as u64 {
-            let key = self
-                .table
-                .listeners
-                .find(index, generation, GENERATION_MASK);
-            self.accepted(key, result, last);
-        } else if kind == Kind::Readiness as u64 {
-            if let Some(key) = self.table.streams.find(index, generation, GENERATION_MASK) {
-                self.became_ready(key, result);
+            Kind::Send => {
+                if let Some(key) = tag.find(&self.table.sends) {
+                    self.sent(key, result);
+                }
             }
-        } else if kind == Kind::Connect as u64 {
-            if let Some(key) = self.table.connects.find(index, generation, GENERATION_MASK) {
-                self.connected(key, result);
+            Kind::Accept => self.accepted(tag.find(&self.table.listeners), result, last),
+            Kind::Readiness => {
+                if let Some(key) = tag.find(&self.table.streams) {
+                    self.became_ready(key, result);
+                }
             }
-        } else {
-            self.mailbox_armed = false;
-            self.mailbox_rang = true;
+            Kind::Connect => {
+                if let Some(key) = tag.find(&self.table.connects) {
+                    self.connected(key, result);
+                }
+            }
+            Kind::Mailbox => {
+                self.mailbox_armed = false;
+                self.mailbox_rang = true;
+            }
+            Kind::Cancel => {}
         }
     }
 

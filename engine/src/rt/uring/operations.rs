@@ -1,11 +1,12 @@
 //! Sending, connecting, accepting and closing on io_uring.
 
-use super::{Kind, Uring, is_idle};
+use super::{Uring, is_idle};
 use crate::rt::chunk::Chunk;
 use crate::rt::pool::Buffer;
 use crate::rt::slab::Key;
 use crate::rt::sys::{self, RawAddress};
 use crate::rt::table::{ConnectOp, ListenerSlot, MAX_ACCEPTED_AHEAD, Multishot, SendStart, park};
+use crate::rt::tag::Kind;
 use io_uring::{opcode, types};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

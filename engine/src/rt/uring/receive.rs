@@ -1,13 +1,14 @@
 //! Receiving on io_uring: a multishot receive that stays armed, and for bulk a readiness poll with
 //! plain receives into large buffers.
 
-use super::{BUFFER_GROUP, Kind, Uring, is_idle};
+use super::{BUFFER_GROUP, Uring, is_idle};
 use crate::rt::chunk::{self, Chunk};
 use crate::rt::pool;
 use crate::rt::slab::Key;
 use crate::rt::stream::Idle;
 use crate::rt::sys;
 use crate::rt::table::{Multishot, StreamSlot, park};
+use crate::rt::tag::Kind;
 use io_uring::{cqueue, opcode, types};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -153,10 +154,7 @@ impl Uring {
         if self.starved.is_empty() {
             return;
         }
-        let mut free = {
-            let pool = self.pool.borrow();
-            pool.allocated().saturating_sub(pool.in_use())
-        };
+        let mut free = self.pool.borrow().available();
         while free > 0
             && let Some(key) = self.starved.pop_front()
         {

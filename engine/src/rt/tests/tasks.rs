@@ -1,0 +1,248 @@
+//! Tasks, timers and wakes.
+
+use super::*;
+use std::future::poll_fn;
+use std::io::Write;
+use std::task::Poll;
+
+#[test]
+fn sleeps_last_as_long_as_they_should_and_end_in_order() {
+    on_both(|| async {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let begin = Instant::now();
+        for time_ms in [30, 10, 20, 10, 0] {
+            let order = order.clone();
+            spawn(async move {
+                sleep_until(begin + Duration::from_millis(time_ms)).await;
+                assert!(begin.elapsed() >= Duration::from_millis(time_ms), "early");
+                order.borrow_mut().push(time_ms);
+            });
+        }
+        until(|| order.borrow().len() == 5).await;
+        assert_eq!(*order.borrow(), [0, 10, 10, 20, 30]);
+    });
+}
+
+#[test]
+fn many_timers_end_whichever_others_are_dropped() {
+    on_both(|| async {
+        let ended = Rc::new(Cell::new(0));
+        let begin = Instant::now();
+        let mut state = 7u64;
+        let mut dropped = Vec::new();
+        for number in 0..500u64 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let sleep = sleep_until(begin + Duration::from_millis(state >> 58));
+            if number % 3 == 0 {
+                dropped.push(sleep);
+            } else {
+                let ended = ended.clone();
+                spawn(async move {
+                    sleep.await;
+                    ended.set(ended.get() + 1);
+                });
+            }
+        }
+        while let Some(sleep) = dropped.pop() {
+            drop(sleep);
+        }
+        until(|| ended.get() == 333).await;
+    });
+}
+
+#[test]
+fn deadlines_move() {
+    on_both(|| async {
+        let deadline = Deadline::new();
+        assert!(
+            poll_and_drop(poll_fn(|context| deadline.poll_expired(context)))
+                .await
+                .is_none()
+        );
+        let begin = Instant::now();
+        // Later, earlier, off, and on again.
+        deadline.set(Some(begin + Duration::from_secs(3600)));
+        deadline.set(Some(begin + Duration::from_millis(5)));
+        poll_fn(|context| deadline.poll_expired(context)).await;
+        assert!(begin.elapsed() >= Duration::from_millis(5));
+        deadline.set(None);
+        assert!(
+            poll_and_drop(poll_fn(|context| deadline.poll_expired(context)))
+                .await
+                .is_none()
+        );
+        let begin = now();
+        deadline.set(Some(begin + Duration::from_millis(10)));
+        for step in 1..=20 {
+            sleep_ms(1).await;
+            deadline.set(Some(begin + Duration::from_millis(10 + step)));
+        }
+        poll_fn(|context| deadline.poll_expired(context)).await;
+        assert!(begin.elapsed() >= Duration::from_millis(30));
+    });
+}
+
+#[test]
+fn timers_and_sockets_move_while_tasks_never_rest() {
+    on_both(|| async {
+        let stop = Rc::new(Cell::new(false));
+        let turns = Rc::new(Cell::new(0u64));
+        for _ in 0..4 {
+            let (stop, turns) = (stop.clone(), turns.clone());
+            spawn(async move {
+                while !stop.get() {
+                    turns.set(turns.get() + 1);
+                    next_turn().await;
+                }
+            });
+        }
+        let (stream, mut plain) = pair();
+        let begin = Instant::now();
+        for _ in 0..10 {
+            sleep_ms(2).await;
+        }
+        let late = begin.elapsed();
+        assert!(late < Duration::from_millis(500), "20 ms took {late:?}");
+        for round in 0..50u8 {
+            plain.write_all(&[round]).unwrap();
+            assert_eq!(&*stream.receive().await.unwrap(), [round]);
+        }
+        assert!(turns.get() > 100, "the other tasks ran meanwhile");
+        stop.set(true);
+    });
+}
+
+#[test]
+fn other_threads_notify() {
+    on_both(|| async {
+        let (notifier, notified) = notification();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..3 {
+                notifier.notify();
+            }
+            notifier
+        });
+        notified.wait().await;
+        let notifier = thread.join().unwrap();
+        // Raised while nobody waits; the earlier calls may have raised it again.
+        notifier.notify();
+        notified.wait().await;
+        let waiting = poll_and_drop(notified.wait()).await;
+        assert!(waiting.is_none(), "lowered by the wait");
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5));
+            notifier.notify();
+        });
+        notified.wait().await;
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn wakers_work_from_other_threads_and_after_the_end() {
+    let (wakers, kept) = mpsc::channel();
+    let wakers = std::sync::Arc::new(Mutex::new(wakers));
+    on_both(move || {
+        let wakers = wakers.lock().unwrap().clone();
+        async move {
+            let mut woken = false;
+            poll_fn(|context| {
+                if std::mem::replace(&mut woken, true) {
+                    return Poll::Ready(());
+                }
+                let waker = context.waker().clone();
+                wakers.send(waker.clone()).unwrap();
+                std::thread::spawn(move || waker.wake());
+                Poll::Pending
+            })
+            .await;
+        }
+    });
+    // The runtimes are gone.
+    for waker in kept.try_iter() {
+        waker.wake();
+    }
+}
+
+#[test]
+fn a_panic_ends_its_task_only() {
+    on_both(|| async {
+        struct OnDrop(Rc<Cell<bool>>);
+        impl Drop for OnDrop {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let dropped = Rc::new(Cell::new(false));
+        let guard = OnDrop(dropped.clone());
+        spawn(async move {
+            let _guard = guard;
+            next_turn().await;
+            panic!("on purpose");
+        });
+        until(|| counters().task_panics == 1).await;
+        assert!(dropped.get(), "what the task owned is dropped");
+        sleep_ms(1).await;
+    });
+}
+
+#[test]
+fn a_panic_of_the_main_task_is_an_error() {
+    for driver in drivers() {
+        let options = RuntimeOptions {
+            driver,
+            ..RuntimeOptions::default()
+        };
+        assert!(run(&options, || async { panic!("on purpose") }).is_err());
+        // The thread can run another one.
+        run(&options, || async {}).unwrap();
+    }
+}
+
+#[test]
+fn the_end_drops_all_tasks() {
+    for driver in drivers() {
+        let held = Rc::new(());
+        let options = RuntimeOptions {
+            driver,
+            ..RuntimeOptions::default()
+        };
+        let kept = held.clone();
+        run(&options, || async move {
+            let (stream, _plain) = pair();
+            spawn(async move {
+                let _kept = kept;
+                let _ = stream.receive().await;
+                unreachable!("nothing is sent");
+            });
+            sleep_ms(2).await;
+        })
+        .unwrap();
+        assert_eq!(Rc::strong_count(&held), 1);
+    }
+}
+
+#[test]
+fn the_driver_can_be_forced() {
+    let report = probe(DriverChoice::Epoll).unwrap();
+    assert_eq!(report.kind, DriverKind::Epoll);
+    let auto = probe(DriverChoice::Auto).unwrap();
+    match probe(DriverChoice::IoUring) {
+        Ok(forced) => assert_eq!((forced.kind, &forced), (DriverKind::IoUring, &auto)),
+        Err(error) => {
+            assert_eq!(auto.kind, DriverKind::Epoll);
+            assert!(auto.reason.contains(&error.to_string()), "{auto:?}");
+        }
+    }
+    let options = RuntimeOptions {
+        driver: DriverChoice::Epoll,
+        ..RuntimeOptions::default()
+    };
+    let nested = options.clone();
+    run(&options, || async move {
+        assert!(run(&nested, || async {}).is_err(), "one runtime a thread");
+    })
+    .unwrap();
+}
