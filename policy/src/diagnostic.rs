@@ -14,8 +14,10 @@ pub enum Severity {
 /// Where a diagnostic points.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// A field of a document; its line is looked up when the diagnostic is printed.
+    /// The value of a field; its line is looked up when the diagnostic is printed.
     Field(Origin),
+    /// The name of a field, where the name is what is wrong.
+    Key(Origin),
     /// A position in a file, for text that is no YAML.
     Position { file: FileId, position: Position },
     /// A file as a whole.
@@ -67,5 +69,9 @@ impl Diagnostic {
 impl Place {
     pub fn field(document: crate::source::DocumentId, field: FieldPath) -> Self {
         Self::Field(Origin { document, field })
+    }
+
+    pub fn key(document: crate::source::DocumentId, field: FieldPath) -> Self {
+        Self::Key(Origin { document, field })
     }
 }

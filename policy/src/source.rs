@@ -13,7 +13,8 @@ pub struct SourceFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u32);
 
-/// A YAML document: the file and its place in it, counted from 0.
+/// A YAML document: the file and its place in it, counted from 0. Empty documents do not count;
+/// each item of a `kind: List` counts as a document after that of the list itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DocumentId {
     pub file: FileId,

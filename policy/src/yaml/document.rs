@@ -1,0 +1,287 @@
+//! The head that documents of all kinds share.
+
+use std::collections::BTreeMap;
+
+use serde_yaml::{Mapping, Value};
+
+use super::code;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::source::{DocumentId, FieldPath, FileId};
+
+/// One resource: a YAML document, or one item of a `List`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub id: DocumentId,
+    /// Such as `VirtualService`.
+    pub kind: String,
+    /// Such as `networking.istio.io/v1`.
+    pub api_version: String,
+    /// `metadata.namespace`, `default` when it is not written.
+    pub namespace: String,
+    /// `metadata.name`; empty only for kinds that need none.
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// `metadata.creationTimestamp` as written, RFC 3339.
+    pub creation_timestamp: Option<String>,
+    /// The whole document, head included; always a mapping.
+    pub value: Value,
+}
+
+/// The namespace of a document that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Turns one parsed value into documents. `next_index` counts the non-empty documents and list
+/// items of the file, which is how places are counted.
+pub(super) fn read(
+    file: FileId,
+    next_index: &mut u32,
+    value: Value,
+    documents: &mut Vec<Document>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    if value.is_null() {
+        return;
+    }
+    let id = DocumentId {
+        file,
+        index: *next_index,
+    };
+    *next_index += 1;
+    let mut head = Head { id, diagnostics };
+    let Value::Mapping(mut mapping) = value else {
+        let message = format!("the document is {}, not a mapping", kind_of(&value));
+        head.error(code::NOT_A_MAPPING, &[], message, EXAMPLE_HEAD);
+        return;
+    };
+    if !is_list(&mapping) {
+        documents.extend(head.read(mapping));
+        return;
+    }
+    match mapping.remove("items") {
+        Some(Value::Sequence(items)) => {
+            for item in items {
+                if item.as_mapping().is_some_and(is_list) {
+                    let id = DocumentId {
+                        file,
+                        index: *next_index,
+                    };
+                    let message = "a List stands in a List";
+                    Head { id, diagnostics }.error(
+                        code::BAD_LIST,
+                        &["kind"],
+                        message,
+                        "write its items into the outer List",
+                    );
+                    *next_index += 1;
+                } else if item.is_null() {
+                    let message = "an item of the List is empty";
+                    Head { id, diagnostics }.error(
+                        code::BAD_LIST,
+                        &["items"],
+                        message,
+                        "remove the empty item",
+                    );
+                } else {
+                    read(file, next_index, item, documents, diagnostics);
+                }
+            }
+        }
+        None | Some(Value::Null) => {}
+        Some(other) => {
+            let message = format!("`items` is {}, not a list", kind_of(&other));
+            head.error(
+                code::BAD_LIST,
+                &["items"],
+                message,
+                "write the resources as a list under `items:`",
+            );
+        }
+    }
+}
+
+/// Whether a mapping is what `kubectl get -o yaml` writes around several resources: `List`, or
+/// the list type of one kind such as `VirtualServiceList`.
+fn is_list(mapping: &Mapping) -> bool {
+    match mapping.get("kind").and_then(Value::as_str) {
+        Some("List") => true,
+        Some(kind) => kind.ends_with("List") && mapping.contains_key("items"),
+        None => false,
+    }
+}
+
+const EXAMPLE_HEAD: &str = "begin the document with `apiVersion: networking.istio.io/v1`, \
+    `kind: VirtualService` and `metadata:` with a `name:`";
+
+/// Reads the head of one document.
+struct Head<'d> {
+    id: DocumentId,
+    diagnostics: &'d mut Vec<Diagnostic>,
+}
+
+impl Head<'_> {
+    fn read(&mut self, mapping: Mapping) -> Option<Document> {
+        let api_version = self.required(&mapping, "apiVersion", code::MISSING_API_VERSION);
+        let kind = self.required(&mapping, "kind", code::MISSING_KIND);
+        let (api_version, kind) = (api_version?, kind?);
+        let empty = Mapping::new();
+        let metadata = match mapping.get("metadata") {
+            None | Some(Value::Null) => &empty,
+            Some(Value::Mapping(metadata)) => metadata,
+            Some(other) => {
+                let message = format!("`metadata` is {}, not a mapping", kind_of(other));
+                self.error(
+                    code::BAD_METADATA,
+                    &["metadata"],
+                    message,
+                    "write `name:` and `namespace:` under `metadata:`",
+                );
+                return None;
+            }
+        };
+        let name = self.text(metadata, "name")?;
+        if name.is_none() && needs_name(&api_version) {
+            let path: &[&str] = if metadata.is_empty() {
+                &["kind"]
+            } else {
+                &["metadata"]
+            };
+            let message = format!("this {kind} has no name");
+            self.error(
+                code::MISSING_NAME,
+                path,
+                message,
+                "write `name:` under `metadata:`",
+            );
+            return None;
+        }
+        let namespace = self.text(metadata, "namespace")?;
+        let labels = self.texts(metadata, "labels");
+        let annotations = self.texts(metadata, "annotations");
+        let creation_timestamp = self.text(metadata, "creationTimestamp")?;
+        Some(Document {
+            id: self.id,
+            kind,
+            api_version,
+            namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_string()),
+            name: name.unwrap_or_default(),
+            labels,
+            annotations,
+            creation_timestamp,
+            value: Value::Mapping(mapping),
+        })
+    }
+
+    fn required(&mut self, mapping: &Mapping, field: &str, code: &'static str) -> Option<String> {
+        match mapping.get(field) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            None | Some(Value::Null | Value::String(_)) => {
+                let message = format!("the document has no `{field}`");
+                self.error(code, &[], message, EXAMPLE_HEAD);
+                None
+            }
+            Some(other) => {
+                let message = format!("`{field}` is {}, not a string", kind_of(other));
+                self.error(code, &[field], message, EXAMPLE_HEAD);
+                None
+            }
+        }
+    }
+
+    /// The text under `metadata.FIELD`; `None` when something else stands there, which is
+    /// reported. Empty text counts as absent.
+    fn text(&mut self, metadata: &Mapping, field: &str) -> Option<Option<String>> {
+        match metadata.get(field) {
+            None | Some(Value::Null) => Some(None),
+            Some(Value::String(text)) => Some((!text.is_empty()).then(|| text.clone())),
+            Some(other) => {
+                let message = format!("`metadata.{field}` is {}, not a string", kind_of(other));
+                let help = quote_help(other);
+                self.error(code::BAD_METADATA, &["metadata", field], message, &help);
+                None
+            }
+        }
+    }
+
+    /// The texts under `metadata.FIELD`; what is no text is reported and left out.
+    fn texts(&mut self, metadata: &Mapping, field: &str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        match metadata.get(field) {
+            None | Some(Value::Null) => {}
+            Some(Value::Mapping(entries)) => {
+                for (key, value) in entries {
+                    let Some(key) = key.as_str() else { continue };
+                    match value {
+                        Value::String(text) => {
+                            texts.insert(key.to_string(), text.clone());
+                        }
+                        Value::Null => {
+                            texts.insert(key.to_string(), String::new());
+                        }
+                        other => {
+                            let kind = kind_of(other);
+                            let message = format!("`{key}` in `{field}` is {kind}, not a string");
+                            let path = ["metadata", field, key];
+                            self.error(code::BAD_METADATA, &path, message, &quote_help(other));
+                        }
+                    }
+                }
+            }
+            Some(other) => {
+                let message = format!("`metadata.{field}` is {}, not a mapping", kind_of(other));
+                self.error(
+                    code::BAD_METADATA,
+                    &["metadata", field],
+                    message,
+                    "write `name: value` pairs",
+                );
+            }
+        }
+        texts
+    }
+
+    fn error(&mut self, code: &'static str, path: &[&str], message: impl Into<String>, help: &str) {
+        let path = path
+            .iter()
+            .fold(FieldPath::root(), |path, field| path.field(field));
+        self.diagnostics
+            .push(Diagnostic::error(code, Place::field(self.id, path), message).with_help(help));
+    }
+}
+
+/// Whether resources of this API are addressed by name: those of Istio and of Kubernetes that
+/// are carried. Other kinds are none of our business.
+fn needs_name(api_version: &str) -> bool {
+    match api_version.split_once('/') {
+        None => api_version == "v1",
+        Some(("discovery.k8s.io", _)) => true,
+        Some((group, _)) => {
+            let group = group.strip_suffix(".istio.io");
+            matches!(
+                group,
+                Some("networking" | "security" | "telemetry" | "extensions")
+            )
+        }
+    }
+}
+
+fn quote_help(value: &Value) -> String {
+    match value {
+        Value::Bool(value) => format!("write it in quotes: \"{value}\""),
+        Value::Number(value) => format!("write it in quotes: \"{value}\""),
+        _ => "write one text".to_string(),
+    }
+}
+
+/// How messages call a value's type.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Sequence(_) => "a list",
+        Value::Mapping(_) => "a mapping",
+        Value::Tagged(_) => "a tagged value",
+    }
+}

@@ -1,0 +1,194 @@
+//! Builds a [`Value`] from parser events, under bounds, and refuses what a configuration may not
+//! hold.
+
+use std::fmt;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected, Visitor,
+};
+use serde_yaml::{Mapping, Value};
+
+/// The bound that a text ran into. It travels beside the error of the parser, which can carry
+/// nothing but text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    TooDeep,
+    TooManyNodes,
+    DuplicateKey,
+    MergeKey,
+    Tag,
+    KeyNotAString,
+}
+
+/// What may still be built.
+pub(super) struct Budget {
+    pub nodes: usize,
+    pub depth: usize,
+    pub refusal: Option<Refusal>,
+}
+
+impl Budget {
+    fn refuse<E: Error>(&mut self, refusal: Refusal) -> E {
+        self.refusal = Some(refusal);
+        E::custom("refused")
+    }
+
+    fn take_node<E: Error>(&mut self) -> Result<(), E> {
+        match self.nodes.checked_sub(1) {
+            Some(left) => {
+                self.nodes = left;
+                Ok(())
+            }
+            None => Err(self.refuse(Refusal::TooManyNodes)),
+        }
+    }
+
+    fn descend<E: Error>(&mut self) -> Result<(), E> {
+        match self.depth.checked_sub(1) {
+            Some(left) => {
+                self.depth = left;
+                Ok(())
+            }
+            None => Err(self.refuse(Refusal::TooDeep)),
+        }
+    }
+}
+
+/// Reads one node with all below it.
+pub(super) struct Node<'b>(pub &'b mut Budget);
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.0.take_node()?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Number((value as f64).into()))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Value, E> {
+        Ok(Value::Number((value as f64).into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        self.0.descend()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Node(self.0))? {
+            list.push(item);
+        }
+        self.0.depth += 1;
+        Ok(Value::Sequence(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        self.0.descend()?;
+        let mut mapping = Mapping::new();
+        while let Some(key) = entries.next_key_seed(Key(self.0))? {
+            if key == "<<" {
+                return Err(self.0.refuse(Refusal::MergeKey));
+            }
+            let value = entries.next_value_seed(Node(self.0))?;
+            if mapping.insert(Value::String(key), value).is_some() {
+                return Err(self.0.refuse(Refusal::DuplicateKey));
+            }
+        }
+        self.0.depth += 1;
+        Ok(Value::Mapping(mapping))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(self.0.refuse(Refusal::Tag))
+    }
+}
+
+/// Reads a key as the text that stands there, whatever its type would be: `8080:` and `on:` are
+/// the keys `8080` and `on`, as in the JSON form of a Kubernetes object.
+struct Key<'b>(&'b mut Budget);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        self.0.take_node()?;
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<String, E> {
+        Ok(value.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<String, E> {
+        Ok(value)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<String, E> {
+        Err(self.0.refuse(Refusal::KeyNotAString))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(self.0.refuse(Refusal::KeyNotAString))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(self.0.refuse(Refusal::KeyNotAString))
+    }
+
+    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<String, E> {
+        Err(E::invalid_type(Unexpected::Bytes(value), &self))
+    }
+}

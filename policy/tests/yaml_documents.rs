@@ -1,0 +1,132 @@
+//! From text to documents: what a file gives, and what it is refused for.
+
+use ringroad_policy::diagnostic::Diagnostic;
+use ringroad_policy::source::SourceFile;
+use ringroad_policy::yaml::{self, Document};
+
+fn parse(text: &str) -> (Vec<Document>, Vec<Diagnostic>) {
+    yaml::parse(&[SourceFile {
+        path: "a.yaml".to_string(),
+        text: text.to_string(),
+    }])
+}
+
+fn accepted(text: &str) -> Vec<Document> {
+    let (documents, diagnostics) = parse(text);
+    assert_eq!(diagnostics, []);
+    documents
+}
+
+fn codes(text: &str) -> Vec<&'static str> {
+    parse(text)
+        .1
+        .iter()
+        .map(|diagnostic| diagnostic.code)
+        .collect()
+}
+
+const HEAD: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\n";
+
+#[test]
+fn reads_the_head_of_each_document_of_a_file() {
+    let documents = accepted(
+        "# first\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  namespace: b\n  \
+         labels: {app: x}\n  annotations: {8080: web, on: yes}\n  \
+         creationTimestamp: 2024-01-02T03:04:05Z\nspec: {ports: []}\n---\n---\n# nothing\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: c, \
+         creationTimestamp: null}\n",
+    );
+    let [service, gateway] = &documents[..] else {
+        panic!("{documents:?}")
+    };
+    assert_eq!(
+        (service.kind.as_str(), service.api_version.as_str()),
+        ("Service", "v1")
+    );
+    assert_eq!(
+        (service.name.as_str(), service.namespace.as_str()),
+        ("a", "b")
+    );
+    assert_eq!(service.labels["app"], "x");
+    assert_eq!(service.annotations["8080"], "web");
+    assert_eq!(service.annotations["on"], "yes");
+    assert_eq!(
+        service.creation_timestamp.as_deref(),
+        Some("2024-01-02T03:04:05Z")
+    );
+    assert!(service.value["spec"]["ports"].is_sequence());
+    assert_eq!(
+        (gateway.name.as_str(), gateway.namespace.as_str()),
+        ("c", "default")
+    );
+    assert_eq!(gateway.creation_timestamp, None);
+    assert_eq!((service.id.index, gateway.id.index), (0, 1));
+}
+
+#[test]
+fn text_without_a_document_gives_none() {
+    for text in [
+        "",
+        "\n",
+        "---\n",
+        "# only a comment\n",
+        "--- ~\n...\n---\n",
+        "\u{feff}",
+    ] {
+        assert_eq!(accepted(text), [], "{text:?}");
+    }
+}
+
+#[test]
+fn a_list_is_replaced_by_its_items() {
+    let item = "{apiVersion: v1, kind: Service, metadata: {name: NAME}}";
+    let documents = accepted(&format!(
+        "apiVersion: v1\nkind: List\nitems:\n- {}\n- {}\n",
+        item.replace("NAME", "a"),
+        item.replace("NAME", "b")
+    ));
+    let names: Vec<_> = documents
+        .iter()
+        .map(|document| document.name.as_str())
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(codes("kind: List\nitems: 3\n"), ["bad-list"]);
+    assert_eq!(codes("kind: List\nitems: [{kind: List}]\n"), ["bad-list"]);
+}
+
+#[test]
+fn json_is_yaml() {
+    let text = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Service\",\n\t\"metadata\": {\"name\": \
+                \"a\\/b\"}\n}\n";
+    assert_eq!(accepted(text)[0].name, "a/b");
+}
+
+#[test]
+fn aliases_are_written_out() {
+    let documents = accepted(&format!("{HEAD}spec:\n  a: &x [1, 2]\n  b: *x\n"));
+    assert_eq!(
+        documents[0].value["spec"]["a"],
+        documents[0].value["spec"]["b"]
+    );
+}
+
+#[test]
+fn names_what_is_missing_or_wrong_in_a_head() {
+    assert_eq!(codes("spec: {}\n"), ["missing-api-version", "missing-kind"]);
+    assert_eq!(codes("apiVersion: v1\n"), ["missing-kind"]);
+    assert_eq!(codes("apiVersion: v1\nkind: Service\n"), ["missing-name"]);
+    assert_eq!(codes("- a\n"), ["not-a-mapping"]);
+    assert_eq!(codes("just text\n"), ["not-a-mapping"]);
+    assert_eq!(
+        codes("apiVersion: v1\nkind: Service\nmetadata: {name: 5}\n"),
+        ["bad-metadata"]
+    );
+    assert_eq!(
+        codes("apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: {a: 1, b: {}}}\n"),
+        ["bad-metadata", "bad-metadata"]
+    );
+    assert_eq!(
+        codes("apiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n"),
+        [""; 0]
+    );
+}
