@@ -212,7 +212,8 @@ fn end_and_reset_are_seen() {
         let (stream, plain) = pair();
         let (reset, from) = pair();
         assert!(poll_and_drop(stream.receive()).await.is_none());
-        reset.reset();
+        reset.reset_on_close();
+        drop(reset);
         let mut from = from;
         let error = from.read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -223,7 +224,7 @@ fn end_and_reset_are_seen() {
             .unwrap();
         let (accepted, _) = listener.accept().unwrap();
         assert!(poll_and_drop(peer.receive()).await.is_none());
-        Stream::from_fd(accepted.into()).unwrap().reset();
+        Stream::from_fd(accepted.into()).unwrap().reset_on_close();
         let error = peer.receive().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(
