@@ -91,11 +91,11 @@ pub fn plan<'a>(
         headers: &lookup,
     };
     let table = rules.listener().route_table();
-    let (virtual_host, route) = match table.map(|table| table.route(&facts)) {
-        Some(Decision::Route {
-            virtual_host,
-            route,
-        }) => (virtual_host, route),
+    let route = match table.map(|table| table.route(&facts)) {
+        Some(Decision::Route { route, .. }) => route,
+        Some(Decision::HttpsRedirect(_)) => {
+            return Err(Refusal::plain(redirect(&to_https(), &facts, 0)));
+        }
         Some(Decision::NoVirtualHost | Decision::NoRoute(_)) | None => {
             return Err(Refusal::plain(Answer::no_route()));
         }
@@ -107,9 +107,6 @@ pub fn plan<'a>(
         })
     };
     let matched_len = route.matches.path.matched_len(&normal);
-    if virtual_host.https_redirect {
-        return answered(redirect(&to_https(), &facts, matched_len));
-    }
     match &route.action {
         RouteAction::Forward(_) => {}
         RouteAction::DirectResponse { status, body } => {
