@@ -1,2 +1,239 @@
-//! Benches.
-fn main() {}
+//! Ringroad beside its peers: what a request costs each of them on one core.
+//!
+//! `compare` is the command to run; the others are its parts, which can be used on their own.
+
+mod compare;
+mod figures;
+mod load;
+mod measure;
+mod payload;
+mod peers;
+mod process;
+mod provided;
+mod relay;
+mod relay_monoio;
+mod report;
+mod response;
+mod rows;
+mod statistics;
+mod sys;
+mod upstream;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::load::LoadPlan;
+use crate::measure::Durations;
+use crate::payload::Payload;
+use crate::peers::Peer;
+
+#[derive(Parser)]
+#[command(about = "Measures Ringroad beside nginx, HAProxy, Envoy and a bare relay")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run all proxies side by side and print what a request costs each
+    Compare(CompareOptions),
+    /// Offer a load to one address and print what came back
+    Load(LoadOptions),
+    /// Serve the answers that the proxies fetch
+    Upstream {
+        #[arg(long, default_value = "127.0.0.1:9080")]
+        listen: SocketAddr,
+    },
+    /// Relay on a bare io_uring ring: the floor
+    Relay(RelayOptions),
+    /// Relay on monoio
+    RelayMonoio(RelayOptions),
+}
+
+#[derive(Args)]
+struct CompareOptions {
+    /// Rounds that have to count for each row
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Only the rows of the figures to reach, and shorter runs
+    #[arg(long)]
+    quick: bool,
+    /// Proxies to measure
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Peer::ALL)]
+    peers: Vec<Peer>,
+    /// Rows to run, by name; `*` stands for any text, `memory` for the memory table
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// Print the names of the rows and end
+    #[arg(long)]
+    list: bool,
+    /// Seconds measured in a run [default: 2, with --quick 1]
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Seconds measured in a run that tells user space from the kernel
+    #[arg(long, default_value_t = 10.0)]
+    split_seconds: f64,
+    /// Let rounds count that were disturbed from outside
+    #[arg(long)]
+    accept_disturbed: bool,
+    /// A Ringroad binary to measure instead of building one
+    #[arg(long)]
+    ringroad: Option<PathBuf>,
+    /// Where results go
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench"))]
+    directory: PathBuf,
+}
+
+#[derive(Args)]
+struct LoadOptions {
+    target: SocketAddr,
+    #[arg(long, value_enum, default_value = "128")]
+    payload: Payload,
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Requests a second [default: as many as go]
+    #[arg(long)]
+    rate: Option<f64>,
+    /// A new connection for each request
+    #[arg(long)]
+    connection_per_request: bool,
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+}
+
+#[derive(Args)]
+struct RelayOptions {
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    #[arg(long, default_value = "127.0.0.1:9080")]
+    upstream: SocketAddr,
+    #[arg(long, default_value_t = 32 * 1024)]
+    buffer_bytes: usize,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringroad-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> io::Result<()> {
+    match command {
+        Command::Compare(options) => compare(options),
+        Command::Load(options) => load(&options),
+        Command::Upstream { listen } => {
+            sys::raise_descriptor_limit()?;
+            upstream::serve(listen)
+        }
+        Command::Relay(options) => {
+            sys::raise_descriptor_limit()?;
+            relay::serve(options.listen, options.upstream, options.buffer_bytes)
+        }
+        Command::RelayMonoio(options) => {
+            sys::raise_descriptor_limit()?;
+            relay_monoio::serve(options.listen, options.upstream, options.buffer_bytes)
+        }
+    }
+}
+
+/// A flag that SIGINT and SIGTERM raise, so that a run ends its children before it ends itself.
+fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn compare(options: CompareOptions) -> io::Result<()> {
+    let (rows, memory) = compare::choose(options.quick, &options.rows);
+    if options.list {
+        rows.iter()
+            .for_each(|row| println!("{:<18}{}", row.name(), row.title()));
+        println!(
+            "{:<18}resident memory, empty and for each idle connection",
+            "memory"
+        );
+        return Ok(());
+    }
+    if rows.is_empty() && !memory {
+        return Err(io::Error::other(
+            "no row has such a name; --list shows them",
+        ));
+    }
+    let seconds = options
+        .seconds
+        .unwrap_or(if options.quick { 1.0 } else { 2.0 });
+    let plan = compare::Plan {
+        peers: options.peers,
+        rounds: options.rounds,
+        rows,
+        memory,
+        durations: Durations {
+            warm_up: Duration::from_millis(if options.quick { 200 } else { 400 }),
+            measured: Duration::from_secs_f64(seconds),
+            split: Duration::from_secs_f64(options.split_seconds),
+        },
+        accept_disturbed: options.accept_disturbed,
+        ringroad: options.ringroad,
+        directory: options.directory,
+    };
+    let report = compare::run(&plan, &*stop_flag()?)?;
+    let text = report.text();
+    println!("\n{text}");
+    let stem = plan.directory.join(format!("compare-{}", report.unix_time));
+    fs::write(stem.with_extension("txt"), &text)?;
+    let json = stem.with_extension("json");
+    fs::write(&json, serde_json::to_vec_pretty(&report)?)?;
+    println!("every run is in {}", json.display());
+    if report.interrupted {
+        Err(io::ErrorKind::Interrupted.into())
+    } else {
+        Ok(())
+    }
+}
+
+fn load(options: &LoadOptions) -> io::Result<()> {
+    sys::raise_descriptor_limit()?;
+    let plan = LoadPlan {
+        rate: options.rate,
+        connection_per_request: options.connection_per_request,
+        measured: Duration::from_secs_f64(options.seconds),
+        ..LoadPlan::to(options.target, options.payload, options.connections)
+    };
+    let outcome = load::run(&plan, &*stop_flag()?, |_| Ok(()))?;
+    let latency = |part| outcome.latency.value_at_quantile(part) as f64 / 1e3;
+    println!(
+        "{} responses, {} a second; p50 {:.0} µs, p99 {:.0} µs, longest {:.0} µs",
+        outcome.responses,
+        statistics::thousands(outcome.responses as f64 / outcome.elapsed.as_secs_f64()),
+        latency(0.5),
+        latency(0.99),
+        outcome.latency.max() as f64 / 1e3,
+    );
+    println!(
+        "{} reconnects, {} of the schedule not sent",
+        outcome.reconnects, outcome.unsent
+    );
+    for (fault, count) in &outcome.faults {
+        println!("fault: {count} × {fault}");
+    }
+    if outcome.faults.is_empty() {
+        Ok(())
+    } else {
+        Err(io::Error::other("not all answers are right"))
+    }
+}

@@ -1,0 +1,217 @@
+//! The figures to reach: what the measured ratios are held against.
+
+use std::fmt::Write as _;
+
+use crate::payload::Payload;
+use crate::peers::Peer;
+use crate::report::{Report, Round, RowResult};
+use crate::rows::{Offer, Row};
+
+/// Fewer clean rounds than this prove nothing.
+const ROUNDS_NEEDED: usize = 7;
+/// Resident memory of an empty proxy, in MB.
+const MAX_EMPTY_MEGABYTES: f64 = 12.0;
+/// Resident memory for an idle connection, in bytes.
+const MAX_IDLE_BYTES: f64 = 700.0;
+
+/// What Ringroad is compared with.
+#[derive(Clone, Copy)]
+enum Against {
+    /// The one of nginx and HAProxy that did better in the round.
+    Best,
+    One(Peer),
+}
+
+/// A figure of a round in which less is better.
+#[derive(Clone, Copy)]
+enum Figure {
+    Cpu,
+    P99,
+    UserTime,
+}
+
+struct Bar {
+    row: Row,
+    figure: Figure,
+    against: Against,
+    limit: f64,
+}
+
+fn bars() -> Vec<Bar> {
+    use Against::{Best, One};
+    use Figure::{Cpu, P99, UserTime};
+    use Offer::{FixedRate, Saturated, Split};
+    use Payload::{Large, Medium, Small};
+    let bar = |payload, connections, offer, figure, against, limit| Bar {
+        row: Row {
+            payload,
+            connections,
+            offer,
+        },
+        figure,
+        against,
+        limit,
+    };
+    vec![
+        bar(Small, 64, Saturated, Cpu, Best, 0.85),
+        bar(Small, 64, Saturated, Cpu, One(Peer::Envoy), 0.40),
+        bar(Small, 64, Saturated, Cpu, One(Peer::RelayMonoio), 1.15),
+        bar(Small, 8, Saturated, Cpu, Best, 0.95),
+        bar(Small, 8, Saturated, P99, Best, 1.0),
+        bar(Small, 64, FixedRate, Cpu, Best, 0.95),
+        bar(Small, 64, FixedRate, P99, Best, 1.0),
+        bar(Medium, 64, Saturated, Cpu, Best, 0.75),
+        bar(Large, 64, Saturated, Cpu, Best, 0.80),
+        bar(Large, 8, Saturated, Cpu, Best, 0.80),
+        bar(Small, 64, Split, UserTime, One(Peer::Nginx), 0.60),
+    ]
+}
+
+impl Figure {
+    fn of(self, round: &Round, peer: Peer) -> Option<f64> {
+        let sample = round.sample(peer)?;
+        match self {
+            Self::Cpu => Some(sample.cpu_us),
+            Self::P99 => Some(sample.p99_us),
+            Self::UserTime => sample.user_us(),
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::P99 => "p99",
+            Self::UserTime => "user time",
+        }
+    }
+}
+
+impl Bar {
+    /// Ringroad's figure divided by the other's in one round.
+    fn ratio(&self, round: &Round) -> Option<f64> {
+        let other = match self.against {
+            Against::One(peer) => self.figure.of(round, peer)?,
+            Against::Best => self
+                .figure
+                .of(round, Peer::Nginx)
+                .into_iter()
+                .chain(self.figure.of(round, Peer::Haproxy))
+                .reduce(f64::min)?,
+        };
+        Some(self.figure.of(round, Peer::Ringroad)? / other)
+    }
+
+    fn line(&self, result: &RowResult) -> Option<String> {
+        let ratio = result.spread(|round| self.ratio(round))?;
+        let against = match self.against {
+            Against::Best => "better of nginx, haproxy",
+            Against::One(peer) => peer.label(),
+        };
+        let clean = result
+            .rounds
+            .iter()
+            .filter(|round| !round.disturbed)
+            .count();
+        let verdict = match (ratio.median <= self.limit, clean >= ROUNDS_NEEDED) {
+            (true, true) => "reached",
+            (false, true) => "missed",
+            (true, false) => "reached?",
+            (false, false) => "missed?",
+        };
+        Some(format!(
+            "  {:<18}{:<10}÷ {:<25}≤ {:<5.2}{:>6.2} ({:.2}–{:.2})  {verdict}",
+            self.row.name(),
+            self.figure.label(),
+            against,
+            self.limit,
+            ratio.median,
+            ratio.min,
+            ratio.max,
+        ))
+    }
+}
+
+/// Appends what was measured of the figures to reach; nothing when Ringroad was not measured.
+pub fn table(text: &mut String, report: &Report) {
+    let mut lines: Vec<String> = Vec::new();
+    for bar in bars() {
+        let result = report.rows.iter().find(|result| result.row == bar.row);
+        lines.extend(result.and_then(|result| bar.line(result)));
+    }
+    if let Some(memory) = report
+        .memory
+        .iter()
+        .find(|memory| memory.peer == Peer::Ringroad)
+    {
+        let verdict = |reached| if reached { "reached" } else { "missed" };
+        let empty = memory.empty_bytes as f64 / 1e6;
+        let idle = memory.bytes_per_idle_connection;
+        lines.push(format!(
+            "  memory            empty ≤ {MAX_EMPTY_MEGABYTES} MB: {empty:.1} MB, {}; \
+             per idle connection ≤ {MAX_IDLE_BYTES}: {idle:.0}, {}",
+            verdict(empty <= MAX_EMPTY_MEGABYTES),
+            verdict(idle <= MAX_IDLE_BYTES),
+        ));
+    }
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "figures to reach: median of the ratios of the rounds (min–max);\n  \
+         a question mark stands where fewer than {ROUNDS_NEEDED} clean rounds were run"
+    );
+    for line in lines {
+        let _ = writeln!(text, "{line}");
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::row_result;
+
+    fn text_of(rounds: usize, ringroad: f64) -> String {
+        let row = Row {
+            payload: Payload::Small,
+            connections: 64,
+            offer: Offer::Saturated,
+        };
+        let round: &[(Peer, f64)] = &[
+            (Peer::Ringroad, ringroad),
+            (Peer::Nginx, 20.0),
+            (Peer::Haproxy, 15.0),
+        ];
+        let rows = vec![row_result(row, &vec![round; rounds])];
+        let report = Report {
+            unix_time: 0,
+            interrupted: false,
+            missing: Vec::new(),
+            rows,
+            memory: Vec::new(),
+        };
+        let mut text = String::new();
+        table(&mut text, &report);
+        text
+    }
+
+    #[test]
+    fn the_better_peer_decides_and_few_rounds_leave_a_question() {
+        assert!(
+            text_of(7, 12.0).contains("0.80 (0.80–0.80)  reached\n"),
+            "{}",
+            text_of(7, 12.0)
+        );
+        assert!(text_of(7, 14.0).contains("0.93 (0.93–0.93)  missed\n"));
+        assert!(text_of(6, 12.0).contains("reached?\n"));
+        assert!(!text_of(7, 12.0).contains("envoy"));
+    }
+
+    #[test]
+    fn lines_fit_a_hundred_columns() {
+        for line in text_of(6, 14.0).lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+}

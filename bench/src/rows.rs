@@ -1,0 +1,175 @@
+//! What is measured: one row is one kind of load, run against every proxy in turn.
+
+use serde::Serialize;
+
+use crate::payload::Payload;
+
+/// The rate of the rows that do not saturate the proxy, in requests a second.
+pub const FIXED_RATE: f64 = 16_000.0;
+/// Connections of the rows.
+pub const CONNECTIONS: [usize; 3] = [8, 64, 512];
+
+/// How requests are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offer {
+    /// Every connection is kept busy.
+    Saturated,
+    /// [`FIXED_RATE`] requests a second by schedule.
+    FixedRate,
+    /// As `Saturated`, with a new connection for each request.
+    ConnectionPerRequest,
+    /// As `Saturated`, long enough to tell user space from the kernel.
+    Split,
+}
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub payload: Payload,
+    pub connections: usize,
+    pub offer: Offer,
+}
+
+impl Row {
+    /// All rows, the most telling first.
+    pub fn all() -> Vec<Self> {
+        let mut rows = Vec::new();
+        for payload in Payload::ALL {
+            for connections in CONNECTIONS {
+                rows.push(Self {
+                    payload,
+                    connections,
+                    offer: Offer::Saturated,
+                });
+            }
+        }
+        // 1 MiB at this rate is more than a loopback carries.
+        for payload in [Payload::Small, Payload::Medium] {
+            for connections in CONNECTIONS {
+                rows.push(Self {
+                    payload,
+                    connections,
+                    offer: Offer::FixedRate,
+                });
+            }
+        }
+        for payload in Payload::ALL {
+            for connections in CONNECTIONS {
+                rows.push(Self {
+                    payload,
+                    connections,
+                    offer: Offer::ConnectionPerRequest,
+                });
+            }
+        }
+        rows.push(Self {
+            payload: Payload::Small,
+            connections: 64,
+            offer: Offer::Split,
+        });
+        rows
+    }
+
+    /// The rows that the figures to reach are about.
+    pub fn quick() -> Vec<Self> {
+        let row = |payload, connections, offer| Self {
+            payload,
+            connections,
+            offer,
+        };
+        vec![
+            row(Payload::Small, 64, Offer::Saturated),
+            row(Payload::Small, 8, Offer::Saturated),
+            row(Payload::Small, 64, Offer::FixedRate),
+            row(Payload::Medium, 64, Offer::Saturated),
+            row(Payload::Large, 8, Offer::Saturated),
+            row(Payload::Small, 64, Offer::ConnectionPerRequest),
+        ]
+    }
+
+    /// Short name for the command line: `SIZE-CONNECTIONS-OFFER`.
+    pub fn name(&self) -> String {
+        let offer = match self.offer {
+            Offer::Saturated => "saturated",
+            Offer::FixedRate => "fixed",
+            Offer::ConnectionPerRequest => "close",
+            Offer::Split => "split",
+        };
+        format!(
+            "{}-{}-{offer}",
+            self.payload.path().trim_start_matches('/'),
+            self.connections
+        )
+    }
+
+    /// The row in words.
+    pub fn title(&self) -> String {
+        let offer = match self.offer {
+            Offer::Saturated => "keep-alive, saturated",
+            Offer::FixedRate => "keep-alive, 16,000 requests a second",
+            Offer::ConnectionPerRequest => "a connection per request, saturated",
+            Offer::Split => "keep-alive, saturated, user and system apart",
+        };
+        format!(
+            "{}, {} connections, {offer}",
+            self.payload.label(),
+            self.connections
+        )
+    }
+
+    pub fn rate(&self) -> Option<f64> {
+        (self.offer == Offer::FixedRate).then_some(FIXED_RATE)
+    }
+}
+
+/// Keeps the rows that one of the patterns names, where `*` stands for any text; no pattern keeps
+/// all.
+pub fn select(rows: Vec<Row>, patterns: &[String]) -> Vec<Row> {
+    let wanted = |row: &Row| patterns.iter().any(|pattern| matches(pattern, &row.name()));
+    rows.into_iter()
+        .filter(|row| patterns.is_empty() || wanted(row))
+        .collect()
+}
+
+/// Whether `text` has the form of `pattern`, in which `*` stands for any text.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(text) = text.strip_prefix(start) else {
+        return false;
+    };
+    (0..=text.len()).any(|at| text.is_char_boundary(at) && matches(rest, &text[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_name_of_its_own_and_quick_rows_are_among_all() {
+        let all = Row::all();
+        let names: std::collections::BTreeSet<String> = all.iter().map(Row::name).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(Row::quick().iter().all(|row| all.contains(row)));
+    }
+
+    #[test]
+    fn patterns_select_rows() {
+        let named = |patterns: &[&str]| {
+            let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+            select(Row::all(), &patterns)
+                .iter()
+                .map(Row::name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(named(&["128-64-fixed"]), ["128-64-fixed"]);
+        assert_eq!(
+            named(&["1m-*-saturated"]),
+            ["1m-8-saturated", "1m-64-saturated", "1m-512-saturated"]
+        );
+        assert_eq!(named(&["nothing"]), [""; 0]);
+        assert_eq!(named(&[]).len(), Row::all().len());
+    }
+}
