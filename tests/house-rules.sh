@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Rules of the house that no compiler checks. Each failure names the file and the mend.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
+failed=0
+
+# complain RULE MEND FINDINGS
+complain() {
+    if [ -n "$3" ]; then
+        printf '%s\n%s\n  mend: %s\n\n' "$1" "$3" "$2"
+        failed=1
+    fi
+}
+
+mapfile -t sources < <(git ls-files '*.rs')
+mapfile -t above_runtime < <(git ls-files '*.rs' | grep -vE '^(engine/src/rt/|bench/|tests/)')
+mapfile -t pure < <(git ls-files 'codec/src/*.rs' 'policy/src/*.rs')
+
+complain "Files too long for one sitting (600 lines):" "split the file by meaning" \
+    "$(wc -l "${sources[@]}" | awk '$2 != "total" && $1 > 600')"
+complain "Names that say nothing:" "name the idea that is missing" \
+    "$(printf '%s\n' "${sources[@]}" | grep -E '(^|/)(util|utils|common|helpers|misc)(\.rs|/)')"
+complain "The runtime named outside engine/src/rt/:" "reach it through crate::rt" \
+    "$(grep -nE '\bmonoio::|\bio_uring::|\bepoll_(wait|ctl|create)' "${above_runtime[@]}")"
+complain "I/O, clocks or unsafe code in a pure crate:" "take it as an argument" \
+    "$(grep -nE 'std::fs|net::(Tcp|Udp)|Instant::now|SystemTime::now|thread::spawn|unsafe (\{|fn|impl)' "${pure[@]}")"
+complain "Left to do in the code:" "do it, or write an issue" \
+    "$(grep -nE 'todo!\(|unimplemented!\(|\b(TODO|FIXME|XXX)\b' "${sources[@]}")"
+
+exit "$failed"
