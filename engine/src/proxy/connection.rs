@@ -6,7 +6,7 @@
 
 use super::deadline::until;
 use super::exchange::serve_requests;
-use crate::rt::{self, Buffer, Chunk, Deadline, Send, Stream};
+use crate::rt::{self, Buffer, Chunk, Deadline, Idle, Send, Stream};
 use crate::worker::{ListenerSlot, Worker};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -137,6 +137,11 @@ impl Connection {
         }
         self.sending = Some(self.stream.send(head, body));
         Ok(())
+    }
+
+    /// Whether the client has sent more than was taken.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || self.stream.peek_state() == Idle::Bytes
     }
 
     /// Waits, within the idle timeout, until the client has taken all.

@@ -73,16 +73,16 @@ pub async fn serve_requests(mut connection: Box<Connection>) -> Option<Box<Conne
     let mut scratch = worker.take_scratch();
     let after = loop {
         let after = exchange(&mut connection, &worker, &mut scratch).await;
-        let more = !connection.unread.is_empty() || connection.stream.peek_state() != Idle::Quiet;
-        if after != After::Next || !more {
+        if after != After::Next || connection.unread.is_empty() {
             break after;
         }
     };
     worker.return_scratch(scratch);
     match after {
         After::Next => return Some(connection),
-        After::Close => connection.finish_sending().await,
         After::Reset => connection.stream.reset_on_close(),
+        After::Close if connection.has_unread() => linger(&mut connection).await,
+        After::Close => connection.finish_sending().await,
         After::Linger => linger(&mut connection).await,
     }
     None

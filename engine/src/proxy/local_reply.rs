@@ -21,8 +21,6 @@ use std::rc::Rc;
 
 /// How long a closing connection reads away what the client still sends.
 const LINGER_MS: u64 = 1_000;
-/// How much of it, in bytes.
-const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Answers a request whose head was refused, and closes.
 pub async fn refuse(
@@ -142,12 +140,13 @@ pub async fn linger(connection: &mut Connection) {
     if connection.stream.shutdown_write().is_err() {
         return;
     }
+    let most = connection.worker.limits().settings.max_discarded_body_bytes as usize;
     connection.unread = Chunk::default();
     connection
         .deadline
         .set(deadline_after(rt::now(), LINGER_MS));
     let mut read = 0;
-    while read < LINGER_BYTES {
+    while read < most {
         match until(&connection.deadline, connection.stream.receive()).await {
             Ok(Ok(chunk)) if !chunk.is_empty() => read += chunk.len(),
             _ => return,

@@ -9,8 +9,8 @@ use super::target::Plan;
 use super::upstream::{ClusterView, Endpoint};
 use crate::control::access_log;
 use crate::rt;
-use crate::stats::{Counter, ListenerStats, ResponseFlags, Series, SeriesKey};
-use crate::worker::{Rules, Worker};
+use crate::stats::{Counter, ResponseFlags, Series, SeriesKey};
+use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::RequestHead;
 use ringroad_policy::settings::AccessLogFormat;
 use ringroad_policy::snapshot::{Direction, EndpointAddress};
@@ -22,7 +22,7 @@ use std::time::{Instant, UNIX_EPOCH};
 /// A request as it will be told.
 pub struct Record<'a> {
     worker: Rc<Worker>,
-    listener: Arc<ListenerStats>,
+    listener: Rc<ListenerSlot>,
     /// None when no head was understood.
     request: Option<(&'a RequestHead, &'a [u8], &'a RequestId)>,
     rules: Option<&'a Rules>,
@@ -54,7 +54,7 @@ impl<'a> Record<'a> {
         request_id: &'a RequestId,
     ) -> Self {
         let mut record = Self::without_request(connection, worker);
-        record.listener.downstream_rq_total.add(1);
+        record.listener.stats.downstream_rq_total.add(1);
         worker.stats.requests.add(1);
         record.request = Some((head, bytes, request_id));
         record.rules = Some(rules);
@@ -64,8 +64,8 @@ impl<'a> Record<'a> {
 
     /// Something that is no request.
     pub fn without_request(connection: &Connection, worker: &Rc<Worker>) -> Self {
-        let listener = connection.listener.stats.clone();
-        listener.downstream_rq_active.add(1);
+        let listener = connection.listener.clone();
+        listener.stats.downstream_rq_active.add(1);
         Self {
             worker: worker.clone(),
             listener,
@@ -127,13 +127,13 @@ impl<'a> Record<'a> {
         self.details = answer.details;
         self.flags.insert(answer.flags);
         if answer.flags.contains(ResponseFlags::NO_ROUTE_FOUND) {
-            self.listener.no_route.add(1);
+            self.listener.stats.no_route.add(1);
         }
         if answer.flags.contains(ResponseFlags::NO_CLUSTER_FOUND) {
-            self.listener.no_cluster.add(1);
+            self.listener.stats.no_cluster.add(1);
         }
         if answer.details == Answer::UPGRADE_REFUSED {
-            self.listener.downstream_rq_upgrade_refused.add(1);
+            self.listener.stats.downstream_rq_upgrade_refused.add(1);
         }
         if let Some(cluster) = &self.cluster
             && answer
@@ -156,10 +156,10 @@ impl<'a> Record<'a> {
     /// Counts and logs.
     pub fn finish(self, connection: &Connection) {
         let by_class = match self.status / 100 {
-            2 => Some(&self.listener.downstream_rq_2xx),
-            3 => Some(&self.listener.downstream_rq_3xx),
-            4 => Some(&self.listener.downstream_rq_4xx),
-            5 => Some(&self.listener.downstream_rq_5xx),
+            2 => Some(&self.listener.stats.downstream_rq_2xx),
+            3 => Some(&self.listener.stats.downstream_rq_3xx),
+            4 => Some(&self.listener.stats.downstream_rq_4xx),
+            5 => Some(&self.listener.stats.downstream_rq_5xx),
             _ => None,
         };
         if let Some(counter) = by_class {
@@ -167,10 +167,12 @@ impl<'a> Record<'a> {
         }
         let bytes_sent = self.bytes_sent.get();
         self.listener
+            .stats
             .downstream_cx_tx_bytes_total
             .add(self.response_head_bytes + bytes_sent);
         let head_bytes = self.request.map_or(0, |(head, ..)| head.head_len as u64);
         self.listener
+            .stats
             .downstream_cx_rx_bytes_total
             .add(head_bytes + self.request_body_bytes);
         if let Some(cluster) = &self.cluster {
@@ -297,6 +299,6 @@ impl<'a> Record<'a> {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
-        self.listener.downstream_rq_active.sub(1);
+        self.listener.stats.downstream_rq_active.sub(1);
     }
 }
