@@ -1,8 +1,11 @@
 //! `ringroad`: a thread-per-core proxy that reads Istio YAML.
+//!
+//! [`cli`] reads the command line. [`control`] is the one thread that reloads, resolves and
+//! answers the admin interface; [`worker`] and [`proxy`] carry the traffic on [`rt`], counted by
+//! [`stats`].
 
 mod alloc;
-// Until the commands use them.
-#[allow(dead_code, unused_imports)]
+mod cli;
 mod control;
 #[allow(dead_code, unused_imports)]
 mod proxy;
@@ -13,7 +16,11 @@ mod stats;
 #[allow(dead_code, unused_imports)]
 mod worker;
 
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: alloc::CountingAllocator = alloc::CountingAllocator;
 
-fn main() {}
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -5,7 +5,8 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-pub use super::access_log_sink::AccessLogSink;
+/// Where workers push their lines.
+pub use super::line_sink::LineSink as AccessLogSink;
 
 /// One finished request, as the log tells it. `None` prints as `-` in text and `null` in JSON.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,17 @@
 //! The log on standard error, and its level, which the admin interface can change.
+//!
+//! Lines go through a queue: a pipe that nobody reads must not stop the control thread.
+
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
+
+use super::line_sink::LineSink;
 
 /// Reads and changes the level of the log.
 #[derive(Debug, Clone)]
@@ -22,11 +30,22 @@ impl LogLevel {
     }
 }
 
+/// How long the end of the process waits for its last lines to be written.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+
+static LINES: OnceLock<LineSink> = OnceLock::new();
+
 /// Starts the log of the process. A second start in one process leaves the first in place.
-pub fn start(level: LevelFilter) -> LogLevel {
+///
+/// # Errors
+/// When the thread that writes cannot be started.
+pub fn start(level: LevelFilter) -> io::Result<LogLevel> {
+    if LINES.get().is_none() {
+        let _ = LINES.set(LineSink::to(io::stderr())?);
+    }
     let (filter, handle) = reload::Layer::new(level);
     let lines = fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(QueuedLine::default)
         .with_target(false)
         .with_ansi(false);
     // It fails only when a log runs already.
@@ -34,7 +53,49 @@ pub fn start(level: LevelFilter) -> LogLevel {
         .with(filter)
         .with(lines)
         .try_init();
-    LogLevel(handle)
+    Ok(LogLevel(handle))
+}
+
+/// Prints `text` on standard error in order with the log.
+pub fn print(text: String) {
+    match LINES.get() {
+        Some(lines) => {
+            lines.try_push(&mut text.into_bytes());
+        }
+        None => {
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+        }
+    }
+}
+
+/// Waits a little for what was logged to be written.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(FLUSH_DEADLINE);
+    }
+}
+
+/// Collects one event and hands it over when the event is complete.
+#[derive(Default)]
+struct QueuedLine(Vec<u8>);
+
+impl io::Write for QueuedLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for QueuedLine {
+    fn drop(&mut self) {
+        if let Some(lines) = LINES.get() {
+            lines.try_push(&mut self.0);
+        }
+    }
 }
 
 /// A level by the names that Envoy's `/logging` takes.

@@ -2,8 +2,18 @@
 //! admin interface. Workers never wait for it.
 
 pub mod access_log;
-pub mod access_log_sink;
+pub mod admin;
 pub mod config_dir;
 pub mod cores;
+pub mod data_path;
 pub mod descriptors;
+pub mod dns;
+pub mod fleet;
+pub mod line_sink;
+pub mod load;
 pub mod logging;
+pub mod metrics;
+pub mod process;
+pub mod reload;
+pub mod status;
+pub mod watch;

@@ -1,8 +1,8 @@
-//! From the workers' buffers to standard output, without ever holding a worker up.
+//! Lines to standard output or standard error, without ever holding the caller up.
 //!
-//! A worker hands over a batch of lines; a writer thread of its own writes them, since a pipe
-//! that nobody reads blocks its writer. The queue is bounded: what does not fit is dropped and
-//! counted.
+//! A worker hands over a batch of access log lines, the control thread a line of the log; a writer
+//! thread of its own writes them, since a pipe that nobody reads blocks its writer. The queue is
+//! bounded: what does not fit is dropped and counted.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +21,9 @@ const MAX_RECYCLED_BYTES: usize = 64 << 10;
 
 const WRITER_STACK_BYTES: usize = 64 << 10;
 
-/// The workers' end. Cloning it is cheap.
+/// The end that lines are pushed into. Cloning it is cheap.
 #[derive(Debug, Clone)]
-pub struct AccessLogSink {
+pub struct LineSink {
     queue: SyncSender<Vec<u8>>,
     shared: Arc<Shared>,
 }
@@ -36,7 +36,7 @@ struct Shared {
     recycled: Mutex<Vec<Vec<u8>>>,
 }
 
-impl AccessLogSink {
+impl LineSink {
     /// Starts the writer of standard output.
     pub fn to_stdout() -> io::Result<Self> {
         Self::to(io::stdout())
@@ -48,7 +48,7 @@ impl AccessLogSink {
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
         std::thread::Builder::new()
-            .name("access-log".to_string())
+            .name("line-writer".to_string())
             .stack_size(WRITER_STACK_BYTES)
             .spawn(move || write_batches(out, &batches, &writer))?;
         Ok(Self { queue, shared })
@@ -120,7 +120,6 @@ fn count_lines(batch: &[u8]) -> u64 {
 }
 
 fn write_batches(mut out: impl Write, batches: &Receiver<Vec<u8>>, shared: &Shared) {
-    let mut failed = false;
     while let Ok(mut batch) = batches.recv() {
         let bytes = batch.len() as u64;
         match out.write_all(&batch).and_then(|()| out.flush()) {
@@ -130,15 +129,8 @@ fn write_batches(mut out: impl Write, batches: &Receiver<Vec<u8>>, shared: &Shar
                     .fetch_add(count_lines(&batch), Ordering::Relaxed);
                 batch.clear();
             }
-            Err(error) => {
-                if !failed {
-                    tracing::error!(
-                        "the access log cannot be written: {error}; its lines are lost"
-                    );
-                    failed = true;
-                }
-                shared.drop_lines(&mut batch);
-            }
+            // Nobody is there to be told; the count tells.
+            Err(_) => shared.drop_lines(&mut batch),
         }
         shared.queued_bytes.fetch_sub(bytes, Ordering::Release);
         if batch.capacity() <= MAX_RECYCLED_BYTES
@@ -158,7 +150,7 @@ mod tests {
     #[test]
     fn lines_arrive_in_order_and_buffers_come_back() {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
-        let sink = AccessLogSink::to(writer).expect("a thread");
+        let sink = LineSink::to(writer).expect("a thread");
         let mut batch = Vec::with_capacity(100);
         for number in 0..100 {
             batch.extend_from_slice(format!("line {number}\n").as_bytes());
@@ -177,7 +169,7 @@ mod tests {
     #[test]
     fn a_pipe_that_nobody_reads_drops_lines_and_holds_nobody_up() {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
-        let sink = AccessLogSink::to(writer).expect("a thread");
+        let sink = LineSink::to(writer).expect("a thread");
         let mut pushed_lines = 0;
         // More than the pipe and the queue hold together.
         for _ in 0..1_000 {
@@ -209,7 +201,7 @@ mod tests {
     fn a_closed_output_counts_its_lines_as_dropped() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let sink = AccessLogSink::to(writer).expect("a thread");
+        let sink = LineSink::to(writer).expect("a thread");
         let mut batch = b"one\ntwo\n".to_vec();
         assert!(sink.try_push(&mut batch));
         assert!(sink.flush(Duration::from_secs(10)));

@@ -1,0 +1,160 @@
+//! The command line: what can be asked, and the exit codes.
+//!
+//! 0 means done, 1 means that the configuration was refused or the start failed, 2 means that
+//! the question itself was wrong.
+
+mod check;
+mod run;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exit code of a command line or an input that cannot be used.
+pub const EXIT_USAGE: u8 = 2;
+
+const HELP_WIDTH_COLUMNS: usize = 100;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringroad",
+    version,
+    about = "A proxy that reads a directory of Istio YAML",
+    long_about = "A proxy that reads a directory of Istio YAML and carries HTTP by it, one worker \
+                  a core on io_uring, without a control plane. Drop a file, and every core \
+                  follows it.",
+    after_help = "Examples:\n  \
+        ringroad check ./config                is this configuration right?\n  \
+        ringroad run --config ./config         carry traffic by it\n\n\
+        `ringroad help COMMAND` tells more about a command.",
+    max_term_width = HELP_WIDTH_COLUMNS,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Carry traffic by the files of one or more directories, and follow their changes
+    Run(RunArgs),
+    /// Validate a configuration without running it
+    Check(CheckArgs),
+}
+
+/// `ringroad run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    ringroad run --config /etc/ringroad\n  \
+    ringroad run --config ./base ./overlay --workers 2 --admin 127.0.0.1:15001\n\n\
+    A change of a file is taken up by itself; one with an error is reported and the running\n\
+    configuration stays. SIGTERM lets requests in flight finish; a second signal ends at once.")]
+pub struct RunArgs {
+    /// Directories of *.yaml, *.yml and *.json, read with their subfolders
+    #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
+    pub config: Vec<PathBuf>,
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+}
+
+/// Flags that overrule the files.
+#[derive(Debug, Clone, Args)]
+pub struct TuningArgs {
+    /// Worker threads [default: the cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Where the admin interface listens [default: 127.0.0.1:15000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// The I/O driver: `auto` takes io_uring and falls back to epoll where it is refused
+    #[arg(long, value_enum, default_value_t)]
+    pub driver: DriverArg,
+    /// How much to log: off, error, warning, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = parse_level)]
+    pub log_level: tracing_subscriber::filter::LevelFilter,
+}
+
+fn parse_level(text: &str) -> Result<tracing_subscriber::filter::LevelFilter, String> {
+    crate::control::logging::parse_level(text)
+        .ok_or_else(|| "one of off, error, warning, info, debug, trace".to_string())
+}
+
+/// `--driver`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum DriverArg {
+    #[default]
+    Auto,
+    IoUring,
+    Epoll,
+}
+
+/// `ringroad check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: 0 accepted (there may be warnings), 1 refused, 2 nothing to \
+    check.\n\nExamples:\n  ringroad check ./config"
+)]
+pub struct CheckArgs {
+    /// Directories or single files
+    #[arg(value_name = "DIR", required = true)]
+    pub config: Vec<PathBuf>,
+}
+
+/// Parses the command line and does what it asks.
+pub fn main() -> ExitCode {
+    // Printing into a closed pipe (`ringroad check . | head`) is no reason for a panic message.
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(&args),
+    }
+}
+
+/// Writes to standard output; a reader that has gone away is no error.
+pub fn print_out(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        for sub in command.get_subcommands_mut() {
+            for line in sub.render_long_help().to_string().lines() {
+                assert!(line.chars().count() <= 100, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_directories_follow_one_flag() {
+        let cli = Cli::try_parse_from(["ringroad", "run", "--config", "a", "b", "--workers", "3"])
+            .expect("accepted");
+        let Command::Run(args) = cli.command else {
+            panic!("run")
+        };
+        assert_eq!(args.config, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(args.tuning.workers, Some(3));
+        assert_eq!(args.tuning.driver, DriverArg::Auto);
+    }
+
+    #[test]
+    fn no_workers_at_all_is_refused() {
+        let refused = Cli::try_parse_from(["ringroad", "run", "--config", "a", "--workers", "0"]);
+        assert!(refused.is_err());
+    }
+}

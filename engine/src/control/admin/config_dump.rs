@@ -1,0 +1,294 @@
+//! `/config_dump`: the documents as loaded and what was made of them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use ringroad_policy::snapshot::{
+    Cluster, Destination, Discovery, Endpoint, HeaderEdits, HeaderMatch, HeaderValue, PathMatch,
+    Route, RouteAction, RouteTable, Snapshot, StringMatch, ValueMatch, WriteMode,
+};
+use ringroad_policy::source::{Origin, SourceFile};
+use serde_json::{Value, json};
+
+use super::{AdminState, json, pages};
+use crate::control::status::RunningConfig;
+
+pub async fn config_dump(State(state): State<Arc<AdminState>>) -> Response {
+    let running = state.status.running();
+    // Ten thousand routes make megabytes of JSON; the control thread stays free.
+    match tokio::task::spawn_blocking(move || dump(&running)).await {
+        Ok(value) => json(&value),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn dump(running: &RunningConfig) -> Value {
+    let snapshot = &running.snapshot;
+    let files = &running.files;
+    let settings = &snapshot.settings;
+    let limits: serde_json::Map<String, Value> = ringroad_policy::settings::Limits::TABLE
+        .iter()
+        .map(|limit| {
+            (
+                limit.name.to_string(),
+                json!(settings.limits.get(limit.name)),
+            )
+        })
+        .collect();
+    json!({
+        "generation": running.generation,
+        "accepted_at": unix_seconds(running.accepted_at),
+        "files": files.iter().map(|file| &file.path).collect::<Vec<_>>(),
+        "documents": documents(files),
+        "settings": {
+            "role": format!("{:?}", settings.role).to_lowercase(),
+            "namespace": settings.namespace,
+            "workload_labels": settings.workload.labels,
+            "service_account": settings.workload.service_account,
+            "trust_domain": settings.trust_domain,
+            "admin_address": settings.admin_address,
+            "workers": settings.workers,
+            "drain_deadline_ms": settings.drain_deadline_ms,
+            "reload_settle_ms": settings.reload_settle_ms,
+            "limits": limits,
+        },
+        "listeners": listeners(snapshot, files),
+        "route_tables": route_tables(snapshot, files),
+        "clusters":
+            snapshot.clusters.iter().map(|cluster| cluster_json(cluster, files)).collect::<Vec<_>>(),
+    })
+}
+
+fn unix_seconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs())
+}
+
+/// The documents as written, without what has to stay secret.
+fn documents(files: &[SourceFile]) -> Vec<Value> {
+    let (documents, _) = ringroad_policy::yaml::parse(files);
+    documents
+        .iter()
+        .map(|document| {
+            let mut value = serde_json::to_value(&document.value).unwrap_or_default();
+            if document.kind == "Secret" {
+                redact(&mut value);
+            }
+            value
+        })
+        .collect()
+}
+
+/// Replaces the values of `data` and `stringData`.
+fn redact(secret: &mut Value) {
+    for field in ["data", "stringData"] {
+        let entries = secret.get_mut(field).and_then(Value::as_object_mut);
+        for value in entries.into_iter().flat_map(serde_json::Map::values_mut) {
+            *value = Value::from("[redacted]");
+        }
+    }
+    // `kubectl apply` keeps a copy of the whole document here.
+    if let Some(metadata) = secret.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("annotations");
+    }
+}
+
+fn origin(origin: Option<&Origin>, files: &[SourceFile]) -> Value {
+    let Some(origin) = origin else {
+        return Value::Null;
+    };
+    let path = files
+        .get(origin.document.file.0 as usize)
+        .map(|file| file.path.as_str());
+    json!({
+        "file": path,
+        "document": origin.document.index,
+        "field": origin.field.to_string(),
+    })
+}
+
+fn listeners(snapshot: &Snapshot, files: &[SourceFile]) -> Vec<Value> {
+    let one = |listener: &Arc<ringroad_policy::snapshot::Listener>| {
+        json!({
+            "name": listener.name,
+            "address": listener.address,
+            "direction": format!("{:?}", listener.direction).to_lowercase(),
+            "route_table": listener.route_table().map(|table| &table.name),
+            "origin": origin(listener.origin.as_ref(), files),
+        })
+    };
+    snapshot.listeners.iter().map(one).collect()
+}
+
+/// Each table once, though several listeners may share it.
+fn route_tables(snapshot: &Snapshot, files: &[SourceFile]) -> Vec<Value> {
+    let mut tables: Vec<&Arc<RouteTable>> = Vec::new();
+    for table in snapshot
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.route_table())
+    {
+        if !tables.iter().any(|known| Arc::ptr_eq(known, table)) {
+            tables.push(table);
+        }
+    }
+    let one = |table: &&Arc<RouteTable>| {
+        let virtual_hosts: Vec<_> = table
+            .virtual_hosts()
+            .iter()
+            .map(|host| {
+                json!({
+                    "name": host.name,
+                    "domains": host.domains,
+                    "https_redirect": host.https_redirect,
+                    "routes": host.routes().iter().map(|it| route(it, files)).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        json!({ "name": table.name, "virtual_hosts": virtual_hosts })
+    };
+    tables.iter().map(one).collect()
+}
+
+fn route(route: &Route, files: &[SourceFile]) -> Value {
+    let action = match &route.action {
+        RouteAction::Forward(destinations) => {
+            json!({ "forward": destinations.iter().map(destination).collect::<Vec<_>>() })
+        }
+        RouteAction::DirectResponse { status, body } => {
+            json!({ "direct_response": { "status": status, "body_bytes": body.len() } })
+        }
+        RouteAction::Redirect(_) => json!("redirect"),
+    };
+    json!({
+        "name": route.name,
+        "origin": origin(route.origin.as_ref(), files),
+        "match": {
+            "path": path_match(&route.matches.path),
+            "headers": route.matches.headers.iter().map(header_match).collect::<Vec<_>>(),
+            "query_parameters": route
+                .matches
+                .query
+                .iter()
+                .map(|query| json!({ "name": query.name, "value": value_match(&query.value) }))
+                .collect::<Vec<_>>(),
+        },
+        "action": action,
+        "timeout_ms": route.timeout_ms,
+        "retry": route.retry.as_ref().map(|retry| json!({
+            "attempts": retry.attempts,
+            "per_try_timeout_ms": retry.per_try_timeout_ms,
+            "retry_on": retry.retry_on,
+            "status_codes": retry.status_codes,
+        })),
+        "request_headers": edits(&route.request_headers),
+        "response_headers": edits(&route.response_headers),
+        "host_rewrite": route.host_rewrite,
+    })
+}
+
+fn destination(destination: &Destination) -> Value {
+    json!({
+        "cluster": destination.cluster_name,
+        "exists": destination.cluster.is_some(),
+        "weight": destination.weight,
+        "request_headers": edits(&destination.request_headers),
+        "response_headers": edits(&destination.response_headers),
+    })
+}
+
+fn path_match(path: &PathMatch) -> Value {
+    match path {
+        PathMatch::Exact(text) => json!({ "exact": text }),
+        PathMatch::Prefix(text) => json!({ "prefix": text }),
+        PathMatch::ExactIgnoreCase(text) => json!({ "exact": text, "ignore_case": true }),
+        PathMatch::PrefixIgnoreCase(text) => json!({ "prefix": text, "ignore_case": true }),
+        PathMatch::Regex(regex) => json!({ "regex": regex.text() }),
+    }
+}
+
+fn header_match(header: &HeaderMatch) -> Value {
+    json!({
+        "name": header.name.as_str(),
+        "value": value_match(&header.value),
+        "inverted": header.inverted,
+    })
+}
+
+fn value_match(value: &ValueMatch) -> Value {
+    match value {
+        ValueMatch::Present => json!("present"),
+        ValueMatch::Text(StringMatch::Exact(text)) => json!({ "exact": text }),
+        ValueMatch::Text(StringMatch::Prefix(text)) => json!({ "prefix": text }),
+        ValueMatch::Text(StringMatch::Regex(regex)) => json!({ "regex": regex.text() }),
+    }
+}
+
+fn edits(edits: &HeaderEdits) -> Value {
+    let write = edits.write.iter().map(|write| {
+        let mode = match write.mode {
+            WriteMode::Set => "set",
+            WriteMode::Add => "add",
+        };
+        let value = match &write.value {
+            HeaderValue::Literal(text) => json!(text),
+            HeaderValue::Format(_) => json!("[formatted for each request]"),
+        };
+        json!({ "name": write.name, "mode": mode, "value": value })
+    });
+    json!({ "remove": edits.remove, "write": write.collect::<Vec<_>>() })
+}
+
+fn cluster_json(cluster: &Cluster, files: &[SourceFile]) -> Value {
+    let discovery = match cluster.discovery {
+        Discovery::Static => "STATIC",
+        Discovery::StrictDns(_) => "STRICT_DNS",
+        Discovery::LogicalDns(_) => "LOGICAL_DNS",
+        Discovery::OriginalDestination => "ORIGINAL_DST",
+    };
+    let endpoint = |endpoint: &Endpoint| {
+        json!({
+            "address": pages::socket_address(&endpoint.address),
+            "weight": endpoint.weight,
+            "labels": endpoint.labels,
+            "locality": endpoint.locality,
+        })
+    };
+    json!({
+        "name": cluster.name,
+        "type": discovery,
+        "balancer": cluster.balancer.as_str(),
+        "connect_timeout_ms": cluster.connect_timeout_ms,
+        "upstream_idle_timeout_ms": cluster.upstream_idle_timeout_ms,
+        "service": cluster.service.host,
+        "subset": cluster.subset,
+        "origin": origin(cluster.origin.as_ref(), files),
+        "endpoints": cluster.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_its_keys_and_nothing_else() {
+        let mut secret = json!({
+            "kind": "Secret",
+            "metadata": { "name": "tls", "annotations": { "last-applied": "hunter2" } },
+            "data": { "tls.key": "aHVudGVyMg==" },
+            "stringData": { "password": "hunter2" },
+        });
+        redact(&mut secret);
+        let text = secret.to_string();
+        assert!(
+            !text.contains("hunter2") && !text.contains("aHVudGVyMg"),
+            "{text}"
+        );
+        assert!(text.contains("tls.key") && text.contains("password"));
+    }
+}

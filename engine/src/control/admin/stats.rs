@@ -1,0 +1,178 @@
+//! Figures as text, JSON and for Prometheus.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::{AdminState, json, text};
+use crate::control::metrics::{self, Figure};
+
+/// The compiled size of `?filter=` is bounded by this many bytes.
+const MAX_FILTER_BYTES: usize = 1 << 20;
+
+/// `?filter=REGEX`, `?usedonly` (what is not zero), `?format=json|prometheus|text`.
+pub async fn stats(
+    State(state): State<Arc<AdminState>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let format = query.get("format").map_or("text", String::as_str);
+    if format == "prometheus" {
+        return prometheus(State(state)).await;
+    }
+    if !["text", "json"].contains(&format) {
+        let usage = "usage: /stats?format=text|json|prometheus\n";
+        return (StatusCode::BAD_REQUEST, usage).into_response();
+    }
+    let filter = match query
+        .get("filter")
+        .map(|pattern| compile(pattern))
+        .transpose()
+    {
+        Ok(filter) => filter,
+        Err(error) => {
+            return (StatusCode::BAD_REQUEST, format!("Invalid regex: {error}\n")).into_response();
+        }
+    };
+    let used_only = query.contains_key("usedonly");
+    let mut figures = state.registry.text_stats();
+    figures.extend(own_stats(&state));
+    figures.retain(|(name, value)| {
+        (!used_only || *value != 0) && filter.as_ref().is_none_or(|filter| filter.is_match(name))
+    });
+    figures.sort();
+    if format == "json" {
+        let stats: Vec<_> = figures
+            .iter()
+            .map(|(name, value)| json!({ "name": name, "value": value }))
+            .collect();
+        return json(&json!({ "stats": stats }));
+    }
+    let mut out = String::new();
+    for (name, value) in figures {
+        let _ = writeln!(out, "{name}: {value}");
+    }
+    text(out)
+}
+
+fn compile(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(pattern)
+        .size_limit(MAX_FILTER_BYTES)
+        .build()
+}
+
+pub async fn prometheus(State(state): State<Arc<AdminState>>) -> Response {
+    // With many clusters and series this takes a while; the control thread stays free.
+    let encode = move || metrics::encode(state.registry.gather(), figures(&state));
+    match tokio::task::spawn_blocking(encode).await {
+        Ok(Ok(body)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// The control thread's own figures, in the dotted names of `/stats`.
+fn own_stats(state: &AdminState) -> Vec<(String, u64)> {
+    let status = &state.status;
+    let dns = &state.dns;
+    let live = u64::from(state.server_state() == "LIVE");
+    [
+        ("access_log.lines_dropped", state.access_log.dropped_lines()),
+        ("access_log.lines_written", state.access_log.written_lines()),
+        ("config.generation", status.running().generation),
+        (
+            "config.last_reload_ms",
+            u64::try_from(status.last_reload().as_millis()).unwrap_or(0),
+        ),
+        (
+            "config.last_reload_successful",
+            u64::from(status.last_load_good()),
+        ),
+        ("config.reload_accepted", status.accepted()),
+        ("config.reload_rejected", status.rejected()),
+        ("dns.lookup_failure", dns.failures.load(Ordering::Relaxed)),
+        ("dns.lookup_total", dns.lookups.load(Ordering::Relaxed)),
+        ("server.concurrency", state.cores.len() as u64),
+        ("server.live", live),
+        ("server.uptime", state.started.elapsed().as_secs()),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .into()
+}
+
+/// The same for Prometheus.
+fn figures(state: &AdminState) -> Vec<Figure> {
+    let status = &state.status;
+    let dns = &state.dns;
+    let flag = |holds: bool| if holds { 1.0 } else { 0.0 };
+    vec![
+        Figure::gauge("istio_build", "The build of this proxy", 1.0)
+            .with_label("component", "proxy")
+            .with_label("tag", env!("CARGO_PKG_VERSION")),
+        Figure::gauge(
+            "envoy_server_live",
+            "Whether requests are served",
+            flag(state.server_state() == "LIVE"),
+        ),
+        Figure::gauge(
+            "envoy_server_uptime",
+            "Seconds since the start",
+            state.started.elapsed().as_secs_f64(),
+        ),
+        Figure::gauge(
+            "envoy_server_concurrency",
+            "Workers",
+            state.cores.len() as f64,
+        ),
+        Figure::gauge(
+            "ringroad_config_generation",
+            "Number of the snapshot in use",
+            status.running().generation as f64,
+        ),
+        Figure::counter(
+            "ringroad_config_reload_accepted_total",
+            "Loads of the configuration that were accepted",
+            status.accepted(),
+        ),
+        Figure::counter(
+            "ringroad_config_reload_rejected_total",
+            "Loads of the configuration that were refused",
+            status.rejected(),
+        ),
+        Figure::gauge(
+            "ringroad_config_last_reload_successful",
+            "Whether the files in the directory are what runs",
+            flag(status.last_load_good()),
+        ),
+        Figure::gauge(
+            "ringroad_config_last_reload_seconds",
+            "From the last accepted change until every worker used it",
+            status.last_reload().as_secs_f64(),
+        ),
+        Figure::counter(
+            "ringroad_dns_lookups_total",
+            "Names that were looked up",
+            dns.lookups.load(Ordering::Relaxed),
+        ),
+        Figure::counter(
+            "ringroad_dns_failures_total",
+            "Lookups that failed; the addresses known before stay",
+            dns.failures.load(Ordering::Relaxed),
+        ),
+        Figure::counter(
+            "ringroad_access_log_lines_written_total",
+            "Access log lines written",
+            state.access_log.written_lines(),
+        ),
+        Figure::counter(
+            "ringroad_access_log_lines_dropped_total",
+            "Access log lines dropped, because nobody read them in time",
+            state.access_log.dropped_lines(),
+        ),
+    ]
+}

@@ -1,0 +1,32 @@
+//! The workers as the control thread needs them.
+
+use std::sync::Arc;
+
+use ringroad_policy::snapshot::Snapshot;
+
+/// The workers: they take snapshots and can be drained.
+pub trait DataPath: Send + Sync + 'static {
+    /// Takes `snapshot` into use and returns its generation.
+    ///
+    /// # Errors
+    /// Why it cannot be used; the one before stays.
+    fn publish(&self, snapshot: Arc<Snapshot>) -> Result<u64, String>;
+
+    /// One entry a worker, in order.
+    fn workers(&self) -> Vec<Worker>;
+
+    /// Stops accepting and lets requests finish.
+    fn drain(&self);
+
+    fn is_draining(&self) -> bool;
+}
+
+/// A worker, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    pub id: usize,
+    /// Downstream connections that are open.
+    pub connections: usize,
+    /// The snapshot that it uses.
+    pub generation: u64,
+}

@@ -1,0 +1,387 @@
+//! The reload loop: files and DNS answers in, snapshots out.
+//!
+//! It alone publishes. Whatever goes wrong, the snapshot in use stays.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ringroad_policy::diagnostic::{Diagnostic, Place, Severity};
+use ringroad_policy::snapshot::{DnsTable, Snapshot};
+use ringroad_policy::source::SourceFile;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::config_dir::{self, ReadLimits, Reading};
+use super::data_path::DataPath;
+use super::dns::{Answer, DnsCounters, Resolver};
+use super::logging;
+use super::status::{ConfigStatus, RunningConfig};
+use super::watch::{Change, Watcher};
+
+/// How long a snapshot with names that were never resolved waits for their first answers.
+const DNS_WARM_UP: Duration = Duration::from_secs(1);
+/// How long to wait for the workers to take up a snapshot before it is called slow.
+const APPLY_DEADLINE: Duration = Duration::from_secs(30);
+const APPLY_CHECK_INTERVAL: Duration = Duration::from_micros(500);
+
+/// What a load came to.
+pub struct Outcome {
+    /// `None` when anything is an error.
+    pub snapshot: Option<Snapshot>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Text to snapshot.
+pub trait Loader: Send + Sync + 'static {
+    fn load(&self, reading: &Reading, resolved: &DnsTable) -> Outcome;
+    /// Diagnostics as text for people.
+    fn render(&self, files: &[SourceFile], diagnostics: &[Diagnostic]) -> String;
+}
+
+/// Names and the addresses known for them.
+pub struct Names {
+    resolver: Resolver,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    table: DnsTable,
+    answered: HashSet<String>,
+}
+
+impl Names {
+    pub fn new(counters: Arc<DnsCounters>) -> Self {
+        let (resolver, answers) = Resolver::new(counters);
+        Self {
+            resolver,
+            answers,
+            table: DnsTable::default(),
+            answered: HashSet::new(),
+        }
+    }
+
+    pub fn table(&self) -> &DnsTable {
+        &self.table
+    }
+
+    /// Resolves the names of `snapshot` from now on, and waits a little for the first answers of
+    /// those that are new, so that their clusters do not start without endpoints.
+    pub async fn follow(&mut self, snapshot: &Snapshot) -> bool {
+        let names: HashSet<&str> = snapshot
+            .dns_names
+            .iter()
+            .map(|name| name.name.as_str())
+            .collect();
+        self.resolver.follow(&names, &snapshot.settings.dns);
+        self.answered.retain(|name| names.contains(name.as_str()));
+        self.table.retain(|name| names.contains(name));
+        let deadline = Instant::now() + DNS_WARM_UP;
+        let mut changed = false;
+        while self.answered.len() < names.len() {
+            match tokio::time::timeout_at(deadline, self.answers.recv()).await {
+                Ok(Some(answer)) => changed |= self.take(answer, &names),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        changed
+    }
+
+    fn take(&mut self, answer: Answer, names: &HashSet<&str>) -> bool {
+        // An answer that was under way when its name went.
+        if !names.contains(answer.name.as_str()) {
+            return false;
+        }
+        let changed = answer
+            .addresses
+            .is_some_and(|addresses| self.table.set(&answer.name, addresses));
+        self.answered.insert(answer.name);
+        changed
+    }
+}
+
+/// The loop and what it remembers.
+pub struct Reloader<L, D> {
+    roots: Vec<PathBuf>,
+    limits: ReadLimits,
+    loader: Arc<L>,
+    data_path: Arc<D>,
+    status: Arc<ConfigStatus>,
+    watcher: Watcher,
+    names: Names,
+    /// What was read last, taken or refused.
+    last_reading: Option<Arc<Reading>>,
+    /// Warnings that were printed and still hold.
+    told: HashSet<(Place, String)>,
+    /// A good snapshot that could not be put into use, because an address was taken.
+    unpublished: Option<(Arc<Vec<SourceFile>>, Arc<Snapshot>)>,
+    root_is_missing: bool,
+}
+
+/// What a [`Reloader`] starts from.
+pub struct ReloaderParts<L, D> {
+    pub roots: Vec<PathBuf>,
+    pub limits: ReadLimits,
+    pub loader: Arc<L>,
+    pub data_path: Arc<D>,
+    pub status: Arc<ConfigStatus>,
+    pub watcher: Watcher,
+    pub names: Names,
+    /// The first load, which is in use.
+    pub reading: Arc<Reading>,
+    /// The first load's warnings, which were printed.
+    pub told: Vec<Diagnostic>,
+}
+
+impl<L: Loader, D: DataPath> Reloader<L, D> {
+    pub fn new(parts: ReloaderParts<L, D>) -> Self {
+        Self {
+            roots: parts.roots,
+            limits: parts.limits,
+            loader: parts.loader,
+            data_path: parts.data_path,
+            status: parts.status,
+            watcher: parts.watcher,
+            names: parts.names,
+            last_reading: Some(parts.reading),
+            told: parts.told.into_iter().map(what).collect(),
+            unpublished: None,
+            root_is_missing: false,
+        }
+    }
+
+    /// Follows files and names for ever.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                change = self.watcher.changed() => match change {
+                    Change::Event(at) => {
+                        let settings = &self.status.running().snapshot.settings;
+                        let settle = Duration::from_millis(settings.reload_settle_ms);
+                        self.watcher.settle(settle).await;
+                        self.reload(at).await;
+                    }
+                    Change::Poll => {
+                        if self.watcher.look().await {
+                            self.reload(Instant::now()).await;
+                        }
+                        self.publish_late().await;
+                    }
+                },
+                Some(answer) = self.names.answers.recv() => self.take_answers(answer).await,
+            }
+        }
+    }
+
+    async fn reload(&mut self, event_at: Instant) {
+        let (roots, limits) = (self.roots.clone(), self.limits);
+        let read = tokio::task::spawn_blocking(move || config_dir::read(&roots, &limits));
+        let reading = match read.await {
+            Ok(Ok(reading)) => Arc::new(reading),
+            Ok(Err(error)) => {
+                if !self.root_is_missing {
+                    self.root_is_missing = true;
+                    self.last_reading = None;
+                    tracing::error!("{error}; the configuration that was running stays");
+                    self.status.note_rejected(error.to_string());
+                }
+                return;
+            }
+            Err(panic) => return self.load_panicked(&panic),
+        };
+        self.root_is_missing = false;
+        if self.last_reading.as_ref() == Some(&reading) {
+            return;
+        }
+        self.last_reading = Some(Arc::clone(&reading));
+        self.unpublished = None;
+        if reading.problems.is_empty() && reading.files == *self.status.running().files {
+            self.status.note_good();
+            tracing::info!("the files are again those of the running configuration");
+            return;
+        }
+        let (loader, table) = (Arc::clone(&self.loader), self.names.table().clone());
+        let to_load = Arc::clone(&reading);
+        let load = tokio::task::spawn_blocking(move || loader.load(&to_load, &table));
+        let outcome = match load.await {
+            Ok(outcome) => outcome,
+            Err(panic) => return self.load_panicked(&panic),
+        };
+        match outcome.snapshot {
+            None => self.refuse(&reading, outcome.diagnostics).await,
+            Some(snapshot) => {
+                self.accept(&reading, snapshot, event_at).await;
+                self.print_new(&reading, outcome.diagnostics).await;
+            }
+        }
+    }
+
+    /// A defect of ours must not take the proxy down with it.
+    fn load_panicked(&mut self, panic: &tokio::task::JoinError) {
+        let message = "loading the configuration failed unexpectedly; what was running stays";
+        tracing::error!("{message}: {panic}");
+        self.status.note_rejected(message.to_string());
+    }
+
+    async fn refuse(&mut self, reading: &Arc<Reading>, diagnostics: Vec<Diagnostic>) {
+        let errors = diagnostics
+            .iter()
+            .filter(|found| found.severity == Severity::Error)
+            .count();
+        let text = self.render(reading, diagnostics).await;
+        logging::print(text.clone());
+        tracing::error!("refused: {errors} errors; the configuration that was running stays");
+        self.status.note_rejected(text);
+    }
+
+    async fn accept(&mut self, reading: &Arc<Reading>, snapshot: Snapshot, event_at: Instant) {
+        let changed = self.names.follow(&snapshot).await;
+        let snapshot = if changed {
+            snapshot.with_resolved(self.names.table())
+        } else {
+            snapshot
+        };
+        self.warn_of_restart(&snapshot);
+        let files = Arc::new(reading.files.clone());
+        let snapshot = Arc::new(snapshot);
+        match self
+            .publish(files.clone(), snapshot.clone(), event_at)
+            .await
+        {
+            Ok(()) => self.status.note_accepted(),
+            Err(why) => {
+                tracing::error!("{why}; the configuration that was running stays");
+                self.status.note_rejected(why);
+                self.unpublished = Some((files, snapshot));
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        files: Arc<Vec<SourceFile>>,
+        snapshot: Arc<Snapshot>,
+        event_at: Instant,
+    ) -> Result<(), String> {
+        let generation = self.data_path.publish(snapshot.clone())?;
+        let accepted_at = SystemTime::now();
+        self.status.set_running(RunningConfig {
+            files,
+            snapshot,
+            generation,
+            accepted_at,
+        });
+        if !self.wait_until_applied(generation).await {
+            let applied: Vec<u64> = self
+                .data_path
+                .workers()
+                .iter()
+                .map(|worker| worker.generation)
+                .collect();
+            tracing::warn!("not every worker uses generation {generation} yet: {applied:?}");
+        }
+        let took = event_at.elapsed();
+        self.status.note_applied(took);
+        let ms = took.as_secs_f64() * 1_000.0;
+        tracing::info!("generation {generation} is in use by every worker after {ms:.1} ms");
+        Ok(())
+    }
+
+    async fn wait_until_applied(&self, generation: u64) -> bool {
+        let deadline = Instant::now() + APPLY_DEADLINE;
+        while self
+            .data_path
+            .workers()
+            .iter()
+            .any(|worker| worker.generation < generation)
+        {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(APPLY_CHECK_INTERVAL).await;
+        }
+        true
+    }
+
+    /// Tries again to put a snapshot into use whose address was taken.
+    async fn publish_late(&mut self) {
+        let Some((files, snapshot)) = self.unpublished.take() else {
+            return;
+        };
+        let snapshot = Arc::new(snapshot.with_resolved(self.names.table()));
+        if self
+            .publish(files.clone(), snapshot.clone(), Instant::now())
+            .await
+            .is_ok()
+        {
+            self.status.note_accepted();
+        } else {
+            self.unpublished = Some((files, snapshot));
+        }
+    }
+
+    async fn take_answers(&mut self, first: Answer) {
+        let running = self.status.running();
+        let pending = self
+            .unpublished
+            .as_ref()
+            .map(|(_, snapshot)| Arc::clone(snapshot));
+        let names: HashSet<&str> = std::iter::once(&running.snapshot)
+            .chain(&pending)
+            .flat_map(|snapshot| &snapshot.dns_names)
+            .map(|name| name.name.as_str())
+            .collect();
+        let mut changed = self.names.take(first, &names);
+        while let Ok(answer) = self.names.answers.try_recv() {
+            changed |= self.names.take(answer, &names);
+        }
+        if !changed {
+            return;
+        }
+        let snapshot = Arc::new(running.snapshot.with_resolved(self.names.table()));
+        let files = Arc::clone(&running.files);
+        if let Err(why) = self.publish(files, snapshot, Instant::now()).await {
+            tracing::error!("new addresses cannot be put into use: {why}");
+        }
+    }
+
+    /// Says which settings are read at the start only.
+    fn warn_of_restart(&self, next: &Snapshot) {
+        let running = &self.status.running().snapshot.settings;
+        if running.workers != next.settings.workers {
+            tracing::warn!("a change of `workers` takes effect at the next start");
+        }
+        if running.admin_address != next.settings.admin_address {
+            tracing::warn!("a change of `adminAddress` takes effect at the next start");
+        }
+    }
+
+    /// Prints what was not said about the configuration before.
+    async fn print_new(&mut self, reading: &Arc<Reading>, diagnostics: Vec<Diagnostic>) {
+        let new: Vec<Diagnostic> = diagnostics
+            .iter()
+            .filter(|found| !self.told.contains(&what((*found).clone())))
+            .cloned()
+            .collect();
+        self.told = diagnostics.into_iter().map(what).collect();
+        if !new.is_empty() {
+            logging::print(self.render(reading, new).await);
+        }
+    }
+
+    /// Rendering looks up lines in the text, which may take a while.
+    async fn render(&self, reading: &Arc<Reading>, diagnostics: Vec<Diagnostic>) -> String {
+        let (loader, reading) = (Arc::clone(&self.loader), Arc::clone(reading));
+        let render = move || loader.render(&reading.files, &diagnostics);
+        tokio::task::spawn_blocking(render)
+            .await
+            .unwrap_or_default()
+    }
+}
+
+/// What a diagnostic says, to tell it from others.
+fn what(diagnostic: Diagnostic) -> (Place, String) {
+    (diagnostic.place, diagnostic.message)
+}
+
+#[cfg(test)]
+#[path = "reload_tests.rs"]
+mod tests;
