@@ -4,11 +4,12 @@
 //! This crate is pure: it opens no file or socket and reads no clock. Time and randomness are
 //! arguments. The order of the pipeline is the order of the modules:
 //! [`source`] → [`yaml`] → `schema` → `validate` → [`resource`] → [`compile`] →
-//! [`snapshot`] → decisions; `explain` retells a decision.
+//! [`snapshot`] → decisions; [`explain`] retells a decision.
 #![forbid(unsafe_code)]
 
 pub mod compile;
 pub mod diagnostic;
+pub mod explain;
 mod load;
 pub mod resource;
 pub mod settings;

@@ -50,11 +50,21 @@ pub fn build_listeners(compiler: &mut Compiler<'_>) -> Vec<Arc<Listener>> {
             address: SocketAddr::new(ip, port.number),
             direction: Direction::Gateway,
             kind: ListenerKind::Http(Arc::new(table)),
+            gateways: gateway_names(&port.servers),
             origin: port.servers.first().map(|server| server.origin.clone()),
         }));
     }
     listeners.sort_by_key(|listener| (listener.address.port(), listener.address.ip()));
     listeners
+}
+
+fn gateway_names(servers: &[BoundServer<'_>]) -> Vec<String> {
+    let mut names: Vec<String> = servers
+        .iter()
+        .map(|server| server.gateway.clone())
+        .collect();
+    names.dedup();
+    names
 }
 
 /// Servers in the order of their gateways, grouped by port and bind address. The first server of
@@ -76,9 +86,13 @@ fn merge_servers<'r>(compiler: &mut Compiler<'r>) -> Vec<Port<'r>> {
             let protocol = Protocol::parse(&server.port.protocol);
             let is_tls = server.tls.as_ref().is_some_and(|tls| !tls.https_redirect);
             let is_http = protocol.is_http() && !is_tls;
-            let translated = target_port(server.port.number, &compiler.registry, compiler.settings);
-            let Ok(number) = u16::try_from(translated) else {
-                continue;
+            let listened_on = match metadata.annotations.get(OF_SERVICE) {
+                Some(service) => service_target(server.port.number, service, &compiler.registry),
+                None => target_port(server.port.number, &compiler.registry, compiler.settings),
+            };
+            let number = match u16::try_from(listened_on) {
+                Ok(number) if number > 0 => number,
+                _ => continue,
             };
             let bound = BoundServer {
                 server,
@@ -119,6 +133,16 @@ fn merge_servers<'r>(compiler: &mut Compiler<'r>) -> Vec<Port<'r>> {
         }
     }
     ports
+}
+
+/// Names the one service whose ports a gateway stands for.
+const OF_SERVICE: &str = "internal.istio.io/gateway-service";
+
+/// The target behind a port of the services named, or 0 when none has such a port.
+fn service_target(number: u32, names: &str, registry: &Registry) -> u32 {
+    let hosts = names.split(',').map(str::trim);
+    let mut targets = hosts.filter_map(|host| registry.all(host).next()?.target_of(number));
+    targets.next().unwrap_or(0)
 }
 
 /// A port that a service of the gateway's own workload translates: listened on is its target.

@@ -47,6 +47,7 @@ pub fn build_listeners(compiler: &mut Compiler<'_>) -> Vec<Arc<Listener>> {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, number)),
             direction: Direction::Outbound,
             kind: ListenerKind::Http(Arc::new(table)),
+            gateways: Vec::new(),
             origin: Some(origin),
         })
     });

@@ -108,6 +108,8 @@ pub struct Listener {
     pub address: SocketAddr,
     pub direction: Direction,
     pub kind: ListenerKind,
+    /// `namespace/name` of the gateways whose servers are merged here; empty in a sidecar.
+    pub gateways: Vec<String>,
     /// Where the port was written; `None` for listeners that the mesh adds by itself.
     pub origin: Option<Origin>,
 }

@@ -1,0 +1,364 @@
+//! The decision for one request, retold: what was chosen, what was passed over and why, and where
+//! each value was written. The decision itself is taken by the matcher of the data path.
+
+mod effects;
+mod stand_in;
+mod text;
+mod wording;
+
+use serde::Serialize;
+
+use crate::snapshot::{
+    Cluster, Decision, Listener, Mismatch, RequestFacts, Route, RouteAction, Snapshot, Trace,
+    VirtualHost, path,
+};
+use crate::source::{Origin, SourceFile};
+
+pub use effects::{DestinationView, EndpointView, Setting};
+
+/// The request to explain.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub method: String,
+    /// Host with or without port, as a client would send it.
+    pub authority: String,
+    /// With its query.
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    /// The port that the client connects to, if it is known.
+    pub port: Option<u16>,
+}
+
+/// What cannot be read as a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlError(pub String);
+
+impl std::fmt::Display for UrlError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` is no URL such as `http://host:8080/path`", self.0)
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+impl Request {
+    /// A request for a URL; the scheme may be left out.
+    ///
+    /// # Errors
+    ///
+    /// A text without host, or with a port that is none.
+    pub fn for_url(url: &str) -> Result<Self, UrlError> {
+        let error = || UrlError(url.to_string());
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let host = crate::snapshot::without_port(authority);
+        if host.is_empty() {
+            return Err(error());
+        }
+        let port = match authority[host.len()..].strip_prefix(':') {
+            Some(port) => Some(port.parse().map_err(|_| error())?),
+            None => None,
+        };
+        let target = if target.starts_with('/') {
+            target.to_string()
+        } else {
+            format!("/{target}")
+        };
+        Ok(Self {
+            method: "GET".to_string(),
+            authority: authority.to_string(),
+            target,
+            headers: Vec::new(),
+            port,
+        })
+    }
+}
+
+/// Where something was written: `file:line:column`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Written {
+    pub file: String,
+    pub line: u32,
+    pub column: u32,
+    /// Such as `spec.http[0].timeout`.
+    pub field: String,
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// A decision and its reasons. Names are Istio's.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    pub request: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener_address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_config: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_host: Option<String>,
+    /// The domains that lead to the virtual host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    /// Routes before the one taken, and why each did not match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_written: Option<Written>,
+    /// The only cluster, or that of the largest share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationView>,
+    /// Timeout, retries, rewrites, header edits and the like.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
+    /// What the proxy answers by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<LocalAnswer>,
+    /// Why there is no route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// An answer that does not come from an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LocalAnswer {
+    pub status: u16,
+    /// Envoy's response flag, `-` for none.
+    pub flag: String,
+    pub reason: String,
+}
+
+/// A route that did not match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    pub route: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
+    /// The first condition that failed.
+    pub because: String,
+}
+
+/// Explains a request. `files` are the ones that the snapshot was loaded from; `gateway`
+/// (`namespace/name`) narrows the choice of listeners.
+pub fn explain(
+    snapshot: &Snapshot,
+    files: &[SourceFile],
+    request: &Request,
+    gateway: Option<&str>,
+) -> Explanation {
+    let mut explanation = Explanation {
+        request: format!("{} {}{}", request.method, request.authority, request.target),
+        ..Explanation::default()
+    };
+    let listener = match find_listener(snapshot, request, gateway) {
+        Ok(listener) => listener,
+        Err(reason) => {
+            explanation.error = Some(reason);
+            return explanation;
+        }
+    };
+    explanation.listener = Some(listener.name.clone());
+    explanation.listener_address = Some(listener.address.to_string());
+    let Some(table) = listener.route_table() else {
+        return explanation;
+    };
+    explanation.route_config = Some(table.name.clone());
+    let (target, query) = match request.target.split_once('?') {
+        Some((target, query)) => (target, Some(query)),
+        None => (request.target.as_str(), None),
+    };
+    let normal = match path::normalize(target) {
+        Ok(normal) => normal,
+        Err(error) => {
+            explanation.answer_locally(400, "-", error.to_string());
+            explanation.error = Some(error.to_string());
+            return explanation;
+        }
+    };
+    let facts = RequestFacts {
+        method: &request.method,
+        scheme: "http",
+        authority: &request.authority,
+        path: &normal,
+        query,
+        headers: &request.headers,
+    };
+    let places = Places { files };
+    let mut trace = Retelling {
+        explanation,
+        facts,
+        places: &places,
+    };
+    let decision = table.route_traced(&facts, &mut trace);
+    let mut explanation = trace.explanation;
+    match decision {
+        Decision::Route { route, .. } => {
+            explanation.tell_route(snapshot, route, &facts, &places);
+        }
+        Decision::NoVirtualHost => {
+            explanation.answer_locally(404, "NR", "no virtual host has this host");
+            explanation.error = Some("no virtual host has this host: 404 NR".to_string());
+        }
+        Decision::NoRoute(_) => {
+            explanation.answer_locally(404, "NR", "no route of the virtual host matches");
+            explanation.error = Some("no route of the virtual host matches: 404 NR".to_string());
+        }
+        Decision::HttpsRedirect(_) => {
+            explanation.answer_locally(301, "-", "the server redirects to https");
+            explanation.error = Some("the server redirects to https: 301".to_string());
+        }
+    }
+    explanation
+}
+
+/// The listener that a client reaches; by port, and by gateway if one is named.
+fn find_listener<'s>(
+    snapshot: &'s Snapshot,
+    request: &Request,
+    gateway: Option<&str>,
+) -> Result<&'s Listener, String> {
+    let named = |listener: &&'s Listener| {
+        gateway.is_none_or(|name| listener.gateways.iter().any(|known| known == name))
+    };
+    let listeners = || snapshot.listeners.iter().map(AsRef::as_ref).filter(named);
+    let port = request.port.unwrap_or(80);
+    if let Some(found) = listeners().find(|listener| listener.address.port() == port) {
+        return Ok(found);
+    }
+    let all: Vec<&Listener> = listeners().collect();
+    // Whoever leaves out the port, or names the gateway, need not know what it listens on.
+    if let ([only], true) = (all.as_slice(), request.port.is_none() || gateway.is_some()) {
+        return Ok(only);
+    }
+    let known: Vec<String> = all
+        .iter()
+        .map(|listener| listener.address.to_string())
+        .collect();
+    let of = gateway
+        .map(|name| format!(" of gateway `{name}`"))
+        .unwrap_or_default();
+    Err(match known.as_slice() {
+        [] => format!("no listener{of}"),
+        known => format!(
+            "no listener{of} on port {port}; there are {}",
+            known.join(", ")
+        ),
+    })
+}
+
+/// Positions of what was written, looked up when it is told.
+struct Places<'f> {
+    files: &'f [SourceFile],
+}
+
+impl Places<'_> {
+    fn of(&self, origin: &Origin) -> Option<Written> {
+        let file = self.files.get(origin.document.file.0 as usize)?;
+        let position = stand_in::locate(&file.text, origin.document.index, &origin.field);
+        Some(Written {
+            file: file.path.clone(),
+            line: position.line,
+            column: position.column,
+            field: origin.field.to_string(),
+        })
+    }
+
+    fn of_optional(&self, origin: &Option<Origin>) -> Option<Written> {
+        origin.as_ref().and_then(|origin| self.of(origin))
+    }
+}
+
+/// Follows the matcher.
+struct Retelling<'a, 'f> {
+    explanation: Explanation,
+    facts: RequestFacts<'a>,
+    places: &'a Places<'f>,
+}
+
+impl Trace for Retelling<'_, '_> {
+    const WATCHING: bool = true;
+
+    fn chose_virtual_host(&mut self, _host: &str, virtual_host: &VirtualHost) {
+        self.explanation.virtual_host = Some(virtual_host.name.clone());
+        self.explanation.domains.clone_from(&virtual_host.domains);
+    }
+
+    fn passed_over(&mut self, route: &Route, mismatch: Mismatch<'_>) {
+        self.explanation.passed_over.push(PassedOver {
+            route: route.name.clone(),
+            written: self.places.of_optional(&route.origin),
+            because: wording::of_mismatch(mismatch, &self.facts),
+        });
+    }
+}
+
+impl Explanation {
+    fn answer_locally(&mut self, status: u16, flag: &str, reason: impl Into<String>) {
+        let (flag, reason) = (flag.to_string(), reason.into());
+        self.answer = Some(LocalAnswer {
+            status,
+            flag,
+            reason,
+        });
+    }
+
+    fn tell_route(
+        &mut self,
+        snapshot: &Snapshot,
+        route: &Route,
+        facts: &RequestFacts<'_>,
+        places: &Places<'_>,
+    ) {
+        self.route = Some(route.name.clone());
+        self.route_written = places.of_optional(&route.origin);
+        self.settings = effects::settings(route, facts, places);
+        match &route.action {
+            RouteAction::Forward(destinations) => {
+                let total: u64 = destinations.iter().map(|d| u64::from(d.weight)).sum();
+                for destination in destinations {
+                    let cluster: Option<&Cluster> =
+                        destination.cluster.map(|id| snapshot.cluster(id).as_ref());
+                    let share = f64::from(destination.weight) * 100.0 / total.max(1) as f64;
+                    let view = effects::destination(destination, share, cluster, places);
+                    self.destinations.push(view);
+                }
+                let largest = destinations.iter().rev().max_by_key(|d| d.weight);
+                self.cluster = largest.map(|destination| destination.cluster_name.clone());
+                if let [only] = self.destinations.as_slice() {
+                    self.answer = only.answer.clone();
+                }
+            }
+            RouteAction::DirectResponse { status, .. } => {
+                self.answer_locally(*status, "-", "the route answers by itself");
+            }
+            RouteAction::Redirect(redirect) => {
+                let matched = route.matches.path.matched_len(facts.path);
+                let mut location = Vec::new();
+                redirect.location(facts, matched, &mut location);
+                let location = String::from_utf8_lossy(&location);
+                self.answer_locally(redirect.status, "-", format!("location: {location}"));
+            }
+        }
+    }
+
+    /// As one JSON object.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// For people.
+    pub fn to_text(&self) -> String {
+        text::render(self)
+    }
+}

@@ -1,0 +1,138 @@
+//! An explanation for people.
+
+use std::fmt::Write;
+
+use super::{DestinationView, Explanation, Setting, Written};
+
+/// Width of the column of names.
+const NAMES: usize = 16;
+
+pub(super) fn render(explanation: &Explanation) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str, written: Option<&Written>| {
+        let place = written
+            .map(|written| format!("  ({written})"))
+            .unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{name:NAMES$}{value}{place}");
+    };
+    line("request", &explanation.request, None);
+    if let (Some(name), Some(address)) = (&explanation.listener, &explanation.listener_address) {
+        line("listener", &format!("{name} on {address}"), None);
+    }
+    if let Some(name) = &explanation.route_config {
+        line("route table", name, None);
+    }
+    if let Some(name) = &explanation.virtual_host {
+        line(
+            "virtual host",
+            &format!("{name}, for {}", explanation.domains.join(", ")),
+            None,
+        );
+    }
+    for passed in &explanation.passed_over {
+        let value = format!("{}: {}", named(&passed.route), passed.because);
+        line("passed over", &value, passed.written.as_ref());
+    }
+    if let Some(route) = &explanation.route {
+        line("route", &named(route), explanation.route_written.as_ref());
+    }
+    for setting in &explanation.settings {
+        write_setting(&mut line, "", setting);
+    }
+    for destination in &explanation.destinations {
+        write_destination(&mut line, destination);
+    }
+    if let Some(answer) = &explanation.answer {
+        let flag = if answer.flag == "-" {
+            String::new()
+        } else {
+            format!(" {}", answer.flag)
+        };
+        line(
+            "answer",
+            &format!("{}{flag}: {}", answer.status, answer.reason),
+            None,
+        );
+    }
+    if let Some(error) = &explanation.error {
+        line("error", error, None);
+    }
+    out
+}
+
+fn named(route: &str) -> String {
+    if route.is_empty() {
+        "(without name)".to_string()
+    } else {
+        format!("`{route}`")
+    }
+}
+
+fn write_setting(
+    line: &mut impl FnMut(&str, &str, Option<&Written>),
+    indent: &str,
+    setting: &Setting,
+) {
+    let default = if setting.written.is_none() {
+        "  (default)"
+    } else {
+        ""
+    };
+    let name = format!("{indent}{}", setting.name);
+    let name = if name.len() >= NAMES {
+        format!("{name} ")
+    } else {
+        name
+    };
+    line(
+        &name,
+        &format!("{}{default}", setting.value),
+        setting.written.as_ref(),
+    );
+}
+
+fn write_destination(
+    line: &mut impl FnMut(&str, &str, Option<&Written>),
+    destination: &DestinationView,
+) {
+    let share = (destination.share_percent * 100.0).round() / 100.0;
+    let value = format!("{} gets {share}%", destination.cluster);
+    line("cluster", &value, destination.written.as_ref());
+    if !destination.subset.is_empty() {
+        line(
+            "  subset",
+            &destination.subset,
+            destination.subset_written.as_ref(),
+        );
+    }
+    for endpoint in &destination.endpoints {
+        let labels: Vec<String> = endpoint
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let weight = match endpoint.weight {
+            1 => String::new(),
+            weight => format!(" weight {weight}"),
+        };
+        line(
+            "  endpoint",
+            format!("{}{weight} {}", endpoint.address, labels.join(",")).trim(),
+            None,
+        );
+    }
+    for name in &destination.dns_names {
+        line("  endpoint", &format!("addresses of {name}"), None);
+    }
+    for setting in &destination.settings {
+        write_setting(line, "  ", setting);
+    }
+    if let Some(answer) = &destination.answer {
+        line(
+            "  answer",
+            &format!("{} {}: {}", answer.status, answer.flag, answer.reason),
+            None,
+        );
+    }
+}
