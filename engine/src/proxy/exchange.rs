@@ -441,7 +441,13 @@ async fn exchange(
                 upstream.close();
                 record.fail(flags, details);
                 record.finish(connection);
-                return After::Reset;
+                // A length or chunks tell the client that something is missing; a body that the
+                // close ends would look whole.
+                return match response_head.framing {
+                    BodyFraming::UntilClose => After::Reset,
+                    _ if head.version == Version::Http10 => After::Reset,
+                    _ => After::Close,
+                };
             }
         }
     }
