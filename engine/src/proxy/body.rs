@@ -10,7 +10,6 @@ use ringroad_codec::http1::{
 };
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
 
 /// Bodies with more than this to come are received in large buffers.
 const BULK_BYTES: u64 = 64 * 1024;
@@ -21,13 +20,13 @@ pub enum BodyFailure {
     /// The side that sends the body closed, broke or violated its framing.
     Source(SourceFailure),
     /// The side that takes the body is gone.
-    Sink(io::Error),
+    Sink,
 }
 
 #[derive(Debug)]
 pub enum SourceFailure {
     Closed,
-    Broken(io::Error),
+    Broken,
     Framing(BodyError),
 }
 
@@ -99,7 +98,7 @@ impl Body {
                     source.poll_receive(cx)
                 }
             });
-            *unread = received.await.map_err(SourceFailure::Broken)?;
+            *unread = received.await.map_err(|_| SourceFailure::Broken)?;
             if unread.is_empty() {
                 if self.framing != BodyFraming::UntilClose {
                     return Err(SourceFailure::Closed);
@@ -126,7 +125,7 @@ pub async fn upload(
             .map_err(BodyFailure::Source)?;
         sink.send(Buffer::default(), piece)
             .await
-            .map_err(BodyFailure::Sink)?;
+            .map_err(|_| BodyFailure::Sink)?;
     }
     Ok(())
 }
@@ -208,7 +207,7 @@ impl Download<'_> {
                 return Ok(());
             }
             let received = poll_fn(|cx| self.source.poll_receive(cx)).await;
-            *self.unread = received.map_err(|e| BodyFailure::Source(SourceFailure::Broken(e)))?;
+            *self.unread = received.map_err(|_| BodyFailure::Source(SourceFailure::Broken))?;
             if self.unread.is_empty() {
                 return Err(BodyFailure::Source(SourceFailure::Closed));
             }
@@ -225,7 +224,7 @@ impl Download<'_> {
     /// Waits for the send before, then begins this one.
     async fn send(&mut self, head: Buffer, piece: Chunk) -> Result<(), BodyFailure> {
         if let Some(before) = self.sending.as_mut() {
-            before.await.map_err(BodyFailure::Sink)?;
+            before.await.map_err(|_| BodyFailure::Sink)?;
         }
         self.sent_bytes
             .set(self.sent_bytes.get() + piece.len() as u64);

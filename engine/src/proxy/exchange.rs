@@ -253,7 +253,7 @@ async fn exchange(
                 let response = alongside(client_side.as_mut(), response);
                 let response_bytes = match until(&connection.deadline, response).await {
                     Ok(Ok(Ok(bytes))) => bytes,
-                    Ok(Ok(Err(ResponseHeadFailure::Malformed(_)))) => {
+                    Ok(Ok(Err(ResponseHeadFailure::Malformed))) => {
                         plan.cluster.stats.upstream_cx_protocol_error.add(1);
                         break 'response Outcome::Unanswered(Answer::upstream_protocol_error());
                     }
@@ -338,7 +338,7 @@ async fn exchange(
             let download = alongside(client_side.as_mut(), download.run(out, first));
             match until(&connection.deadline, download).await {
                 Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(BodyFailure::Sink(_)))) => {
+                Ok(Ok(Err(BodyFailure::Sink))) => {
                     break 'response Outcome::Client(ClientFailure::Gone);
                 }
                 Ok(Ok(Err(BodyFailure::Source(failure)))) => {
@@ -350,7 +350,7 @@ async fn exchange(
                                 "upstream_body_error",
                             )
                         }
-                        SourceFailure::Closed | SourceFailure::Broken(_) => {
+                        SourceFailure::Closed | SourceFailure::Broken => {
                             plan.cluster
                                 .stats
                                 .upstream_cx_destroy_remote_with_active_rq
@@ -488,7 +488,7 @@ impl ClientSide<'_> {
                 }
                 Err(BodyFailure::Source(_)) => return ClientFailure::Gone,
                 // The upstream takes no more: its answer, or its end, is on the way.
-                Err(BodyFailure::Sink(_)) => {}
+                Err(BodyFailure::Sink) => {}
             }
         }
         poll_fn(|cx| match self.stream.poll_ready(cx) {

@@ -7,7 +7,6 @@ use crate::worker::WorkerLimits;
 use ringroad_codec::http1::{HeadError, HeadLimits, Progress, RequestHead, ResponseHead};
 use ringroad_codec::http1::{parse_request, parse_response};
 use std::future::poll_fn;
-use std::io;
 use std::ops::Deref;
 
 /// The bytes a head was parsed from. Whatever follows the head has been split off.
@@ -43,23 +42,19 @@ pub enum RequestHeadFailure {
 /// Why there is no response head.
 #[derive(Debug)]
 pub enum ResponseHeadFailure {
-    /// Closed before a whole head; `after_bytes` tells whether anything had come.
+    /// Closed or broken before a whole head; `after_bytes` tells whether anything had come.
     Closed {
         after_bytes: bool,
     },
-    Broken {
-        after_bytes: bool,
-        error: io::Error,
-    },
-    Malformed(HeadError),
+    Malformed,
 }
 
 impl ResponseHeadFailure {
     /// Whether some bytes of a response had come.
     pub fn after_bytes(&self) -> bool {
         match self {
-            Self::Closed { after_bytes } | Self::Broken { after_bytes, .. } => *after_bytes,
-            Self::Malformed(_) => true,
+            Self::Closed { after_bytes } => *after_bytes,
+            Self::Malformed => true,
         }
     }
 }
@@ -89,9 +84,7 @@ pub async fn receive_request_head(
     match received.await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(HeadFailure::Malformed(error))) => Err(RequestHeadFailure::Malformed(error)),
-        Ok(Err(HeadFailure::Closed { .. } | HeadFailure::Broken { .. })) => {
-            Err(RequestHeadFailure::Gone)
-        }
+        Ok(Err(HeadFailure::Closed { .. })) => Err(RequestHeadFailure::Gone),
         Err(_) => Err(RequestHeadFailure::TimedOut { after_bytes: true }),
     }
 }
@@ -112,17 +105,16 @@ pub async fn receive_response_head(
     receive(stream, unread, parse)
         .await
         .map_err(|failure| match failure {
-            HeadFailure::Malformed(error) => ResponseHeadFailure::Malformed(error),
+            HeadFailure::Malformed(_) => ResponseHeadFailure::Malformed,
             HeadFailure::Closed { after_bytes } => ResponseHeadFailure::Closed { after_bytes },
-            HeadFailure::Broken { after_bytes, error } => {
-                ResponseHeadFailure::Broken { after_bytes, error }
-            }
         })
 }
 
 enum HeadFailure {
-    Closed { after_bytes: bool },
-    Broken { after_bytes: bool, error: io::Error },
+    /// Closed or broken.
+    Closed {
+        after_bytes: bool,
+    },
     Malformed(HeadError),
 }
 
@@ -157,8 +149,7 @@ async fn receive(
 
 async fn receive_chunk(stream: &Stream, after_bytes: bool) -> Result<Chunk, HeadFailure> {
     match poll_fn(|cx| stream.poll_receive(cx)).await {
-        Ok(chunk) if chunk.is_empty() => Err(HeadFailure::Closed { after_bytes }),
-        Ok(chunk) => Ok(chunk),
-        Err(error) => Err(HeadFailure::Broken { after_bytes, error }),
+        Ok(chunk) if !chunk.is_empty() => Ok(chunk),
+        _ => Err(HeadFailure::Closed { after_bytes }),
     }
 }

@@ -158,7 +158,7 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
 fn keeps_envoy_header(name: &[u8], is_edge: bool) -> bool {
     let listed = |list: &[&str]| list.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()));
     let ours = name.eq_ignore_ascii_case(b"x-envoy-attempt-count");
-    !ours && !listed(STEERING) && !(is_edge && listed(EDGE))
+    !(ours || listed(STEERING) || is_edge && listed(EDGE))
 }
 
 /// Appends a header line with a number; `name` ends with the colon and the space.

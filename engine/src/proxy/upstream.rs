@@ -209,11 +209,6 @@ impl Endpoint {
             !stale
         });
     }
-
-    /// Number of pooled connections.
-    pub fn idle_connections(&self) -> usize {
-        self.idle.borrow().len()
-    }
 }
 
 impl Drop for Endpoint {

@@ -31,14 +31,12 @@ impl Counter {
     }
 }
 
-/// Upper bounds of the duration buckets in milliseconds, as Istio's proxy has them.
-pub const DURATION_BUCKETS_MS: [f64; 19] = [
+/// Upper bounds of the buckets. Envoy has one set for all histograms, be they milliseconds or
+/// bytes, and Istio keeps it.
+pub const BUCKETS: [f64; 19] = [
     0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0,
     60000.0, 300000.0, 600000.0, 1800000.0, 3600000.0,
 ];
-
-/// Upper bounds of the size buckets in bytes; Envoy uses one set of bounds for all histograms.
-pub const SIZE_BUCKETS_BYTES: [f64; 19] = DURATION_BUCKETS_MS;
 
 /// A histogram with fixed bounds and one writer.
 #[derive(Debug, Default)]
@@ -54,7 +52,7 @@ impl Histogram {
     #[inline]
     pub fn record_thousandths(&self, value_thousandths: u64) {
         let value = value_thousandths as f64 / 1000.0;
-        let bucket = DURATION_BUCKETS_MS.partition_point(|bound| *bound < value);
+        let bucket = BUCKETS.partition_point(|bound| *bound < value);
         self.buckets[bucket].add(1);
         self.sum_thousandths.add(value_thousandths);
     }
@@ -88,7 +86,7 @@ impl HistogramTotal {
     /// The bounds with the number of values at or below each, as Prometheus wants them.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let mut below = 0;
-        let bounds = DURATION_BUCKETS_MS.iter().copied().chain([f64::INFINITY]);
+        let bounds = BUCKETS.iter().copied().chain([f64::INFINITY]);
         bounds.zip(self.buckets).map(move |(bound, count)| {
             below += count;
             (bound, below)

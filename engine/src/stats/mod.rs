@@ -9,11 +9,11 @@ mod gather;
 mod series;
 mod sets;
 
-pub use counter::{Counter, Histogram, HistogramTotal};
+pub use counter::{Counter, HistogramTotal};
 pub use flags::ResponseFlags;
-pub use gather::{Family, FamilyKind, Sample, SampleValue};
+pub use gather::{Family, FamilyKind, SampleValue};
 pub use series::{PeerLabels, Series, SeriesKey, SeriesList};
-pub use sets::{ClusterStats, ListenerStats, StatKind, VisitStat, WorkerStats};
+pub use sets::{ClusterStats, ListenerStats, StatKind, WorkerStats};
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;

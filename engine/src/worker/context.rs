@@ -38,6 +38,10 @@ pub struct Worker {
     view: RefCell<Rc<SnapshotView>>,
     limits: RefCell<Rc<WorkerLimits>>,
     slots: RefCell<Vec<Rc<ListenerSlot>>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "boxes go to requests and come back without being moved"
+    )]
     scratch: RefCell<Vec<Box<Scratch>>>,
     spawn_connection: OnceCell<Box<dyn Fn(Box<Connection>)>>,
     /// Wakers of the connections' tasks, so that a drain reaches those that are parked.

@@ -239,12 +239,6 @@ impl Fleet {
         self.state.generation.load(Ordering::Acquire)
     }
 
-    /// For each worker the generation it uses.
-    pub fn applied_generations(&self) -> Vec<u64> {
-        let applied = |desk: &WorkerDesk| desk.applied_generation.load(Ordering::Acquire);
-        self.state.desks.iter().map(applied).collect()
-    }
-
     pub fn driver(&self) -> &DriverReport {
         &self.driver
     }

@@ -9,7 +9,6 @@ mod sockets;
 mod view;
 
 pub use context::{Worker, WorkerLimits};
-pub use fleet::{Fleet, FleetOptions, ListenError, StartError, WorkerFigures};
+pub use fleet::{Fleet, FleetOptions, ListenError, StartError};
 pub use listeners::ListenerSlot;
 pub use rules::Rules;
-pub use view::SnapshotView;
