@@ -79,3 +79,33 @@ pub struct Position {
     pub line: u32,
     pub column: u32,
 }
+
+impl Default for Position {
+    /// The beginning of a file.
+    fn default() -> Self {
+        Self { line: 1, column: 1 }
+    }
+}
+
+/// A place in one line of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Span {
+    pub start: Position,
+    /// In characters; 0 where a single place is meant, or what stands there goes on below.
+    pub length: u32,
+}
+
+/// The lines of a text as YAML breaks them: at LF, CR LF or CR. A byte order mark is no part of
+/// the first.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text.strip_prefix('\u{feff}').unwrap_or(text));
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r']) else {
+            return rest.take();
+        };
+        let is_pair = text[end..].starts_with("\r\n");
+        rest = Some(&text[end + if is_pair { 2 } else { 1 }..]);
+        Some(&text[..end])
+    })
+}

@@ -112,8 +112,9 @@ fn aliases_are_written_out() {
 
 #[test]
 fn names_what_is_missing_or_wrong_in_a_head() {
-    assert_eq!(codes("spec: {}\n"), ["missing-api-version", "missing-kind"]);
+    assert_eq!(codes("spec: {}\n"), ["missing-kind"]);
     assert_eq!(codes("apiVersion: v1\n"), ["missing-kind"]);
+    assert_eq!(codes("kind: Service\n"), ["missing-api-version"]);
     assert_eq!(codes("apiVersion: v1\nkind: Service\n"), ["missing-name"]);
     assert_eq!(codes("- a\n"), ["not-a-mapping"]);
     assert_eq!(codes("just text\n"), ["not-a-mapping"]);

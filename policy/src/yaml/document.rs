@@ -121,6 +121,11 @@ struct Head<'d> {
 
 impl Head<'_> {
     fn read(&mut self, mapping: Mapping) -> Option<Document> {
+        if !mapping.contains_key("apiVersion") && !mapping.contains_key("kind") {
+            let message = "the document has neither `apiVersion` nor `kind`";
+            self.error(code::MISSING_KIND, &[], message, EXAMPLE_HEAD);
+            return None;
+        }
         let api_version = self.required(&mapping, "apiVersion", code::MISSING_API_VERSION);
         let kind = self.required(&mapping, "kind", code::MISSING_KIND);
         let (api_version, kind) = (api_version?, kind?);

@@ -10,6 +10,8 @@ pub struct YamlLimits {
     pub max_depth: usize,
     /// Values in one file, keys counted too and aliases written out.
     pub max_nodes: usize,
+    /// Text in the values of one file, in bytes, aliases written out.
+    pub max_expanded_bytes: usize,
 }
 
 impl Default for YamlLimits {
@@ -19,6 +21,7 @@ impl Default for YamlLimits {
             max_total_bytes: 64 * 1024 * 1024,
             max_depth: 64,
             max_nodes: 2_000_000,
+            max_expanded_bytes: 32 * 1024 * 1024,
         }
     }
 }

@@ -4,7 +4,10 @@
 //! a [`Value`] have text keys only, no tags, and every alias is written out.
 
 mod document;
+mod inspect;
 mod limits;
+mod marked;
+mod syntax;
 mod value;
 
 use serde::de::DeserializeSeed;
@@ -12,22 +15,25 @@ pub use serde_yaml::{Mapping, Value};
 
 pub use document::Document;
 pub use limits::YamlLimits;
+pub use marked::{Query, locate, locate_all};
 
 use crate::diagnostic::{Diagnostic, Place};
-use crate::source::{FileId, Position, SourceFile};
-use value::{Budget, Node, Refusal};
+use crate::source::{FileId, SourceFile};
+use value::{Budget, Node};
 
 /// Codes of the diagnostics that this module gives.
 pub mod code {
     pub const SYNTAX: &str = "yaml-syntax";
+    pub const TAB: &str = "yaml-tab";
     pub const DUPLICATE_KEY: &str = "duplicate-key";
     pub const MERGE_KEY: &str = "merge-key";
     pub const TAG: &str = "yaml-tag";
     pub const KEY_NOT_A_STRING: &str = "key-not-a-string";
     pub const TOO_DEEP: &str = "yaml-too-deep";
     pub const TOO_MANY_NODES: &str = "yaml-too-many-nodes";
+    pub const ALIAS_EXPANSION: &str = "yaml-alias-expansion";
     pub const FILE_TOO_LARGE: &str = "file-too-large";
-    pub const CONFIG_TOO_LARGE: &str = "config-too-large";
+    pub const CONFIGURATION_TOO_LARGE: &str = "configuration-too-large";
     pub const NOT_A_MAPPING: &str = "not-a-mapping";
     pub const MISSING_KIND: &str = "missing-kind";
     pub const MISSING_API_VERSION: &str = "missing-api-version";
@@ -59,7 +65,7 @@ pub fn parse_within(files: &[SourceFile], limits: &YamlLimits) -> (Vec<Document>
                 limits.max_total_bytes
             );
             diagnostics.push(
-                Diagnostic::error(code::CONFIG_TOO_LARGE, Place::File(file_id), message)
+                Diagnostic::error(code::CONFIGURATION_TOO_LARGE, Place::File(file_id), message)
                     .with_help("split the configuration, or keep other files out of the directory"),
             );
             break;
@@ -88,48 +94,77 @@ fn parse_file(
     documents: &mut Vec<Document>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let mut budget = Budget {
-        nodes: limits.max_nodes,
-        depth: limits.max_depth,
-        refusal: None,
-    };
-    let mut index = 0;
+    if is_crowded(&source.text, limits) {
+        let inspection = inspect::inspect(file, &source.text, limits);
+        if inspection.is_cut_short {
+            diagnostics.extend(inspection.findings);
+            return;
+        }
+    }
+    let mut budget = Budget::new(limits);
+    let mut next_index = 0;
+    let mut failure = None;
     for text in serde_yaml::Deserializer::from_str(&source.text) {
-        budget.depth = limits.max_depth;
         match Node(&mut budget).deserialize(text) {
-            Ok(value) => document::read(file, &mut index, value, documents, diagnostics),
+            Ok(value) => document::read(file, &mut next_index, value, documents, diagnostics),
             Err(error) => {
-                diagnostics.push(refusal(file, &error, budget.refusal));
-                return;
+                failure = Some(error);
+                break;
             }
         }
     }
+    if failure.is_some() || budget.refusal.is_some() {
+        explain_failure(
+            file,
+            &source.text,
+            limits,
+            failure,
+            budget.refusal,
+            diagnostics,
+        );
+    }
 }
 
-fn refusal(file: FileId, error: &serde_yaml::Error, refusal: Option<Refusal>) -> Diagnostic {
-    let place = match error.location() {
-        Some(location) => Place::Position {
-            file,
-            position: Position {
-                line: location.line() as u32,
-                column: location.column() as u32,
-            },
-        },
-        None => Place::File(file),
-    };
-    let (code, message) = match refusal {
-        None => (code::SYNTAX, error.to_string()),
-        Some(Refusal::TooDeep) => (code::TOO_DEEP, "values are nested too deeply".to_string()),
-        Some(Refusal::TooManyNodes) => (
-            code::TOO_MANY_NODES,
-            "the file holds too many values".to_string(),
-        ),
-        Some(Refusal::DuplicateKey) => (code::DUPLICATE_KEY, "a key stands twice".to_string()),
-        Some(Refusal::MergeKey) => (code::MERGE_KEY, "merge keys are not supported".to_string()),
-        Some(Refusal::Tag) => (code::TAG, "tags are not supported".to_string()),
-        Some(Refusal::KeyNotAString) => {
-            (code::KEY_NOT_A_STRING, "a key must be a string".to_string())
+/// Reports why a file is refused, by a second look at it.
+fn explain_failure(
+    file: FileId,
+    text: &str,
+    limits: &YamlLimits,
+    failure: Option<serde_yaml::Error>,
+    refusal: Option<&'static str>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let inspection = inspect::inspect(file, text, limits);
+    match (failure, refusal) {
+        // The finding that ended the inspection is what the parser gave up at.
+        _ if inspection.is_cut_short => {}
+        (Some(error), None) => diagnostics.push(syntax::diagnose(file, text, &error)),
+        (_, Some(code)) if inspection.findings.is_empty() => {
+            let message = "the file holds what is refused by this name";
+            diagnostics.push(Diagnostic::error(code, Place::File(file), message));
         }
+        (Some(error), Some(code::DUPLICATE_KEY | code::MERGE_KEY | code::TAG)) => {
+            diagnostics.push(syntax::diagnose(file, text, &error));
+        }
+        _ => {}
+    }
+    diagnostics.extend(inspection.findings);
+}
+
+/// Whether a text may hold more values than a file is granted: then it is inspected before its
+/// events are held in memory. Each value takes a separator or a line of its own.
+fn is_crowded(text: &str, limits: &YamlLimits) -> bool {
+    let is_separator = |byte: &&u8| {
+        matches!(
+            byte,
+            b'\n' | b'\r' | b',' | b':' | b'[' | b'{' | b'-' | b'?'
+        )
     };
-    Diagnostic::error(code, place, message)
+    text.len() > limits.max_nodes
+        && text.as_bytes().iter().filter(is_separator).count() > limits.max_nodes
+}
+
+/// A byte order mark is no part of the text: it takes no column.
+fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }

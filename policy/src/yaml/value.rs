@@ -4,33 +4,49 @@
 use std::fmt;
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 use serde_yaml::{Mapping, Value};
 
-/// The bound that a text ran into. It travels beside the error of the parser, which can carry
-/// nothing but text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    TooDeep,
-    TooManyNodes,
-    DuplicateKey,
-    MergeKey,
-    Tag,
-    KeyNotAString,
-}
+use super::{YamlLimits, code};
 
-/// What may still be built.
+/// What may still be built of one file.
 pub(super) struct Budget {
-    pub nodes: usize,
-    pub depth: usize,
-    pub refusal: Option<Refusal>,
+    nodes: usize,
+    bytes: usize,
+    depth: usize,
+    /// What was met first that is refused, although a value may still have been built.
+    pub refusal: Option<&'static str>,
 }
 
 impl Budget {
-    fn refuse<E: Error>(&mut self, refusal: Refusal) -> E {
-        self.refusal = Some(refusal);
+    pub(super) fn new(limits: &YamlLimits) -> Self {
+        Self {
+            nodes: limits.max_nodes,
+            bytes: limits.max_expanded_bytes,
+            depth: limits.max_depth,
+            refusal: None,
+        }
+    }
+
+    fn note(&mut self, refusal: &'static str) {
+        self.refusal.get_or_insert(refusal);
+    }
+
+    fn refuse<E: Error>(&mut self, refusal: &'static str) -> E {
+        self.note(refusal);
         E::custom("refused")
+    }
+
+    fn take_bytes<E: Error>(&mut self, count: usize) -> Result<(), E> {
+        match self.bytes.checked_sub(count) {
+            Some(left) => {
+                self.bytes = left;
+                Ok(())
+            }
+            None => Err(self.refuse(code::ALIAS_EXPANSION)),
+        }
     }
 
     fn take_node<E: Error>(&mut self) -> Result<(), E> {
@@ -39,7 +55,7 @@ impl Budget {
                 self.nodes = left;
                 Ok(())
             }
-            None => Err(self.refuse(Refusal::TooManyNodes)),
+            None => Err(self.refuse(code::TOO_MANY_NODES)),
         }
     }
 
@@ -49,7 +65,7 @@ impl Budget {
                 self.depth = left;
                 Ok(())
             }
-            None => Err(self.refuse(Refusal::TooDeep)),
+            None => Err(self.refuse(code::TOO_DEEP)),
         }
     }
 }
@@ -98,10 +114,12 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.0.take_bytes(value.len())?;
         Ok(Value::String(value.to_owned()))
     }
 
     fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        self.0.take_bytes(value.len())?;
         Ok(Value::String(value))
     }
 
@@ -132,19 +150,21 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut mapping = Mapping::new();
         while let Some(key) = entries.next_key_seed(Key(self.0))? {
             if key == "<<" {
-                return Err(self.0.refuse(Refusal::MergeKey));
+                self.0.note(code::MERGE_KEY);
             }
             let value = entries.next_value_seed(Node(self.0))?;
             if mapping.insert(Value::String(key), value).is_some() {
-                return Err(self.0.refuse(Refusal::DuplicateKey));
+                self.0.note(code::DUPLICATE_KEY);
             }
         }
         self.0.depth += 1;
         Ok(Value::Mapping(mapping))
     }
 
-    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        Err(self.0.refuse(Refusal::Tag))
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Value, A::Error> {
+        self.0.note(code::TAG);
+        let (_, value) = tagged.variant_seed(Key(self.0))?;
+        value.newtype_variant_seed(Node(self.0))
     }
 }
 
@@ -169,23 +189,25 @@ impl<'de> Visitor<'de> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<String, E> {
+        self.0.take_bytes(value.len())?;
         Ok(value.to_owned())
     }
 
     fn visit_string<E: Error>(self, value: String) -> Result<String, E> {
+        self.0.take_bytes(value.len())?;
         Ok(value)
     }
 
     fn visit_unit<E: Error>(self) -> Result<String, E> {
-        Err(self.0.refuse(Refusal::KeyNotAString))
+        Err(self.0.refuse(code::KEY_NOT_A_STRING))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
-        Err(self.0.refuse(Refusal::KeyNotAString))
+        Err(self.0.refuse(code::KEY_NOT_A_STRING))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
-        Err(self.0.refuse(Refusal::KeyNotAString))
+        Err(self.0.refuse(code::KEY_NOT_A_STRING))
     }
 
     fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<String, E> {

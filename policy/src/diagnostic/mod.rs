@@ -1,6 +1,16 @@
 //! What is wrong with a configuration, where, and what to write instead.
 
+mod json;
+mod place;
+mod text;
+
+use std::fmt;
+
 use crate::source::{FieldPath, FileId, Origin, Position};
+
+pub use json::render_json;
+pub use place::{Placed, place_all};
+pub use text::{TextOptions, render_text, render_text_with};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,6 +19,15 @@ pub enum Severity {
     Warning,
     /// The whole directory is refused.
     Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
 }
 
 /// Where a diagnostic points.
@@ -73,5 +92,36 @@ impl Place {
 
     pub fn key(document: crate::source::DocumentId, field: FieldPath) -> Self {
         Self::Key(Origin { document, field })
+    }
+}
+
+/// How many diagnostics there are of each severity. Displayed as `2 errors, 1 warning`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    pub errors: usize,
+    pub warnings: usize,
+}
+
+impl Summary {
+    pub fn of(diagnostics: &[Diagnostic]) -> Self {
+        let is_error = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error;
+        let errors = diagnostics.iter().filter(is_error).count();
+        Self {
+            errors,
+            warnings: diagnostics.len() - errors,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let (errors, warnings) = (self.errors, self.warnings);
+        write!(
+            f,
+            "{errors} error{}, {warnings} warning{}",
+            plural(errors),
+            plural(warnings)
+        )
     }
 }

@@ -1,0 +1,43 @@
+//! Diagnostics for programs.
+
+use serde::Serialize;
+
+use super::{Diagnostic, place_all};
+use crate::source::SourceFile;
+
+/// One entry of the array; `docs/diagnostics.md` promises this shape. What does not apply is
+/// `null`, and never left out.
+#[derive(Serialize)]
+struct Entry<'d> {
+    severity: String,
+    code: &'d str,
+    file: Option<&'d str>,
+    line: Option<u32>,
+    column: Option<u32>,
+    field: Option<&'d str>,
+    message: &'d str,
+    help: Option<&'d str>,
+}
+
+/// The diagnostics as a JSON array in the order of [`place_all`], one entry a line.
+pub fn render_json(files: &[SourceFile], diagnostics: &[Diagnostic]) -> String {
+    let mut out = String::from("[");
+    for (at, placed) in place_all(files, diagnostics).iter().enumerate() {
+        let file = placed.file.and_then(|file| files.get(file.0 as usize));
+        let entry = Entry {
+            severity: placed.diagnostic.severity.to_string(),
+            code: placed.diagnostic.code,
+            file: file.map(|file| file.path.as_str()),
+            line: placed.span.map(|span| span.start.line),
+            column: placed.span.map(|span| span.start.column),
+            field: placed.field.as_deref(),
+            message: &placed.diagnostic.message,
+            help: placed.diagnostic.help.as_deref(),
+        };
+        out.push_str(if at == 0 { "\n  " } else { ",\n  " });
+        // Strings and numbers always serialize.
+        out.push_str(&serde_json::to_string(&entry).unwrap_or_default());
+    }
+    out.push_str(if out.len() == 1 { "]\n" } else { "\n]\n" });
+    out
+}

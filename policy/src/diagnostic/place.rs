@@ -1,0 +1,95 @@
+//! Looks up where diagnostics point to, one marked parse a file, and puts them in order.
+
+use std::collections::BTreeMap;
+
+use super::{Diagnostic, Place};
+use crate::source::{FileId, SourceFile, Span};
+use crate::yaml::{self, Query};
+
+/// A diagnostic and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed<'d> {
+    pub diagnostic: &'d Diagnostic,
+    /// `None` for the directory as a whole.
+    pub file: Option<FileId>,
+    /// `None` for a file as a whole.
+    pub span: Option<Span>,
+    /// The field as a path such as `spec.http[0].route`; empty for the root of a document.
+    pub field: Option<String>,
+}
+
+/// All diagnostics with their places: by file, line and column, those without a file last. The
+/// same text and diagnostics give the same order.
+pub fn place_all<'d>(files: &[SourceFile], diagnostics: &'d [Diagnostic]) -> Vec<Placed<'d>> {
+    let mut placed: Vec<Placed<'d>> = diagnostics.iter().map(without_lookup).collect();
+    let mut to_look_up: BTreeMap<FileId, Vec<(usize, Query<'d>)>> = BTreeMap::new();
+    for (at, diagnostic) in diagnostics.iter().enumerate() {
+        let (Place::Field(origin) | Place::Key(origin)) = &diagnostic.place else {
+            continue;
+        };
+        let query = Query {
+            document: origin.document.index,
+            path: &origin.field,
+            key: matches!(diagnostic.place, Place::Key(_)),
+        };
+        to_look_up
+            .entry(origin.document.file)
+            .or_default()
+            .push((at, query));
+    }
+    for (file, asked) in to_look_up {
+        let Some(source) = files.get(file.0 as usize) else {
+            continue;
+        };
+        let queries: Vec<Query<'d>> = asked.iter().map(|(_, query)| *query).collect();
+        for ((at, _), span) in asked.iter().zip(yaml::locate_all(&source.text, &queries)) {
+            placed[*at].span = Some(span);
+        }
+    }
+    placed.sort_by(|one, other| {
+        let order = |placed: &Placed<'d>| {
+            let span = placed.span.map(|span| span.start);
+            let severity = std::cmp::Reverse(placed.diagnostic.severity);
+            (
+                placed.file.is_none(),
+                placed.file,
+                span,
+                severity,
+                placed.diagnostic.code,
+            )
+        };
+        order(one)
+            .cmp(&order(other))
+            .then_with(|| one.diagnostic.message.cmp(&other.diagnostic.message))
+    });
+    placed.dedup_by(|one, other| {
+        one.file == other.file && one.span == other.span && one.diagnostic == other.diagnostic
+    });
+    placed
+}
+
+fn without_lookup(diagnostic: &Diagnostic) -> Placed<'_> {
+    let (file, span, field) = match &diagnostic.place {
+        Place::Field(origin) | Place::Key(origin) => (
+            Some(origin.document.file),
+            None,
+            Some(origin.field.to_string()),
+        ),
+        Place::Position { file, position } => (
+            Some(*file),
+            Some(Span {
+                start: *position,
+                length: 0,
+            }),
+            None,
+        ),
+        Place::File(file) => (Some(*file), None, None),
+        Place::Nowhere => (None, None, None),
+    };
+    Placed {
+        diagnostic,
+        file,
+        span,
+        field,
+    }
+}

@@ -1,0 +1,234 @@
+//! Diagnostics for people, in the form that rustc made familiar.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::{Diagnostic, Placed, Severity, Summary, place_all};
+use crate::source::{FileId, SourceFile, Span, lines};
+
+/// How the text looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextOptions {
+    /// ANSI colours, for a terminal.
+    pub color: bool,
+    /// In characters. Longer source lines are cut around the caret, sentences are wrapped; only
+    /// the names of files may be longer. At least 40.
+    pub width: usize,
+}
+
+impl Default for TextOptions {
+    fn default() -> Self {
+        Self {
+            color: false,
+            width: 100,
+        }
+    }
+}
+
+/// The diagnostics by file and line with the lines they point to, and a summary; nothing when
+/// there is none. Plain, 100 columns wide.
+pub fn render_text(files: &[SourceFile], diagnostics: &[Diagnostic]) -> String {
+    render_text_with(files, diagnostics, TextOptions::default())
+}
+
+/// [`render_text`] with other looks.
+pub fn render_text_with(
+    files: &[SourceFile],
+    diagnostics: &[Diagnostic],
+    options: TextOptions,
+) -> String {
+    if diagnostics.is_empty() {
+        return String::new();
+    }
+    let placed = place_all(files, diagnostics);
+    let mut writer = Writer {
+        files,
+        lines: HashMap::new(),
+        options,
+        out: String::new(),
+    };
+    for placed in &placed {
+        writer.diagnostic(placed);
+    }
+    let _ = writeln!(writer.out, "{}", Summary::of(diagnostics));
+    writer.out
+}
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const BLUE: &str = "\x1b[1;34m";
+const RESET: &str = "\x1b[0m";
+
+struct Writer<'f> {
+    files: &'f [SourceFile],
+    lines: HashMap<FileId, Vec<&'f str>>,
+    options: TextOptions,
+    out: String,
+}
+
+impl<'f> Writer<'f> {
+    fn diagnostic(&mut self, placed: &Placed<'_>) {
+        let diagnostic = placed.diagnostic;
+        let color = match diagnostic.severity {
+            Severity::Error => RED,
+            Severity::Warning => YELLOW,
+        };
+        let title = format!("{}[{}]", diagnostic.severity, diagnostic.code);
+        let message = self.wrapped(&diagnostic.message, title.chars().count() + 2, 4);
+        self.paint(color, &title);
+        self.paint(BOLD, &format!(": {message}"));
+        self.out.push('\n');
+        let number = placed
+            .span
+            .map(|span| span.start.line.to_string())
+            .unwrap_or_default();
+        let margin = " ".repeat(number.len());
+        if let Some(file) = placed.file {
+            self.out.push_str(&margin);
+            self.paint(BLUE, "-->");
+            let path = self
+                .files
+                .get(file.0 as usize)
+                .map_or("?", |file| file.path.as_str());
+            let _ = write!(self.out, " {}", printable(path));
+            if let Some(span) = placed.span {
+                let _ = write!(self.out, ":{}:{}", span.start.line, span.start.column);
+            }
+            self.out.push('\n');
+            if let Some(span) = placed.span {
+                self.source_line(file, span, &number, &margin, color);
+            }
+        }
+        if let Some(help) = &diagnostic.help {
+            let start = format!("{margin} = help: ");
+            let help = self.wrapped(help, start.len(), start.len());
+            let _ = write!(self.out, "{margin} ");
+            self.paint(BLUE, "=");
+            self.paint(BOLD, " help");
+            let _ = writeln!(self.out, ": {help}");
+        }
+        self.out.push('\n');
+    }
+
+    fn source_line(&mut self, file: FileId, span: Span, number: &str, margin: &str, color: &str) {
+        let files = self.files;
+        let lines = self.lines.entry(file).or_insert_with(|| {
+            files
+                .get(file.0 as usize)
+                .map_or_else(Vec::new, |file| lines(&file.text).collect())
+        });
+        let line = lines
+            .get((span.start.line as usize).saturating_sub(1))
+            .copied();
+        let width = self.options.width.max(40) - number.len() - 3;
+        let start = (span.start.column as usize).saturating_sub(1);
+        let window = Window::around(line.unwrap_or_default(), start, span.length as usize, width);
+        let _ = write!(self.out, "{margin} ");
+        self.paint(BLUE, "|");
+        self.out.push('\n');
+        self.paint(BLUE, &format!("{number} |"));
+        if !window.text.is_empty() {
+            let _ = write!(self.out, " {}", window.text);
+        }
+        self.out.push('\n');
+        let _ = write!(self.out, "{margin} ");
+        self.paint(BLUE, "|");
+        let _ = write!(self.out, " {}", " ".repeat(window.caret_at));
+        self.paint(color, &"^".repeat(window.carets));
+        self.out.push('\n');
+    }
+
+    fn paint(&mut self, color: &str, text: &str) {
+        if self.options.color {
+            let _ = write!(self.out, "{color}{text}{RESET}");
+        } else {
+            self.out.push_str(text);
+        }
+    }
+
+    /// The text in lines no wider than the page, the first one `taken` characters in, the
+    /// further ones indented.
+    fn wrapped(&self, text: &str, taken: usize, indent: usize) -> String {
+        let width = self.options.width.max(40);
+        let mut out = String::new();
+        let mut column = taken;
+        let mut is_line_start = true;
+        for word in printable(text).split(' ').filter(|word| !word.is_empty()) {
+            let length = word.chars().count();
+            if !is_line_start && column + 1 + length > width {
+                let _ = write!(out, "\n{}", " ".repeat(indent));
+                column = indent;
+                is_line_start = true;
+            }
+            if !is_line_start {
+                out.push(' ');
+                column += 1;
+            }
+            // A word longer than a line is cut, so that nothing leaves the page.
+            for character in word.chars() {
+                if column == width {
+                    let _ = write!(out, "\n{}", " ".repeat(indent));
+                    column = indent;
+                }
+                out.push(character);
+                column += 1;
+            }
+            is_line_start = false;
+        }
+        out
+    }
+}
+
+/// The part of a line that is shown, and where its carets go, all in characters.
+struct Window {
+    text: String,
+    caret_at: usize,
+    carets: usize,
+}
+
+const CUT: &str = "...";
+
+impl Window {
+    fn around(line: &str, start: usize, length: usize, width: usize) -> Self {
+        let characters: Vec<char> = printable(line).trim_end().chars().collect();
+        let start = start.min(characters.len());
+        if characters.len() < width {
+            let carets = length.min(characters.len() - start).max(1);
+            return Self {
+                text: characters.into_iter().collect(),
+                caret_at: start,
+                carets,
+            };
+        }
+        // Some of what stands before the caret tells where in the line it is.
+        let shown = width - 2 * CUT.len() - 1;
+        let from = start
+            .saturating_sub(shown / 3)
+            .min(characters.len().saturating_sub(shown));
+        let to = (from + shown).min(characters.len());
+        let before = if from > 0 { CUT } else { "" };
+        let after = if to < characters.len() { CUT } else { "" };
+        let middle: String = characters[from..to].iter().collect();
+        Self {
+            text: format!("{before}{middle}{after}"),
+            caret_at: before.len() + start - from,
+            carets: length.min(to - start).max(1),
+        }
+    }
+}
+
+/// One cell for each character: a tab becomes a space, and what a terminal would act upon
+/// (escape sequences, marks that turn the writing direction) a replacement character.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\t' | '\n' | '\r' => ' ',
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => {
+                char::REPLACEMENT_CHARACTER
+            }
+            character if character.is_control() => char::REPLACEMENT_CHARACTER,
+            character => character,
+        })
+        .collect()
+}
