@@ -2,10 +2,12 @@
 
 use super::core;
 use super::pool::BulkBlock;
+use super::sys;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
 /// Where the bytes go back to.
@@ -74,6 +76,23 @@ impl Chunk {
             header: Some(header),
             local: PhantomData,
         }
+    }
+
+    /// Receives without waiting into a leased buffer; an empty chunk is the end, `Err` the errno.
+    ///
+    /// # Safety
+    /// `header` is live and has one reference, which is handed over; nobody else uses the
+    /// `length` bytes from its base.
+    pub(super) unsafe fn receive(
+        header: NonNull<Header>,
+        length: usize,
+        fd: RawFd,
+    ) -> Result<Self, i32> {
+        // SAFETY: the caller says that the header is live, and its bytes unused.
+        let received = unsafe { sys::receive(fd, header.as_ref().base.as_ptr(), length, 0) };
+        // SAFETY: that many bytes were filled, and the caller hands the reference over.
+        let chunk = unsafe { Chunk::over(header, *received.as_ref().unwrap_or(&0)) };
+        received.map(|_| chunk)
     }
 
     /// A chunk that holds a copy of `bytes` and no buffer of the pool: for bytes that are kept for

@@ -2,7 +2,7 @@
 //! provided-buffer ring), bulk buffers, and outgoing buffers.
 
 use super::RuntimeOptions;
-use super::chunk::{Chunk, Header, Home};
+use super::chunk::{Header, Home};
 use super::core;
 use std::io;
 use std::marker::PhantomData;
@@ -384,13 +384,4 @@ impl Drop for Buffer {
             }
         });
     }
-}
-
-/// A chunk over a buffer that was filled from outside of a queue.
-///
-/// # Safety
-/// As [`Chunk::over`].
-pub(super) unsafe fn filled(header: NonNull<Header>, length: usize) -> Chunk {
-    // SAFETY: the caller's promise.
-    unsafe { Chunk::over(header, length) }
 }

@@ -50,6 +50,9 @@ pub(super) struct StreamSlot {
     write_broken: bool,
 }
 
+// What an idle connection costs besides its task.
+const _: () = assert!(size_of::<StreamSlot>() <= 160);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SendState {
     Queued,
@@ -150,6 +153,8 @@ pub(super) struct Table {
     spare_sends: Vec<Box<SendOp>>,
     pub connects: Slab<Box<ConnectOp>>,
     pub listeners: Slab<ListenerSlot>,
+    /// Streams that found no receive buffer, in the order in which they get one.
+    starved: VecDeque<Key>,
     /// To be woken when no borrow is left, since a foreign waker may run anything.
     pub woken: Vec<Waker>,
     /// To be dropped when no borrow is left, for the same reason.
@@ -172,6 +177,7 @@ impl Table {
             spare_sends: Vec::new(),
             connects: Slab::new(),
             listeners: Slab::new(),
+            starved: VecDeque::new(),
             woken: Vec::with_capacity(256),
             displaced: Vec::new(),
         }
@@ -204,6 +210,27 @@ impl Table {
     pub fn wake_reader(&mut self, key: Key) {
         if let Some(slot) = self.streams.get_mut(key) {
             self.woken.extend(slot.reader.take());
+        }
+    }
+
+    /// Queues a stream for a buffer that comes back.
+    pub fn note_starved(&mut self, key: Key) {
+        if let Some(slot) = self.streams.get_mut(key)
+            && !slot.starved
+        {
+            slot.starved = true;
+            self.starved.push_back(key);
+        }
+    }
+
+    /// The stream whose turn it is to get a buffer.
+    pub fn next_starved(&mut self) -> Option<Key> {
+        loop {
+            let key = self.starved.pop_front()?;
+            if let Some(slot) = self.streams.get_mut(key) {
+                slot.starved = false;
+                return Some(key);
+            }
         }
     }
 
@@ -361,6 +388,17 @@ impl Table {
             op.reset();
             self.spare_sends.push(op);
         }
+    }
+
+    pub fn add_connect(&mut self, fd: OwnedFd, address: RawAddress) -> Key {
+        let op = ConnectOp {
+            fd: Some(fd),
+            address,
+            outcome: None,
+            waker: None,
+            orphaned: false,
+        };
+        self.connects.insert(Box::new(op))
     }
 
     pub fn poll_connect(&mut self, key: Key, context: &Context<'_>) -> Poll<io::Result<OwnedFd>> {

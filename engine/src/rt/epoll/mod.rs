@@ -10,7 +10,6 @@ use super::sys;
 use super::table::Table;
 use super::tag::{Kind, NO_KEY, Tag};
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -25,8 +24,6 @@ pub(super) struct Epoll {
     epoll: OwnedFd,
     pub(super) table: Table,
     pool: Rc<RefCell<Pool>>,
-    /// Streams that found no buffer.
-    starved: VecDeque<Key>,
     mailbox: RawFd,
     mailbox_rang: bool,
     events: Box<[libc::epoll_event]>,
@@ -47,7 +44,6 @@ impl Epoll {
             epoll: unsafe { OwnedFd::from_raw_fd(fd) },
             table: Table::new(),
             pool,
-            starved: VecDeque::new(),
             mailbox,
             mailbox_rang: false,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_A_TURN].into(),
@@ -175,18 +171,12 @@ impl Epoll {
 
     /// Wakes the streams that found no buffer, as many as there are buffers again.
     fn feed_starved(&mut self) {
-        if self.starved.is_empty() {
-            return;
-        }
         let mut free = self.pool.borrow().available();
         while free > 0
-            && let Some(key) = self.starved.pop_front()
+            && let Some(key) = self.table.next_starved()
         {
-            if let Some(slot) = self.table.streams.get_mut(key) {
-                free -= 1;
-                slot.starved = false;
-                self.table.wake_reader(key);
-            }
+            free -= 1;
+            self.table.wake_reader(key);
         }
     }
 

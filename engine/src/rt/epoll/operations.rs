@@ -2,11 +2,11 @@
 
 use super::{Epoll, STREAM_EVENTS};
 use crate::rt::chunk::Chunk;
-use crate::rt::pool::{self, Buffer};
+use crate::rt::pool::Buffer;
 use crate::rt::slab::Key;
 use crate::rt::stream::Idle;
 use crate::rt::sys::{self, RawAddress};
-use crate::rt::table::{ConnectOp, ListenerSlot, SendStart, park};
+use crate::rt::table::{ListenerSlot, SendStart, park};
 use crate::rt::tag::{Kind, Tag};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -57,30 +57,21 @@ impl Epoll {
             }
         };
         let Some(header) = leased else {
-            if !slot.starved {
-                slot.starved = true;
-                self.starved.push_back(key);
-            }
             park(&mut slot.reader, context, &mut self.table.displaced);
+            self.table.note_starved(key);
             return Poll::Pending;
         };
         // SAFETY: the buffer was just leased, so nobody else uses its `length` bytes.
-        let received = unsafe {
-            let place = header.as_ref().base.as_ptr();
-            sys::receive(slot.fd.as_raw_fd(), place, length, 0)
-        };
-        // SAFETY: that many bytes were filled, and the leased reference is handed over.
-        let chunk = unsafe { pool::filled(header, *received.as_ref().unwrap_or(&0)) };
-        match received {
-            Ok(0) => {
+        match unsafe { Chunk::receive(header, length, slot.fd.as_raw_fd()) } {
+            Ok(chunk) if chunk.is_empty() => {
                 slot.ended = true;
-                Poll::Ready(Ok(Chunk::default()))
+                Poll::Ready(Ok(chunk))
             }
-            Ok(count) => {
+            Ok(chunk) => {
                 // A short one has emptied the socket, and what comes later is reported. An end
                 // that was reported already is not reported again.
-                slot.readable = count == length || slot.hangup;
-                let copy = self.pool.borrow().should_copy(count);
+                slot.readable = chunk.len() == length || slot.hangup;
+                let copy = self.pool.borrow().should_copy(chunk.len());
                 Poll::Ready(Ok(if copy { Chunk::copy_of(&chunk) } else { chunk }))
             }
             Err(libc::EAGAIN) => {
@@ -190,14 +181,7 @@ impl Epoll {
     pub fn connect(&mut self, fd: OwnedFd, address: RawAddress) -> Key {
         let raw = fd.as_raw_fd();
         let errno = sys::connect(raw, &address);
-        let op = ConnectOp {
-            fd: Some(fd),
-            address,
-            outcome: None,
-            waker: None,
-            orphaned: false,
-        };
-        let key = self.table.connects.insert(Box::new(op));
+        let key = self.table.add_connect(fd, address);
         let outcome = match errno {
             libc::EINPROGRESS | libc::EINTR => {
                 let events = libc::EPOLLOUT | libc::EPOLLET;

@@ -246,3 +246,59 @@ fn the_driver_can_be_forced() {
     })
     .unwrap();
 }
+
+/// Makes `io_uring_setup` fail with `EPERM` on this thread, as container runtimes do.
+fn refuse_io_uring() {
+    let load_number = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let jump_if_equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let step = |code: u32, jf: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    let mut filter = [
+        step(load_number, 0, 0),
+        step(jump_if_equal, 1, libc::SYS_io_uring_setup as u32),
+        step(answer, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(answer, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the program is readable over the calls, which concern this thread only.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        assert_eq!(
+            libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program),
+            0
+        );
+    }
+}
+
+#[test]
+fn where_io_uring_is_refused_epoll_takes_over_and_says_why() {
+    let thread = std::thread::spawn(|| {
+        refuse_io_uring();
+        let report = probe(DriverChoice::Auto).unwrap();
+        assert_eq!(report.kind, DriverKind::Epoll);
+        assert!(report.reason.contains("io_uring_setup") && report.reason.contains("seccomp"));
+        let refused = probe(DriverChoice::IoUring).unwrap_err();
+        assert!(refused.to_string().contains("os error 1"), "{refused}");
+        let forced = RuntimeOptions {
+            driver: DriverChoice::IoUring,
+            ..RuntimeOptions::default()
+        };
+        assert!(run(&forced, || async {}).is_err());
+        run(&RuntimeOptions::default(), || async {
+            let (stream, mut plain) = pair();
+            plain.write_all(b"carried").unwrap();
+            assert_eq!(&*stream.receive().await.unwrap(), b"carried");
+        })
+        .unwrap();
+    });
+    thread.join().unwrap();
+}

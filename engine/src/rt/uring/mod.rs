@@ -32,8 +32,6 @@ pub(super) struct Uring {
     pool: Rc<RefCell<Pool>>,
     /// Entries that the kernel would not take at once.
     backlog: VecDeque<squeue::Entry>,
-    /// Streams whose multishot receive found no buffer.
-    starved: VecDeque<Key>,
     mailbox: RawFd,
     mailbox_value: Box<u64>,
     mailbox_armed: bool,
@@ -82,7 +80,6 @@ impl Uring {
             table: Table::new(),
             pool,
             backlog: VecDeque::new(),
-            starved: VecDeque::new(),
             mailbox,
             mailbox_value: Box::new(0),
             mailbox_armed: false,

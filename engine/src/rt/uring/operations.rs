@@ -5,7 +5,7 @@ use crate::rt::chunk::Chunk;
 use crate::rt::pool::Buffer;
 use crate::rt::slab::Key;
 use crate::rt::sys::{self, RawAddress};
-use crate::rt::table::{ConnectOp, ListenerSlot, MAX_ACCEPTED_AHEAD, Multishot, SendStart, park};
+use crate::rt::table::{ListenerSlot, MAX_ACCEPTED_AHEAD, Multishot, SendStart, park};
 use crate::rt::tag::Kind;
 use io_uring::{opcode, types};
 use std::io;
@@ -135,14 +135,7 @@ impl Uring {
 
     pub fn connect(&mut self, fd: OwnedFd, address: RawAddress) -> Key {
         let raw = types::Fd(fd.as_raw_fd());
-        let op = ConnectOp {
-            fd: Some(fd),
-            address,
-            outcome: None,
-            waker: None,
-            orphaned: false,
-        };
-        let key = self.table.connects.insert(Box::new(op));
+        let key = self.table.add_connect(fd, address);
         if let Some(op) = self.table.connects.get(key) {
             let place = (&raw const op.address.storage).cast();
             let entry = opcode::Connect::new(raw, place, op.address.length).build();

@@ -3,7 +3,6 @@
 
 use super::{BUFFER_GROUP, Uring, is_idle};
 use crate::rt::chunk::{self, Chunk};
-use crate::rt::pool;
 use crate::rt::slab::Key;
 use crate::rt::stream::Idle;
 use crate::rt::sys;
@@ -108,7 +107,7 @@ impl Uring {
                 if copy {
                     // SAFETY: the kernel has filled that many bytes of the buffer and handed over
                     // its only reference.
-                    let bytes = unsafe { pool::filled(header, result as usize) };
+                    let bytes = unsafe { Chunk::over(header, result as usize) };
                     slot.queue.push_copy(&bytes);
                 } else {
                     // SAFETY: as above, and the buffer is in no queue.
@@ -124,8 +123,7 @@ impl Uring {
             // Cancelled on our own wish; or to be tried again, which the next poll does.
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             libc::ENOBUFS => {
-                slot.starved = true;
-                self.starved.push_back(key);
+                self.table.note_starved(key);
                 let mut pool = self.pool.borrow_mut();
                 pool.note_exhausted();
                 pool.grow();
@@ -133,6 +131,9 @@ impl Uring {
             errno if errno > 0 => slot.error = errno,
             _ => {}
         }
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return;
+        };
         let starved = slot.starved;
         if last {
             slot.multishot = Multishot::Idle;
@@ -151,19 +152,18 @@ impl Uring {
 
     /// Arms the receives that found no buffer, as many as there are buffers again.
     pub(super) fn feed_starved(&mut self) {
-        if self.starved.is_empty() {
-            return;
-        }
         let mut free = self.pool.borrow().available();
         while free > 0
-            && let Some(key) = self.starved.pop_front()
+            && let Some(key) = self.table.next_starved()
         {
-            if let Some(slot) = self.table.streams.get_mut(key) {
-                free -= 1;
-                slot.starved = false;
-                if slot.reader.is_some() {
-                    self.arm_receive(key);
-                }
+            free -= 1;
+            if self
+                .table
+                .streams
+                .get(key)
+                .is_some_and(|slot| slot.reader.is_some())
+            {
+                self.arm_receive(key);
             }
         }
     }
@@ -187,20 +187,11 @@ impl Uring {
             };
             let length = self.pool.borrow().bulk_bytes();
             // SAFETY: the buffer was just leased, so nobody else uses its `length` bytes.
-            let received = unsafe {
-                let place = header.as_ref().base.as_ptr();
-                sys::receive(slot.fd.as_raw_fd(), place, length, 0)
-            };
-            // SAFETY: that many bytes were filled, and the leased reference is handed over.
-            let chunk = unsafe { pool::filled(header, *received.as_ref().unwrap_or(&0)) };
-            match received {
-                Ok(0) => {
-                    slot.ended = true;
-                    return Poll::Ready(Ok(Chunk::default()));
-                }
-                Ok(count) => {
+            match unsafe { Chunk::receive(header, length, slot.fd.as_raw_fd()) } {
+                Ok(chunk) => {
+                    slot.ended = chunk.is_empty();
                     // A short one has emptied the socket: wait for readiness next time.
-                    slot.readable = count == length;
+                    slot.readable = chunk.len() == length;
                     return Poll::Ready(Ok(chunk));
                 }
                 Err(libc::EAGAIN) => slot.readable = false,
