@@ -20,7 +20,12 @@ fn blast(mut plain: TcpStream) -> (std::thread::JoinHandle<()>, Arc<AtomicUsize>
 
 #[test]
 fn a_stream_that_nobody_reads_holds_its_sender_back() {
-    on_both(|| async {
+    // So many that running out of them does not hold the sender back instead.
+    let options = RuntimeOptions {
+        initial_receive_buffers: 1024,
+        ..RuntimeOptions::default()
+    };
+    on_both_with(options, || async {
         let (stream, plain) = pair();
         assert!(poll_and_drop(stream.receive()).await.is_none());
         let (thread, sent) = blast(plain);
