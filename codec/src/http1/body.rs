@@ -43,6 +43,8 @@ enum State {
     Failed(BodyError),
 }
 
+const CHUNK_START: State = State::ChunkSize { size: 0, digits: 0 };
+
 /// Follows a body through the pieces in which it arrives and checks its framing, without copying
 /// or holding payload. Only trailers are kept, within their limits.
 #[derive(Clone, Debug)]
@@ -167,10 +169,24 @@ impl BodyScanner {
                         self.state = State::Done;
                     }
                 }
-                _ => {
-                    self.state = self.step(rest[0])?;
-                    at += 1;
+                // The usual lines at once: CRLF after data, then a bare size. All else by the byte.
+                State::ChunkDataReturn if rest.starts_with(b"\r\n") => {
+                    self.state = CHUNK_START;
+                    at += 2;
                 }
+                state => match plain_size_line(state, rest) {
+                    Some((size, line_len)) => {
+                        at += line_len;
+                        self.state = match size {
+                            0 => State::Trailers,
+                            left => State::ChunkData { left },
+                        };
+                    }
+                    _ => {
+                        self.state = self.step(rest[0])?;
+                        at += 1;
+                    }
+                },
             }
         }
         match self.state {
@@ -212,7 +228,7 @@ impl BodyScanner {
             (State::ChunkLineFeed { size: 0 }, b'\n') => Ok(State::Trailers),
             (State::ChunkLineFeed { size }, b'\n') => Ok(State::ChunkData { left: size }),
             (State::ChunkDataReturn, b'\r') => Ok(State::ChunkDataLineFeed),
-            (State::ChunkDataLineFeed, b'\n') => Ok(State::ChunkSize { size: 0, digits: 0 }),
+            (State::ChunkDataLineFeed, b'\n') => Ok(CHUNK_START),
             _ => Err(BodyError::MissingLineEnd),
         }
     }
@@ -234,10 +250,30 @@ impl State {
         match framing {
             BodyFraming::None | BodyFraming::Length(0) => State::Done,
             BodyFraming::Length(left) => State::Length { left },
-            BodyFraming::Chunked => State::ChunkSize { size: 0, digits: 0 },
+            BodyFraming::Chunked => CHUNK_START,
             BodyFraming::UntilClose => State::UntilClose,
         }
     }
+}
+
+/// At the start of a chunk, a line of at most 15 digits and CRLF, whole in the input: the chunk's
+/// size and the line's length.
+#[inline]
+fn plain_size_line(state: State, input: &[u8]) -> Option<(u64, usize)> {
+    if state != CHUNK_START {
+        return None;
+    }
+    let mut size = 0;
+    for (digits, byte) in input.iter().take(16).enumerate() {
+        match hex_value(*byte) {
+            Some(value) => size = size << 4 | value,
+            None if digits > 0 && input[digits..].starts_with(b"\r\n") => {
+                return Some((size, digits + 2));
+            }
+            None => return None,
+        }
+    }
+    None
 }
 
 #[inline]
