@@ -18,7 +18,9 @@ const REGEXES: [(&str, Meaning); 5] = [
     ("/a.*", |text| text.starts_with("/a")),
     ("/[ab]/v1", |text| text == "/a/v1" || text == "/b/v1"),
     ("1|2", |text| text == "1" || text == "2"),
-    ("[0-9]+", |text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())),
+    ("[0-9]+", |text| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+    }),
 ];
 
 #[derive(Clone, Debug)]
@@ -86,12 +88,29 @@ const ASKED_HOSTS: [&str; 10] = [
     "other.net",
     "q.com:1",
 ];
-const PATHS: [&str; 10] =
-    ["/", "/a", "/a/", "/a/v1", "/b/v1", "/ab", "/A/v1", "/b", "/c/long/path", "*"];
+const PATHS: [&str; 10] = [
+    "/",
+    "/a",
+    "/a/",
+    "/a/v1",
+    "/b/v1",
+    "/ab",
+    "/A/v1",
+    "/b",
+    "/c/long/path",
+    "*",
+];
 const VALUES: [&str; 5] = ["1", "2", "12", "", "x"];
 const NAMES: [&str; 3] = ["x-a", "x-b", "end-user"];
-const QUERIES: [Option<&str>; 7] =
-    [None, Some(""), Some("q=1"), Some("q=2&p=1"), Some("p"), Some("p=12&q=1&q=2"), Some("&&=1&q")];
+const QUERIES: [Option<&str>; 7] = [
+    None,
+    Some(""),
+    Some("q=1"),
+    Some("q=2&p=1"),
+    Some("p"),
+    Some("p=12&q=1&q=2"),
+    Some("&&=1&q"),
+];
 
 fn pick<T: Clone>(random: &mut Random, from: &[T]) -> T {
     from[random.below(from.len())].clone()
@@ -110,7 +129,11 @@ fn text(random: &mut Random, values: &[&'static str]) -> Text {
 }
 
 fn value(random: &mut Random) -> Text {
-    if chance(random, 20) { Text::Present } else { text(random, &VALUES) }
+    if chance(random, 20) {
+        Text::Present
+    } else {
+        text(random, &VALUES)
+    }
 }
 
 fn condition(random: &mut Random) -> Condition {
@@ -154,15 +177,28 @@ fn services(random: &mut Random) -> Vec<Service> {
             }
         }
         // Some large enough for the index over paths, some small enough to go without.
-        let rules = if chance(random, 50) { 1 + random.below(4) } else { 8 + random.below(12) };
+        let rules = if chance(random, 50) {
+            1 + random.below(4)
+        } else {
+            8 + random.below(12)
+        };
         let rules = (0..rules).map(|rule| {
             let matches = match random.below(20) {
                 0 => Vec::new(),
-                _ => (0..1 + random.below(3)).map(|_| condition(random)).collect(),
+                _ => (0..1 + random.below(3))
+                    .map(|_| condition(random))
+                    .collect(),
             };
-            Rule { name: format!("s{index}r{rule}"), matches }
+            Rule {
+                name: format!("s{index}r{rule}"),
+                matches,
+            }
         });
-        services.push(Service { name: format!("s{index}"), hosts, rules: rules.collect() });
+        services.push(Service {
+            name: format!("s{index}"),
+            hosts,
+            rules: rules.collect(),
+        });
     }
     services
 }
@@ -196,17 +232,21 @@ fn yaml_text(text: &Text) -> String {
 
 fn yaml_map(name: &str, entries: &[(&'static str, Text)], out: &mut Vec<String>) {
     if !entries.is_empty() {
-        let each: Vec<String> =
-            entries.iter().map(|(name, text)| format!("{name}: {}", yaml_text(text))).collect();
+        let each: Vec<String> = entries
+            .iter()
+            .map(|(name, text)| format!("{name}: {}", yaml_text(text)))
+            .collect();
         out.push(format!("{name}: {{{}}}", each.join(", ")));
     }
 }
 
 fn yaml_condition(condition: &Condition) -> String {
     let mut parts = Vec::new();
-    for (name, text) in
-        [("uri", &condition.uri), ("method", &condition.method), ("authority", &condition.authority)]
-    {
+    for (name, text) in [
+        ("uri", &condition.uri),
+        ("method", &condition.method),
+        ("authority", &condition.authority),
+    ] {
         if let Some(text) = text {
             parts.push(format!("{name}: {}", yaml_text(text)));
         }
@@ -226,7 +266,11 @@ fn yaml_condition(condition: &Condition) -> String {
 fn yaml(services: &[Service]) -> String {
     let mut out = GATEWAY.to_string();
     for service in services {
-        let hosts: Vec<String> = service.hosts.iter().map(|host| format!("'{host}'")).collect();
+        let hosts: Vec<String> = service
+            .hosts
+            .iter()
+            .map(|host| format!("'{host}'"))
+            .collect();
         let mut spec = format!("hosts: [{}]\ngateways: [edge]\nhttp:\n", hosts.join(", "));
         for rule in &service.rules {
             spec += &format!("- name: {}\n  directResponse: {{status: 200}}\n", rule.name);
@@ -254,9 +298,17 @@ fn holds(text: &Text, value: &str) -> bool {
 }
 
 fn header(ask: &Ask, name: &str) -> Option<String> {
-    let values: Vec<&str> =
-        ask.headers.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value).collect();
-    if values.is_empty() { None } else { Some(values.join(",")) }
+    let values: Vec<&str> = ask
+        .headers
+        .iter()
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| *value)
+        .collect();
+    if values.is_empty() {
+        None
+    } else {
+        Some(values.join(","))
+    }
 }
 
 fn parameter(ask: &Ask, name: &str) -> Option<String> {
@@ -282,16 +334,25 @@ fn meets(condition: &Condition, ask: &Ask) -> bool {
         (Some(text), _) => holds(text, ask.path),
     };
     path_holds
-        && condition.method.as_ref().is_none_or(|text| holds(text, ask.method))
-        && condition.authority.as_ref().is_none_or(|text| holds(text, ask.host))
+        && condition
+            .method
+            .as_ref()
+            .is_none_or(|text| holds(text, ask.method))
+        && condition
+            .authority
+            .as_ref()
+            .is_none_or(|text| holds(text, ask.host))
         && condition
             .headers
             .iter()
             .all(|(name, text)| header(ask, name).is_some_and(|value| holds(text, &value)))
-        && condition.without.iter().all(|(name, text)| match (text, header(ask, name)) {
-            (Text::Present, value) => value.is_none(),
-            (text, value) => !holds(text, &value.unwrap_or_default()),
-        })
+        && condition
+            .without
+            .iter()
+            .all(|(name, text)| match (text, header(ask, name)) {
+                (Text::Present, value) => value.is_none(),
+                (text, value) => !holds(text, &value.unwrap_or_default()),
+            })
         && condition
             .query
             .iter()
@@ -314,8 +375,15 @@ fn is_catch_all(condition: &Condition) -> bool {
 }
 
 fn plain(services: &[Service], ask: &Ask) -> Result<String, &'static str> {
-    let host = ask.host.split(':').next().unwrap_or_default().to_lowercase();
-    let all = services.iter().flat_map(|service| service.hosts.iter().copied());
+    let host = ask
+        .host
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
+    let all = services
+        .iter()
+        .flat_map(|service| service.hosts.iter().copied());
     let matching = all.filter(|domain| match domain.strip_prefix('*') {
         Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
         None => *domain == host,
@@ -324,10 +392,17 @@ fn plain(services: &[Service], ask: &Ask) -> Result<String, &'static str> {
     let domain = best.ok_or("no virtual host")?;
     let mut first = Vec::new();
     let mut last = Vec::new();
-    for service in services.iter().filter(|service| service.hosts.contains(&domain)) {
+    for service in services
+        .iter()
+        .filter(|service| service.hosts.contains(&domain))
+    {
         'service: for rule in &service.rules {
             let any = [Condition::default()];
-            let matches = if rule.matches.is_empty() { &any[..] } else { &rule.matches };
+            let matches = if rule.matches.is_empty() {
+                &any[..]
+            } else {
+                &rule.matches
+            };
             for condition in matches {
                 if condition.port != 0 && condition.port != 8080 {
                     continue;
@@ -351,7 +426,9 @@ fn plain(services: &[Service], ask: &Ask) -> Result<String, &'static str> {
 
 #[test]
 fn the_compiled_router_agrees_with_a_plain_one() {
-    let pairs = std::env::var("RINGROAD_ROUTER_PAIRS").ok().and_then(|text| text.parse().ok());
+    let pairs = std::env::var("RINGROAD_ROUTER_PAIRS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let pairs: usize = pairs.unwrap_or(25_000);
     let mut random = Random::new(SEED);
     let (mut routed, mut refused) = (0, 0);
@@ -372,8 +449,16 @@ fn the_compiled_router_agrees_with_a_plain_one() {
         let table = table(&snapshot, 8080);
         for _ in 0..REQUESTS_PER_CONFIG {
             let ask = ask(&mut random);
-            let request = Get { host: ask.host, path: ask.path, headers: ask.headers.clone() };
-            let facts = RequestFacts { method: ask.method, query: ask.query, ..request.facts() };
+            let request = Get {
+                host: ask.host,
+                path: ask.path,
+                headers: ask.headers.clone(),
+            };
+            let facts = RequestFacts {
+                method: ask.method,
+                query: ask.query,
+                ..request.facts()
+            };
             let decided = match table.route(&facts) {
                 ringroad_policy::snapshot::Decision::Route { route, .. } => {
                     Ok(route.name.split('.').next().unwrap_or_default().to_string())
@@ -382,10 +467,20 @@ fn the_compiled_router_agrees_with_a_plain_one() {
                 _ => Err("no route"),
             };
             let expected = plain(&services, &ask);
-            assert_eq!(decided, expected, "config {config} of seed {SEED}: {ask:?}\n{text}");
-            *(if decided.is_ok() { &mut routed } else { &mut refused }) += 1;
+            assert_eq!(
+                decided, expected,
+                "config {config} of seed {SEED}: {ask:?}\n{text}"
+            );
+            *(if decided.is_ok() {
+                &mut routed
+            } else {
+                &mut refused
+            }) += 1;
         }
     }
     // Both outcomes have to be common for the comparison to mean something.
-    assert!(routed > refused / 4 && refused > routed / 20, "{routed} routed, {refused} refused");
+    assert!(
+        routed > refused / 4 && refused > routed / 20,
+        "{routed} routed, {refused} refused"
+    );
 }

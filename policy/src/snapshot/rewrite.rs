@@ -146,7 +146,7 @@ impl Redirect {
             }
             (None, None) => {
                 out.extend_from_slice(asked.as_bytes());
-                let elided = self.scheme.is_some()
+                let elided = scheme != request.scheme
                     && matches!(
                         (request.scheme, asked_port),
                         ("http", Some("80")) | ("https", Some("443"))
