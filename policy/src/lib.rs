@@ -3,7 +3,7 @@
 //!
 //! This crate is pure: it opens no file or socket and reads no clock. Time and randomness are
 //! arguments. The order of the pipeline is the order of the modules:
-//! [`source`] → [`yaml`] → `schema` → `validate` → [`resource`] → [`compile`] →
+//! [`source`] → [`yaml`] → [`schema`] → [`validate`] → [`resource`] → [`compile`] →
 //! [`snapshot`] → decisions; [`explain`] retells a decision.
 #![forbid(unsafe_code)]
 
@@ -12,9 +12,11 @@ pub mod diagnostic;
 pub mod explain;
 mod load;
 pub mod resource;
+pub mod schema;
 pub mod settings;
 pub mod snapshot;
 pub mod source;
+pub mod validate;
 pub mod yaml;
 
 pub use load::{Loaded, load};

@@ -8,6 +8,7 @@ use crate::resource::Resources;
 use crate::settings::{Overrides, ProxySettings, ProxySettingsSpec};
 use crate::snapshot::{DnsTable, Snapshot};
 use crate::source::{FieldPath, SourceFile};
+use crate::validate::validate;
 use crate::yaml;
 
 /// What a directory of files comes to.
@@ -23,6 +24,7 @@ pub struct Loaded {
 /// have no endpoints until [`Snapshot::with_resolved`] is given them.
 pub fn load(files: &[SourceFile], overrides: &Overrides, resolved: &DnsTable) -> Loaded {
     let (documents, mut diagnostics) = yaml::parse(files);
+    diagnostics.extend(validate(&documents));
     if has_error(&diagnostics) {
         return Loaded {
             snapshot: None,

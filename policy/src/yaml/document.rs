@@ -279,7 +279,7 @@ fn quote_help(value: &Value) -> String {
 }
 
 /// How messages call a value's type.
-pub(super) fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "empty",
         Value::Bool(_) => "a boolean",

@@ -14,6 +14,7 @@ use serde::de::DeserializeSeed;
 pub use serde_yaml::{Mapping, Value};
 
 pub use document::Document;
+pub(crate) use document::kind_of;
 pub use limits::YamlLimits;
 pub use marked::{Query, locate, locate_all};
 

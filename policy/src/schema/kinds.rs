@@ -1,0 +1,126 @@
+//! Which kind a document is of.
+
+use super::node::Node;
+use super::report::Report;
+use super::suggest::nearest;
+use super::table::{Kind, TABLE};
+
+/// Groups of which every kind is known, so that an unknown one is a mistake.
+const OWN_GROUPS: [&str; 5] = [
+    "networking.istio.io",
+    "security.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+    "ringroad.dev",
+];
+
+/// Kinds of these groups that are known and not supported.
+const UNSUPPORTED: [&str; 3] = ["EnvoyFilter", "WasmPlugin", "TrafficExtension"];
+
+/// The kind of a document, `None` when it is none that is understood, which is then reported.
+pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind> {
+    let document = report.document();
+    let name = document.kind.as_str();
+    let (group, version) = match document.api_version.split_once('/') {
+        Some((group, version)) => (group, version),
+        None => ("", document.api_version.as_str()),
+    };
+    let kind_node = root.get("kind");
+    let version_node = root.get("apiVersion");
+    let same_name = || TABLE.kinds.iter().filter(move |kind| kind.name == name);
+    if let Some(kind) = same_name().find(|kind| kind.group == group) {
+        if kind.versions.contains(&version) {
+            return Some(kind);
+        }
+        let versions: Vec<String> = kind
+            .versions
+            .iter()
+            .map(|version| format!("`{}`", api_version(kind.group, version)))
+            .collect();
+        report.error(
+            "unknown-api-version",
+            &version_node,
+            format!("{name} has no version `{version}`"),
+            format!("write {}", versions.join(" or ")),
+        );
+        return None;
+    }
+    if OWN_GROUPS.contains(&group) {
+        unknown_in_own_group(group, name, &kind_node, &version_node, report);
+        return None;
+    }
+    if let Some(meant) = nearest(group, OWN_GROUPS)
+        && let Some(kind) = same_name().find(|kind| kind.group == meant)
+    {
+        report.error(
+            "unknown-api-group",
+            &version_node,
+            format!("there is no API group `{group}` with a {name}"),
+            format!(
+                "did you mean `{}`?",
+                api_version(kind.group, kind.versions[0])
+            ),
+        );
+        return None;
+    }
+    not_supported(name, &kind_node, report);
+    None
+}
+
+fn unknown_in_own_group(
+    group: &str,
+    name: &str,
+    kind_node: &Node<'_>,
+    version_node: &Node<'_>,
+    report: &mut Report<'_>,
+) {
+    if UNSUPPORTED.contains(&name) {
+        not_supported(name, kind_node, report);
+        return;
+    }
+    if let Some(kind) = TABLE
+        .kinds
+        .iter()
+        .find(|kind| kind.name == name && OWN_GROUPS.contains(&kind.group))
+    {
+        report.error(
+            "unknown-api-group",
+            version_node,
+            format!("{name} is no kind of `{group}`"),
+            format!("write `{}`", api_version(kind.group, kind.versions[0])),
+        );
+        return;
+    }
+    let known = TABLE.kinds.iter().map(|kind| kind.name).chain(UNSUPPORTED);
+    let help = match nearest(name, known) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => {
+            let kinds: Vec<_> = TABLE
+                .kinds
+                .iter()
+                .filter(|kind| kind.group == group)
+                .map(|kind| kind.name)
+                .collect();
+            format!("write one of {}", kinds.join(", "))
+        }
+    };
+    let message = format!("`{group}` has no kind `{name}`");
+    report.error("unknown-kind", kind_node, message, help);
+}
+
+fn not_supported(name: &str, kind_node: &Node<'_>, report: &mut Report<'_>) {
+    report.warning(
+        "kind-not-supported",
+        kind_node,
+        format!("kind {name} is not supported and has no effect"),
+        "keep it out of the directory, or leave it for other programs",
+    );
+}
+
+fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_string()
+    } else {
+        format!("{group}/{version}")
+    }
+}

@@ -1,0 +1,76 @@
+//! "Did you mean".
+
+/// The name nearest to what was written, if any is near enough to be meant.
+pub fn nearest<'c>(
+    written: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let written_folded = fold(written);
+    let allowed = match written_folded.len() {
+        0..=2 => 1,
+        3..=5 => 2,
+        _ => 3,
+    };
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&written_folded, &fold(candidate)), candidate))
+        .filter(|(distance, candidate)| {
+            *distance <= allowed && *distance < candidate.chars().count().max(2)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Letters and digits in lower case, so that `max_age` and `MaxAge` are both `maxAge`. No more of
+/// a long text than tells that it is none of ours.
+fn fold(text: &str) -> Vec<char> {
+    const LONGEST: usize = 64;
+    text.chars()
+        .filter(|c| c.is_alphanumeric())
+        .take(LONGEST)
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn one into the other.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, to) in b.iter().enumerate() {
+            let replaced = last[j] + usize::from(from != to);
+            let mut best = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *from == b[j - 1] && a[i - 1] == *to {
+                best = best.min(before_last[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_a_swap_as_one_edit() {
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        assert_eq!(distance(&chars("rotue"), &chars("route")), 1);
+        assert_eq!(distance(&chars("kitten"), &chars("sitting")), 3);
+        assert_eq!(distance(&chars(""), &chars("abc")), 3);
+        assert_eq!(distance(&chars("abc"), &chars("")), 3);
+    }
+
+    #[test]
+    fn finds_what_was_meant_and_nothing_far_off() {
+        let fields = ["timeout", "retries", "route", "match"];
+        assert_eq!(nearest("timeot", fields), Some("timeout"));
+        assert_eq!(nearest("retry", fields), None);
+        assert_eq!(nearest("Routes", fields), Some("route"));
+        assert_eq!(nearest("anything", fields), None);
+        assert_eq!(nearest("max_age", ["maxAge"]), Some("maxAge"));
+    }
+}

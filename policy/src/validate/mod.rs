@@ -1,0 +1,24 @@
+//! What Istio would refuse or warn about, document by document.
+
+use crate::diagnostic::Diagnostic;
+use crate::schema::{self, Node, Report};
+use crate::yaml::Document;
+
+/// Checks the names, types and meaning of everything that is written. References to other
+/// documents are not followed: those are the compiler's to warn about.
+pub fn validate(documents: &[Document]) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for document in documents {
+        check_document(document, &mut diagnostics);
+    }
+    diagnostics
+}
+
+fn check_document(document: &Document, diagnostics: &mut Vec<Diagnostic>) {
+    let root = Node::root(&document.value);
+    let mut report = Report::new(document, diagnostics);
+    let Some(kind) = schema::kind_of(&root, &mut report) else {
+        return;
+    };
+    schema::check(kind, &root, &mut report);
+}

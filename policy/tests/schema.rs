@@ -1,0 +1,375 @@
+//! Names, types, ranges, and what is checked but not carried yet.
+
+mod findings;
+
+use findings::{Found, find, severity_and_codes};
+use ringroad_policy::diagnostic::Severity;
+
+/// A VirtualService whose `spec` holds a host, and then these lines.
+fn virtual_service(spec: &str) -> String {
+    let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\n\
+         spec:\n  hosts: [a.example.com]\n{spec}"
+    )
+}
+
+fn route(route: &str) -> String {
+    virtual_service(&format!("http:\n- {}", route.replace('\n', "\n  ")))
+}
+
+const TO_B: &str = "route: [{destination: {host: b.example.com}}]\n";
+
+#[track_caller]
+fn only(text: &str) -> Found {
+    let mut found = find(text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.remove(0)
+}
+
+#[track_caller]
+fn refused(text: &str, code: &str, path: &str, help: &str) {
+    let found = only(text);
+    assert_eq!(found.severity, Severity::Error, "{found:?}");
+    assert_eq!((found.code, found.path.as_str()), (code, path), "{found:?}");
+    assert!(found.help.contains(help), "{found:?}");
+}
+
+#[test]
+fn accepts_what_is_right() {
+    assert_eq!(find(&route(TO_B)), []);
+    let null = route(&format!("{TO_B}timeout: null\nrewrite:\n"));
+    assert_eq!(find(&null), [], "null is as if it were not written");
+}
+
+#[test]
+fn says_what_an_unknown_field_was_meant_to_be() {
+    refused(
+        &route(&format!("{TO_B}timeot: 1s")),
+        "unknown-field",
+        "spec.http[0].timeot",
+        "did you mean `timeout`?",
+    );
+    refused(
+        &route("route: [{destnation: {host: b.example.com}, destination: {host: c.example.com}}]"),
+        "unknown-field",
+        "spec.http[0].route[0].destnation",
+        "did you mean `destination`?",
+    );
+    refused(
+        &route(&format!("{TO_B}cors_policy: {{}}")),
+        "unknown-field",
+        "spec.http[0].cors_policy",
+        "did you mean `corsPolicy`?",
+    );
+    refused(
+        &route(&format!("{TO_B}banana: 1")),
+        "unknown-field",
+        "spec.http[0].banana",
+        "the fields here are",
+    );
+    let top = route(TO_B).replace("spec:", "specs: {}\nspec:");
+    refused(&top, "unknown-field", "specs", "did you mean `spec`?");
+    let head = route(TO_B).replace("{name: a}", "{name: a, namspace: b}");
+    refused(
+        &head,
+        "unknown-field",
+        "metadata.namspace",
+        "did you mean `namespace`?",
+    );
+}
+
+#[test]
+fn checks_types() {
+    let with = |lines: &str| route(&format!("{TO_B}{lines}"));
+    let cases = [
+        ("timeout: 5", "spec.http[0].timeout", "a duration"),
+        ("match: {uri: {exact: /}}", "spec.http[0].match", "a list"),
+        ("match: [[]]", "spec.http[0].match[0]", "a mapping"),
+        (
+            "match: [{port: '80'}]",
+            "spec.http[0].match[0].port",
+            "without quotes: 80",
+        ),
+        (
+            "match: [{port: 8.5}]",
+            "spec.http[0].match[0].port",
+            "a whole number",
+        ),
+        (
+            "match: [{uri: {exact: 7}}]",
+            "spec.http[0].match[0].uri.exact",
+            "in quotes: \"7\"",
+        ),
+        (
+            "match: [{ignoreUriCase: 'true'}]",
+            "spec.http[0].match[0].ignoreUriCase",
+            "true",
+        ),
+        (
+            "match: [{sourceLabels: [a]}]",
+            "spec.http[0].match[0].sourceLabels",
+            "a mapping",
+        ),
+        (
+            "match: [{sourceLabels: {a: true}}]",
+            "spec.http[0].match[0].sourceLabels.a",
+            "quotes",
+        ),
+        (
+            "directResponse: {status: 200, body: hi}",
+            "spec.http[0].directResponse.body",
+            "mapping",
+        ),
+    ];
+    for (lines, path, help) in cases {
+        refused(&with(lines), "wrong-type", path, help);
+    }
+    refused(
+        &with("match: [null]"),
+        "empty-item",
+        "spec.http[0].match[0]",
+        "remove",
+    );
+}
+
+#[test]
+fn checks_ranges_and_durations() {
+    let with = |lines: &str| route(&format!("{TO_B}{lines}"));
+    let cases = [
+        ("timeout: 5 s", "bad-duration", "spec.http[0].timeout"),
+        ("timeout: 5", "wrong-type", "spec.http[0].timeout"),
+        (
+            "timeout: 0s",
+            "duration-out-of-range",
+            "spec.http[0].timeout",
+        ),
+        (
+            "timeout: -1s",
+            "duration-out-of-range",
+            "spec.http[0].timeout",
+        ),
+        (
+            "timeout: 1500us",
+            "duration-too-fine",
+            "spec.http[0].timeout",
+        ),
+        (
+            "match: [{port: -1}]",
+            "out-of-range",
+            "spec.http[0].match[0].port",
+        ),
+        (
+            "match: [{port: 4294967296}]",
+            "out-of-range",
+            "spec.http[0].match[0].port",
+        ),
+    ];
+    for (lines, code, path) in cases {
+        refused(&with(lines), code, path, "");
+    }
+    for duration in ["1h30m", "0.5s", "100ms", "1h2m3.5s"] {
+        assert_eq!(
+            find(&with(&format!("timeout: {duration}"))),
+            [],
+            "{duration}"
+        );
+    }
+}
+
+#[test]
+fn checks_what_is_required_and_what_excludes_each_other() {
+    refused(
+        &route("route: [{weight: 1}]"),
+        "missing-field",
+        "spec.http[0].route[0]",
+        "write `destination:`",
+    );
+    refused(
+        &route(&format!("{TO_B}match: [{{uri: {{exact: a, prefix: b}}}}]")),
+        "exclusive-fields",
+        "spec.http[0].match[0].uri.prefix",
+        "keep one",
+    );
+}
+
+#[test]
+fn finds_the_word_that_was_meant() {
+    let rule = |simple: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\n\
+             spec: {{host: a.example.com, trafficPolicy: {{loadBalancer: {{simple: {simple}}}}}}}"
+        )
+    };
+    let path = "spec.trafficPolicy.loadBalancer.simple";
+    refused(
+        &rule("ROUND_ROBBIN"),
+        "unknown-value",
+        path,
+        "did you mean `ROUND_ROBIN`?",
+    );
+    refused(
+        &rule("round_robin"),
+        "unknown-value",
+        path,
+        "did you mean `ROUND_ROBIN`?",
+    );
+    refused(
+        &rule("SOMEHOW"),
+        "unknown-value",
+        path,
+        "one of UNSPECIFIED",
+    );
+    for word in [
+        "ROUND_ROBIN",
+        "LEAST_REQUEST",
+        "RANDOM",
+        "LEAST_CONN",
+        "UNSPECIFIED",
+    ] {
+        assert_eq!(find(&rule(word)), [], "{word}");
+    }
+}
+
+#[test]
+fn warns_once_for_each_field_that_is_not_carried() {
+    let text = virtual_service(
+        "http:\n\
+         - route: [{destination: {host: b.example.com}}]\n  match: [{uri: {exact: /a}, statPrefix: x}]\n\
+         - route: [{destination: {host: b.example.com}}]\n  match: [{uri: {exact: /b}, statPrefix: y}]\n\
+         - route: [{destination: {host: b.example.com}}]\n  match: [{uri: {exact: /c}, statPrefix: z}]",
+    );
+    let found = only(&text);
+    assert_eq!(found.severity, Severity::Warning);
+    assert_eq!(found.code, "field-not-carried");
+    assert_eq!(found.path, "spec.http[0].match[0].statPrefix");
+    assert!(
+        found.message.contains("`spec.http[].match[].statPrefix`"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn checks_below_a_field_that_is_not_carried_but_warns_only_there() {
+    let text = route(&format!("{TO_B}match: [{{statPrefix: 7}}]"));
+    assert_eq!(
+        severity_and_codes(&text),
+        [
+            (Severity::Warning, "field-not-carried"),
+            (Severity::Error, "wrong-type")
+        ]
+    );
+}
+
+#[test]
+fn warns_about_words_that_are_not_carried() {
+    let entry = |resolution: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\n\
+             spec:\n  hosts: [a.example.com]\n  ports: [{{number: 80, name: http, protocol: HTTP}}]\n\
+             {resolution}"
+        )
+    };
+    assert_eq!(find(&entry("  resolution: DNS\n")), []);
+    let named = only(&entry("  resolution: NONE\n"));
+    assert_eq!(
+        (named.severity, named.code),
+        (Severity::Warning, "value-not-carried")
+    );
+    let left_out = only(&entry(""));
+    assert_eq!(
+        (left_out.severity, left_out.code),
+        (Severity::Warning, "value-not-carried")
+    );
+    assert!(left_out.message.contains("NONE"), "{left_out:?}");
+}
+
+#[test]
+fn tells_kinds_apart() {
+    let document = |api_version: &str, kind: &str| {
+        format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n")
+    };
+    let warned = |text: &str, code: &str| {
+        let found = only(text);
+        assert_eq!(
+            (found.severity, found.code),
+            (Severity::Warning, code),
+            "{found:?}"
+        );
+    };
+    warned(&document("apps/v1", "Deployment"), "kind-not-supported");
+    warned(&document("v1", "ConfigMap"), "kind-not-supported");
+    warned(
+        &document("gateway.networking.k8s.io/v1", "HTTPRoute"),
+        "kind-not-supported",
+    );
+    warned(
+        &document("gateway.networking.k8s.io/v1", "Gateway"),
+        "kind-not-supported",
+    );
+    warned(
+        &document("networking.istio.io/v1alpha3", "EnvoyFilter"),
+        "kind-not-supported",
+    );
+    warned(
+        &document("extensions.istio.io/v1alpha1", "WasmPlugin"),
+        "kind-not-supported",
+    );
+    warned(
+        &document("networking.istio.io/v1beta1", "ProxyConfig"),
+        "kind-not-carried",
+    );
+    refused(
+        &document("networking.istio.io/v1", "VirtualServce"),
+        "unknown-kind",
+        "kind",
+        "did you mean `VirtualService`?",
+    );
+    refused(
+        &document("networking.istio.io/v1", "Carousel"),
+        "unknown-kind",
+        "kind",
+        "Sidecar",
+    );
+    refused(
+        &document("networking.istio.io/v1", "AuthorizationPolicy"),
+        "unknown-api-group",
+        "apiVersion",
+        "security.istio.io/v1",
+    );
+    refused(
+        &document("networking.istio.io/v7", "VirtualService"),
+        "unknown-api-version",
+        "apiVersion",
+        "networking.istio.io/v1beta1",
+    );
+    refused(
+        &document("networking.istio.oi/v1", "VirtualService"),
+        "unknown-api-group",
+        "apiVersion",
+        "did you mean `networking.istio.io/v1`?",
+    );
+}
+
+#[test]
+fn knows_the_fields_of_kubernetes_kinds() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a, uid: x}\nspec:\n  \
+        clusterIP: 10.0.0.1\n  ipFamilies: [IPv4]\n  ports: [{name: http, port: 80, targetPort: web}]\n\
+        status: {loadBalancer: {}}\n";
+    assert_eq!(find(service), []);
+    refused(
+        &service.replace("targetPort", "targetport"),
+        "unknown-field",
+        "spec.ports[0].targetport",
+        "did you mean `targetPort`?",
+    );
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n\
+        addressType: IPv4\nendpoints: [{addresses: [10.0.0.1]}]\nports: [{name: http, port: 80}]\n";
+    assert_eq!(find(slice), []);
+    refused(
+        &slice.replace("endpoints:", "endponts:"),
+        "unknown-field",
+        "endponts",
+        "did you mean `endpoints`?",
+    );
+}
