@@ -2,11 +2,13 @@
 //!
 //! [`cli`] reads the command line. [`control`] is the one thread that reloads, resolves and
 //! answers the admin interface; [`worker`] and [`proxy`] carry the traffic on [`rt`], counted by
-//! [`stats`].
+//! [`stats`]. [`demo`] is the bookinfo application to try it on.
 
 mod alloc;
 mod cli;
 mod control;
+mod demo;
+#[allow(dead_code, unused_imports)]
 mod proxy;
 // The seam is whole, whatever of it is in use today.
 #[allow(dead_code, unused_imports)]

@@ -6,6 +6,8 @@
 mod check;
 mod run;
 
+pub use run::process_options;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +28,7 @@ const HELP_WIDTH_COLUMNS: usize = 100;
                   a core on io_uring, without a control plane. Drop a file, and every core \
                   follows it.",
     after_help = "Examples:\n  \
+        ringroad demo                          see it work, with services to try it on\n  \
         ringroad check ./config                is this configuration right?\n  \
         ringroad run --config ./config         carry traffic by it\n\n\
         `ringroad help COMMAND` tells more about a command.",
@@ -43,6 +46,8 @@ enum Command {
     Run(RunArgs),
     /// Validate a configuration without running it
     Check(CheckArgs),
+    /// Start the bookinfo application and a proxy in front of it, with five things to try
+    Demo(DemoArgs),
 }
 
 /// `ringroad run`.
@@ -103,12 +108,19 @@ pub struct CheckArgs {
     pub config: Vec<PathBuf>,
 }
 
+/// `ringroad demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+}
+
 /// Parses the command line and does what it asks.
 pub fn main() -> ExitCode {
-    // Printing into a closed pipe (`ringroad check . | head`) is no reason for a panic message.
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(&args),
+        Command::Demo(args) => crate::demo::demo(&args.tuning),
     }
 }
 

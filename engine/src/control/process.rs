@@ -23,7 +23,7 @@ use super::reload::{Loader as _, Names, Reloader, ReloaderParts};
 use super::status::{ConfigStatus, RunningConfig};
 use super::watch::Watcher;
 use super::{cores, descriptors, fleet};
-use crate::rt::{DriverChoice, DriverKind, DriverReport};
+use crate::rt::{DriverChoice, DriverKind};
 use crate::stats::Registry;
 use crate::worker::{Fleet, FleetOptions};
 
@@ -47,16 +47,14 @@ pub struct ProcessOptions {
 }
 
 /// What runs.
-#[allow(dead_code)]
-pub struct Started<'a> {
+pub struct Started {
     pub admin: SocketAddr,
     pub listeners: Vec<Arc<Listener>>,
-    pub driver: &'a DriverReport,
 }
 
 /// Runs until a signal or the admin interface ends it. `started` is called once, when requests
 /// are taken.
-pub fn run(options: &ProcessOptions, started: impl FnOnce(&Started<'_>)) -> ExitCode {
+pub fn run(options: &ProcessOptions, started: impl FnOnce(&Started)) -> ExitCode {
     let code = match run_on_this_thread(options, started) {
         Ok(code) => code,
         Err(why) => {
@@ -70,7 +68,7 @@ pub fn run(options: &ProcessOptions, started: impl FnOnce(&Started<'_>)) -> Exit
 
 fn run_on_this_thread(
     options: &ProcessOptions,
-    started: impl FnOnce(&Started<'_>),
+    started: impl FnOnce(&Started),
 ) -> Result<ExitCode, String> {
     let failed = |what: &str, error: std::io::Error| format!("cannot start {what}: {error}");
     let log_level = logging::start(options.log_level).map_err(|error| failed("the log", error))?;
@@ -276,11 +274,10 @@ impl Process {
         }
     }
 
-    fn started(&self) -> Started<'_> {
+    fn started(&self) -> Started {
         Started {
             admin: self.admin,
             listeners: self.status.running().snapshot.listeners.clone(),
-            driver: self.fleet.driver(),
         }
     }
 

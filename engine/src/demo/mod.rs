@@ -1,0 +1,194 @@
+//! `ringroad demo`: the bookinfo application and a proxy in front of it.
+
+mod client;
+mod services;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::cli::{TuningArgs, print_out, process_options};
+use crate::control::process::{self, Started};
+use services::ProxyAddress;
+
+/// The configuration, for a start outside of a clone.
+const EMBEDDED_CONFIG: [(&str, &str); 5] = [
+    (
+        "gateway.yaml",
+        include_str!("../../../configs/bookinfo/gateway.yaml"),
+    ),
+    (
+        "internal.yaml",
+        include_str!("../../../configs/bookinfo/internal.yaml"),
+    ),
+    (
+        "reviews.yaml",
+        include_str!("../../../configs/bookinfo/reviews.yaml"),
+    ),
+    (
+        "services.yaml",
+        include_str!("../../../configs/bookinfo/services.yaml"),
+    ),
+    (
+        "settings.yaml",
+        include_str!("../../../configs/bookinfo/settings.yaml"),
+    ),
+];
+
+/// Starts the services and the proxy, and runs until a signal ends both.
+pub fn demo(tuning: &TuningArgs) -> ExitCode {
+    let proxy = ProxyAddress::default();
+    let prepared = config_folder()
+        .map_err(|error| format!("the demo's configuration cannot be written: {error}"))
+        .and_then(|folder| Ok((folder, services::bind()?)))
+        .and_then(|(folder, bound)| {
+            services::start(bound, Arc::clone(&proxy))
+                .map_err(|error| format!("the services cannot be started: {error}"))?;
+            Ok(folder)
+        });
+    let folder = match prepared {
+        Ok(folder) => folder,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    process::run(&process_options(vec![folder.clone()], tuning), |started| {
+        if let Some(listener) = started.listeners.first() {
+            let _ = proxy.set(listener.address);
+            print_out(&guide(&folder, listener.address, started));
+        }
+    })
+}
+
+/// `configs/bookinfo` of the clone that this was started from, or else a copy in a temporary
+/// folder.
+fn config_folder() -> io::Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    // `cargo run` tells where the engine's manifest is, wherever it was called.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let starts = manifest
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([here.as_path()]);
+    let found = starts
+        .flat_map(Path::ancestors)
+        .map(|folder| folder.join("configs/bookinfo"))
+        .find(|folder| {
+            EMBEDDED_CONFIG
+                .iter()
+                .all(|(name, _)| folder.join(name).is_file())
+        });
+    match found {
+        Some(folder) => Ok(folder),
+        None => write_embedded(&std::env::temp_dir()),
+    }
+}
+
+fn write_embedded(parent: &Path) -> io::Result<PathBuf> {
+    let folder = parent.join(format!("ringroad-demo-{}", std::process::id()));
+    // A folder that somebody else has put there is not ours to use.
+    std::fs::create_dir(&folder)?;
+    for (name, text) in EMBEDDED_CONFIG {
+        std::fs::write(folder.join(name), text)?;
+    }
+    Ok(folder)
+}
+
+/// Five things to try.
+fn guide(folder: &Path, proxy: SocketAddr, started: &Started) -> String {
+    let reviews = folder.join("reviews.yaml");
+    let reviews = reviews.display();
+    let folder = folder.display();
+    let admin = started.admin;
+    let v3 = services::SERVICES
+        .iter()
+        .find(|spec| spec.name == "reviews" && spec.version == "v3")
+        .map_or(0, |spec| spec.port);
+    let weights = |v1: u32, v3: u32| {
+        format!(
+            "sed -i -e '/subset: v1/,/weight/ s/weight: .*/weight: {v1}/' \\\n         \
+             -e '/subset: v3/,/weight/ s/weight: .*/weight: {v3}/' {reviews}"
+        )
+    };
+    let count = format!(
+        "for i in $(seq 100); do curl -s http://{proxy}/productpage; done |\n       \
+         grep -o 'reviews-v[0-9]' | sort | uniq -c"
+    );
+    format!(
+        "
+The bookinfo application runs behind http://{proxy}
+The proxy follows the files in {folder}
+Its admin interface is http://{admin}
+
+Five things to try, in another terminal:
+
+1. A request. The page asks details and reviews through the proxy:
+     curl -s http://{proxy}/productpage
+
+2. A request with the header that picks v2 of reviews:
+     curl -s -H 'end-user: jason' http://{proxy}/api/v1/products/0/reviews
+
+3. Nine of ten requests go to v1, one to v3. Count, change it to half and half, count again:
+     {count}
+     {}
+
+4. Break a file. The diagnostics appear here, and the old configuration stays:
+     echo 'oops: [' >> {reviews}
+     curl -s http://{admin}/stats?filter=config
+   Mend it:
+     sed -i '$d' {reviews}
+
+5. Stop an endpoint, v3 of reviews. Its share of requests is answered 503 by the proxy:
+     curl -s -X POST http://127.0.0.1:{v3}/quit
+     for i in $(seq 20); do curl -s -o /dev/null -w '%{{http_code}}\\n' \\
+       http://{proxy}/api/v1/products/0/reviews; done | sort | uniq -c
+   Send everything to v1, and every answer is 200 again:
+     {}
+
+Ctrl-C ends it; the files keep your changes.
+
+",
+        weights(50, 50),
+        weights(100, 0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_copy_is_accepted_and_names_the_services_ports() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let folder = write_embedded(parent.path()).expect("written");
+        let limits = crate::control::config_dir::ReadLimits::default();
+        let reading = crate::control::config_dir::read(&[folder], &limits).expect("read");
+        assert_eq!(reading.files.len(), EMBEDDED_CONFIG.len());
+        let loaded =
+            ringroad_policy::load(&reading.files, &Default::default(), &Default::default());
+        assert_eq!(loaded.diagnostics, []);
+        let snapshot = loaded.snapshot.expect("accepted");
+        for spec in services::SERVICES {
+            let address = SocketAddr::from(([127, 0, 0, 1], spec.port));
+            let address = ringroad_policy::snapshot::EndpointAddress::Socket(address);
+            let known = snapshot.clusters.iter().any(|cluster| {
+                cluster.service.name == spec.name
+                    && cluster
+                        .endpoints
+                        .iter()
+                        .any(|endpoint| endpoint.address == address)
+            });
+            assert!(known, "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn the_copy_does_not_go_into_a_folder_that_is_there_already() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        write_embedded(parent.path()).expect("written");
+        assert!(write_embedded(parent.path()).is_err());
+    }
+}
