@@ -4,6 +4,7 @@
 //! the question itself was wrong.
 
 mod check;
+mod explain;
 mod run;
 
 pub use run::process_options;
@@ -30,7 +31,8 @@ const HELP_WIDTH_COLUMNS: usize = 100;
     after_help = "Examples:\n  \
         ringroad demo                          see it work, with services to try it on\n  \
         ringroad check ./config                is this configuration right?\n  \
-        ringroad run --config ./config         carry traffic by it\n\n\
+        ringroad run --config ./config         carry traffic by it\n  \
+        ringroad explain ./config --url http://shop.example/cart\n\n\
         `ringroad help COMMAND` tells more about a command.",
     max_term_width = HELP_WIDTH_COLUMNS,
     arg_required_else_help = true
@@ -46,6 +48,8 @@ enum Command {
     Run(RunArgs),
     /// Validate a configuration without running it
     Check(CheckArgs),
+    /// Tell where a request would go, and why, without sending it
+    Explain(ExplainArgs),
     /// Start the bookinfo application and a proxy in front of it, with five things to try
     Demo(DemoArgs),
 }
@@ -96,6 +100,14 @@ pub enum DriverArg {
     Epoll,
 }
 
+/// `--format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
 /// `ringroad check`.
 #[derive(Debug, Args)]
 #[command(
@@ -106,6 +118,33 @@ pub struct CheckArgs {
     /// Directories or single files
     #[arg(value_name = "DIR", required = true)]
     pub config: Vec<PathBuf>,
+}
+
+/// `ringroad explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    ringroad explain ./config --url http://shop.example:8080/cart\n  \
+    ringroad explain ./config --url http://shop.example/cart --method POST \\\n      \
+    --header 'end-user: jason' --gateway default/shop-gateway --format json")]
+pub struct ExplainArgs {
+    /// Directories or single files
+    #[arg(value_name = "DIR", required = true)]
+    pub config: Vec<PathBuf>,
+    /// The URL of the request; its host is the Host header, its port the listener
+    #[arg(long)]
+    pub url: String,
+    /// The method
+    #[arg(long, default_value = "GET")]
+    pub method: String,
+    /// A header of the request; may be given several times
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// The gateway that receives it, when several listen on the port
+    #[arg(long, value_name = "NS/NAME")]
+    pub gateway: Option<String>,
+    /// How to print the decision
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// `ringroad demo`.
@@ -120,6 +159,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Demo(args) => crate::demo::demo(&args.tuning),
     }
 }
