@@ -8,7 +8,6 @@ mod alloc;
 mod cli;
 mod control;
 mod demo;
-#[allow(dead_code, unused_imports)]
 mod proxy;
 // The seam is whole, whatever of it is in use today.
 #[allow(dead_code, unused_imports)]

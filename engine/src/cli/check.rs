@@ -1,12 +1,13 @@
 //! `ringroad check`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use ringroad_policy::diagnostic::Severity;
+use ringroad_policy::diagnostic::{TextOptions, render_json, render_text_with};
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::DnsTable;
 
-use super::{CheckArgs, EXIT_USAGE, print_out};
+use super::{CheckArgs, EXIT_USAGE, Format, print_out};
 use crate::control::config_dir::{self, ReadLimits};
 use crate::control::load::PolicyLoader;
 use crate::control::reload::Loader as _;
@@ -23,33 +24,37 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         overrides: Overrides::default(),
     };
     let outcome = loader.load(&reading, &DnsTable::default());
-    let found = &outcome.diagnostics;
-    print_out(&loader.render(&reading.files, found));
-    let of = |severity| found.iter().filter(|it| it.severity == severity).count();
-    let verdict = if outcome.snapshot.is_some() {
-        "accepted"
-    } else {
-        "refused"
-    };
-    let files = reading.files.len();
-    let errors = of(Severity::Error);
-    let warnings = of(Severity::Warning);
-    print_out(&format!(
-        "{verdict}: {}, {}, {}\n",
-        counted(files, "file"),
-        counted(errors, "error"),
-        counted(warnings, "warning")
-    ));
-    if files == 0 {
-        print_out("no *.yaml, *.yml or *.json was found\n");
+    let accepted = outcome.snapshot.is_some();
+    match args.format {
+        Format::Json => print_out(&render_json(&reading.files, &outcome.diagnostics)),
+        Format::Text => {
+            let options = TextOptions {
+                color: wants_color(),
+                ..TextOptions::default()
+            };
+            print_out(&render_text_with(
+                &reading.files,
+                &outcome.diagnostics,
+                options,
+            ));
+            let files = match reading.files.len() {
+                0 => "no *.yaml, *.yml or *.json was found".to_string(),
+                1 => "1 file".to_string(),
+                count => format!("{count} files"),
+            };
+            let verdict = if accepted { "accepted" } else { "refused" };
+            print_out(&format!("{verdict}: {files}\n"));
+        }
     }
-    if outcome.snapshot.is_some() {
+    if accepted {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+/// On a terminal, unless the user does not want any: <https://no-color.org>.
+fn wants_color() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !refused
 }

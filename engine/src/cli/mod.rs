@@ -112,12 +112,15 @@ pub enum Format {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit code: 0 accepted (there may be warnings), 1 refused, 2 nothing to \
-    check.\n\nExamples:\n  ringroad check ./config"
+    check.\n\nExamples:\n  ringroad check ./config\n  ringroad check ./config --format json | jq"
 )]
 pub struct CheckArgs {
     /// Directories or single files
     #[arg(value_name = "DIR", required = true)]
     pub config: Vec<PathBuf>,
+    /// How to print what was found
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// `ringroad explain`.

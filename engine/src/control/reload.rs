@@ -228,7 +228,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             .count();
         let text = self.render(reading, diagnostics).await;
         logging::print(text.clone());
-        tracing::error!("refused: {errors} errors; the configuration that was running stays");
+        tracing::error!("refused, errors: {errors}; the configuration that was running stays");
         self.status.note_rejected(text);
     }
 

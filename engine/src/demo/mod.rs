@@ -175,7 +175,7 @@ mod tests {
             let address = SocketAddr::from(([127, 0, 0, 1], spec.port));
             let address = ringroad_policy::snapshot::EndpointAddress::Socket(address);
             let known = snapshot.clusters.iter().any(|cluster| {
-                cluster.service.name == spec.name
+                cluster.service.host.split('.').next() == Some(spec.name)
                     && cluster
                         .endpoints
                         .iter()
