@@ -134,6 +134,7 @@ impl Fleet {
         let limits = &options.snapshot.settings.limits;
         let runtime = RuntimeOptions {
             driver: options.driver,
+            receive_buffer_bytes: limits.receive_buffer_bytes as usize,
             max_receive_buffers: limits.max_receive_buffers as usize,
             ..RuntimeOptions::default()
         };

@@ -100,20 +100,12 @@ limits! {
         "How long an unused upstream connection is kept, where no DestinationRule says otherwise; 0 is without limit.";
     max_downstream_connections / "maxDownstreamConnections": Count = 1_000_000,
         "Most client connections of the process; further ones are closed at once.";
-    max_pipelined_requests / "maxPipelinedRequests": Count = 1_000,
-        "Most requests that are read ahead of their answers on one connection; above it reading waits.";
-    body_buffer_bytes / "bodyBufferBytes": Bytes = 64 * 1024,
-        "Most bytes of a request body that are kept for a retry; a longer body is streamed and not retried.";
     max_discarded_body_bytes / "maxDiscardedBodyBytes": Bytes = 64 * 1024,
-        "Most bytes of a request body that are read and dropped after an early answer to keep the connection; above it the connection closes.";
+        "Most bytes that are read and dropped after an answer that was given before its request had ended, so that closing the connection does not destroy the answer on its way.";
     receive_buffer_bytes / "receiveBufferBytes": Bytes = 32 * 1024,
         "Size of one receive buffer.";
     max_receive_buffers / "maxReceiveBuffers": Count = 4_096,
         "Most receive buffers of one worker; without a free one, reading waits.";
-    max_tried_endpoints / "maxTriedEndpoints": Count = 16,
-        "Most endpoints that one request remembers as tried.";
-    max_config_bytes / "maxConfigBytes": Bytes = 64 * 1024 * 1024,
-        "Most bytes of configuration text in one load.";
 }
 
 /// A number, or a duration as text.
