@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, TestRng, TestRunner};
 use ringroad_codec::http1::*;
+use ringroad_codec::proxy_protocol::parse_proxy_header;
+use ringroad_codec::sniff::{Sniff, sniff};
 
 fn check<S: Strategy>(
     cases: u32,
@@ -184,6 +186,41 @@ fn random_bytes_never_panic() {
             Ok(())
         },
     );
+}
+
+#[test]
+fn the_first_bytes_of_a_connection_are_judged_alike_however_split() {
+    let starts: Vec<&'static [u8]> = vec![
+        b"",
+        b"\x16\x03\x01\x00\x40\x01\x00\x00\x3c\x03\x03",
+        b"GET / HTTP/1",
+        b"PRI * HTTP/2.0",
+        b"PROXY TCP4 1.2.3.4 ",
+        b"PROXY UNKNOWN",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00",
+    ];
+    let input = (
+        select(starts),
+        vec(
+            prop_oneof![any::<u8>(), Just(0), Just(b'\r'), Just(b'\n')],
+            0..90,
+        ),
+    );
+    check(10_000, input, |(start, rest)| {
+        let bytes = [start, &rest].concat();
+        let sniffed = sniff(&bytes);
+        let header = parse_proxy_header(&bytes);
+        for end in 0..bytes.len() {
+            let earlier = sniff(&bytes[..end]);
+            prop_assert!(earlier == Sniff::Incomplete || earlier == sniffed);
+            let earlier = parse_proxy_header(&bytes[..end]);
+            prop_assert!(earlier == Ok(None) || earlier == header);
+        }
+        prop_assert!(
+            header.is_ok_and(|h| h.is_none_or(|h| h.len <= bytes.len())) || header.is_err()
+        );
+        Ok(())
+    });
 }
 
 fn header_line() -> impl Strategy<Value = (String, String)> {
