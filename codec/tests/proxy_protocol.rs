@@ -121,6 +121,7 @@ fn version_2_headers_are_read() {
         (v2(0x20, 0x00, &[]), None),
         (v2(0x20, 0x11, &four), None),
         (v2(0x20, 0x77, &four), None),
+        (v2(0x20, 0x11, &[]), None),
     ] {
         let expected = Ok(Some(ProxyHeader {
             addresses,
