@@ -40,18 +40,21 @@ pub fn build_routes(
     findings: &mut Findings,
 ) -> Vec<Route> {
     let mut routes = Vec::new();
-    for (index, rule) in object.spec.http.iter().enumerate() {
-        let place = FieldPath::root().field("spec").field("http").index(index);
+    let rules = &object.spec.http;
+    for (at, rule) in rules.iter().enumerate() {
+        let place = FieldPath::root().field("spec").field("http").index(at);
+        let metadata = &object.metadata;
         let mut builder = RouteBuilder {
-            metadata: &object.metadata,
+            metadata,
             rule,
             scope,
             findings,
             place,
         };
-        if rule.r#match.is_empty() {
+        let mut stop = rule.r#match.is_empty();
+        let mut stops_everywhere = stop;
+        if stop {
             routes.extend(builder.build(None));
-            break;
         }
         for (index, condition) in rule.r#match.iter().enumerate() {
             if !applies(condition, scope) {
@@ -60,14 +63,40 @@ pub fn build_routes(
             let Some(route) = builder.build(Some((index, condition))) else {
                 continue;
             };
-            let stop = route.matches.is_catch_all();
+            stop = route.matches.is_catch_all();
             routes.push(route);
             if stop {
-                return routes;
+                stops_everywhere = is_unfiltered(condition);
+                break;
             }
+        }
+        if stop {
+            if stops_everywhere {
+                report_left_out(object, at, findings);
+            }
+            break;
         }
     }
     routes
+}
+
+/// Whether a match holds for every port, gateway and workload alike.
+fn is_unfiltered(condition: &HttpMatch) -> bool {
+    condition.port == 0
+        && condition.gateways.is_empty()
+        && condition.source_labels.is_empty()
+        && condition.source_namespace.is_empty()
+}
+
+/// Warns of the rules behind one that takes everything: they never become routes.
+fn report_left_out(object: &Object<VirtualService>, last: usize, findings: &mut Findings) {
+    for at in last + 1..object.spec.http.len() {
+        let place = FieldPath::root().field("spec").field("http").index(at);
+        let message = format!("this rule is never reached: `spec.http[{last}]` takes all requests");
+        let place = Place::Field(object.metadata.origin(place));
+        let help = "put it before the rule that matches everything, or remove it";
+        findings.add(Diagnostic::warning("unreachable-route", place, message).with_help(help));
+    }
 }
 
 struct RouteBuilder<'a, 'f> {

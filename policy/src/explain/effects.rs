@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{LocalAnswer, Places, Written};
+use super::LocalAnswer;
+use super::places::{Places, Written};
 use crate::snapshot::{
     AbortAnswer, Cluster, Destination, Discovery, HeaderEdits, HeaderValue, PartsPerMillion,
     PathRewrite, RequestFacts, Route, RouteAction, Segment, UNLIMITED, WriteMode,
@@ -71,11 +72,7 @@ fn percent(share: PartsPerMillion) -> String {
 }
 
 /// What the route itself sets.
-pub(super) fn settings(
-    route: &Route,
-    facts: &RequestFacts<'_>,
-    places: &Places<'_>,
-) -> Vec<Setting> {
+pub(super) fn settings(route: &Route, facts: &RequestFacts<'_>, places: &Places) -> Vec<Setting> {
     let mut list = Vec::new();
     let at_route = || places.of_optional(&route.origin);
     if matches!(route.action, RouteAction::Forward(_)) {
@@ -141,7 +138,7 @@ pub(super) fn settings(
     list
 }
 
-fn retries(route: &Route, places: &Places<'_>) -> Setting {
+fn retries(route: &Route, places: &Places) -> Setting {
     let Some(retry) = &route.retry else {
         return setting("retries", "none", places.of_optional(&route.origin));
     };
@@ -192,7 +189,7 @@ pub(super) fn destination(
     destination: &Destination,
     share_percent: f64,
     cluster: Option<&Cluster>,
-    places: &Places<'_>,
+    places: &Places,
 ) -> DestinationView {
     let mut view = DestinationView {
         cluster: destination.cluster_name.clone(),
@@ -264,7 +261,7 @@ pub(super) fn destination(
     view
 }
 
-fn cluster_settings(cluster: &Cluster, places: &Places<'_>) -> Vec<Setting> {
+fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
     let origins = &cluster.policy_origins;
     let balancer = places.of_optional(&origins.load_balancer);
     let pool = places.of_optional(&origins.connection_pool);

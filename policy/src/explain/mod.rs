@@ -2,7 +2,7 @@
 //! each value was written. The decision itself is taken by the matcher of the data path.
 
 mod effects;
-mod stand_in;
+mod places;
 mod text;
 mod wording;
 
@@ -12,9 +12,12 @@ use crate::snapshot::{
     Cluster, Decision, Listener, Mismatch, RequestFacts, Route, RouteAction, Snapshot, Trace,
     VirtualHost, path,
 };
-use crate::source::{Origin, SourceFile};
+use crate::source::SourceFile;
 
 pub use effects::{DestinationView, EndpointView, Setting};
+pub use places::Written;
+
+use places::Places;
 
 /// The request to explain.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +56,8 @@ impl Request {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         let host = crate::snapshot::without_port(authority);
-        if host.is_empty() {
+        let is_ipv6 = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || host.contains(':') && !is_ipv6 {
             return Err(error());
         }
         let port = match authority[host.len()..].strip_prefix(':') {
@@ -72,22 +76,6 @@ impl Request {
             headers: Vec::new(),
             port,
         })
-    }
-}
-
-/// Where something was written: `file:line:column`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Written {
-    pub file: String,
-    pub line: u32,
-    pub column: u32,
-    /// Such as `spec.http[0].timeout`.
-    pub field: String,
-}
-
-impl std::fmt::Display for Written {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
 }
 
@@ -157,6 +145,17 @@ pub fn explain(
     request: &Request,
     gateway: Option<&str>,
 ) -> Explanation {
+    let places = Places::default();
+    tell(snapshot, &places, request, gateway);
+    tell(snapshot, &places.looked_up(files), request, gateway)
+}
+
+fn tell(
+    snapshot: &Snapshot,
+    places: &Places,
+    request: &Request,
+    gateway: Option<&str>,
+) -> Explanation {
     let mut explanation = Explanation {
         request: format!("{} {}{}", request.method, request.authority, request.target),
         ..Explanation::default()
@@ -194,17 +193,16 @@ pub fn explain(
         query,
         headers: &request.headers,
     };
-    let places = Places { files };
     let mut trace = Retelling {
         explanation,
         facts,
-        places: &places,
+        places,
     };
     let decision = table.route_traced(&facts, &mut trace);
     let mut explanation = trace.explanation;
     match decision {
         Decision::Route { route, .. } => {
-            explanation.tell_route(snapshot, route, &facts, &places);
+            explanation.tell_route(snapshot, route, &facts, places);
         }
         Decision::NoVirtualHost => {
             explanation.answer_locally(404, "NR", "no virtual host has this host");
@@ -257,36 +255,14 @@ fn find_listener<'s>(
     })
 }
 
-/// Positions of what was written, looked up when it is told.
-struct Places<'f> {
-    files: &'f [SourceFile],
-}
-
-impl Places<'_> {
-    fn of(&self, origin: &Origin) -> Option<Written> {
-        let file = self.files.get(origin.document.file.0 as usize)?;
-        let position = stand_in::locate(&file.text, origin.document.index, &origin.field);
-        Some(Written {
-            file: file.path.clone(),
-            line: position.line,
-            column: position.column,
-            field: origin.field.to_string(),
-        })
-    }
-
-    fn of_optional(&self, origin: &Option<Origin>) -> Option<Written> {
-        origin.as_ref().and_then(|origin| self.of(origin))
-    }
-}
-
 /// Follows the matcher.
-struct Retelling<'a, 'f> {
+struct Retelling<'a> {
     explanation: Explanation,
     facts: RequestFacts<'a>,
-    places: &'a Places<'f>,
+    places: &'a Places,
 }
 
-impl Trace for Retelling<'_, '_> {
+impl Trace for Retelling<'_> {
     const WATCHING: bool = true;
 
     fn chose_virtual_host(&mut self, _host: &str, virtual_host: &VirtualHost) {
@@ -318,7 +294,7 @@ impl Explanation {
         snapshot: &Snapshot,
         route: &Route,
         facts: &RequestFacts<'_>,
-        places: &Places<'_>,
+        places: &Places,
     ) {
         self.route = Some(route.name.clone());
         self.route_written = places.of_optional(&route.origin);

@@ -1,0 +1,85 @@
+//! Lines and columns of what an explanation names.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::source::{Origin, SourceFile};
+use crate::yaml::{Query, locate_all};
+
+/// Where something was written: `file:line:column`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Written {
+    pub file: String,
+    pub line: u32,
+    pub column: u32,
+    /// Such as `spec.http[0].timeout`.
+    pub field: String,
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// Positions by origin. A position costs a parse of its file, so an explanation is told twice:
+/// once to learn which places it names, and, when they were all looked up in one parse a file,
+/// once more with them.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    wanted: RefCell<Vec<Origin>>,
+    known: HashMap<Origin, Written>,
+}
+
+impl Places {
+    /// Notes a place; its position, once it is known.
+    pub(super) fn of(&self, origin: &Origin) -> Option<Written> {
+        let known = self.known.get(origin).cloned();
+        if known.is_none() {
+            self.wanted.borrow_mut().push(origin.clone());
+        }
+        known
+    }
+
+    pub(super) fn of_optional(&self, origin: &Option<Origin>) -> Option<Written> {
+        origin.as_ref().and_then(|origin| self.of(origin))
+    }
+
+    /// Looks all noted places up.
+    pub(super) fn looked_up(self, files: &[SourceFile]) -> Self {
+        let wanted = self.wanted.into_inner();
+        let mut known = self.known;
+        for (index, file) in files.iter().enumerate() {
+            let here: Vec<&Origin> = wanted
+                .iter()
+                .filter(|o| o.document.file.0 as usize == index)
+                .collect();
+            if here.is_empty() {
+                continue;
+            }
+            let queries: Vec<Query<'_>> = here
+                .iter()
+                .map(|o| Query {
+                    document: o.document.index,
+                    path: &o.field,
+                    key: false,
+                })
+                .collect();
+            for (origin, span) in here.into_iter().zip(locate_all(&file.text, &queries)) {
+                let written = Written {
+                    file: file.path.clone(),
+                    line: span.start.line,
+                    column: span.start.column,
+                    field: origin.field.to_string(),
+                };
+                known.insert(origin.clone(), written);
+            }
+        }
+        Self {
+            wanted: RefCell::default(),
+            known,
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! A decision, retold: what was chosen and passed over, why, and where it was written.
+
+mod support;
+
+use ringroad_policy::explain::{Explanation, Request, explain};
+use ringroad_policy::settings::Overrides;
+use ringroad_policy::snapshot::DnsTable;
+use ringroad_policy::source::SourceFile;
+use ringroad_policy::{load, snapshot::Snapshot};
+
+const SERVICES: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews}
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  endpoints:
+  - {address: 10.0.0.1, labels: {version: v1}}
+  - {address: 10.0.0.2, labels: {version: v2}, weight: 4}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy:
+    loadBalancer: {simple: ROUND_ROBIN}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}}
+  - {name: v3, labels: {version: v3}}
+";
+
+const ROUTES: &str = "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {}
+  servers:
+  - port: {number: 8080, name: http, protocol: HTTP}
+    hosts: ['*']
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: ['*']
+  gateways: [edge]
+  http:
+  - name: jason
+    match:
+    - uri: {prefix: /reviews}
+      headers:
+        end-user: {exact: jason}
+    route:
+    - destination: {host: reviews, subset: v2}
+  - name: fixed
+    match:
+    - uri: {exact: /fixed}
+    directResponse: {status: 204}
+  - name: gone
+    match:
+    - uri: {exact: /gone}
+    route:
+    - destination: {host: nobody}
+  - name: empty
+    match:
+    - uri: {exact: /empty}
+    route:
+    - destination: {host: reviews, subset: v3}
+  - name: split
+    match:
+    - uri: {prefix: /reviews}
+    timeout: 3s
+    route:
+    - destination: {host: reviews, subset: v1}
+      weight: 75
+    - destination: {host: reviews, subset: v2}
+      weight: 25
+";
+
+fn files() -> Vec<SourceFile> {
+    [("services.yaml", SERVICES), ("routes.yaml", ROUTES)]
+        .map(|(path, text)| SourceFile {
+            path: path.to_string(),
+            text: text.to_string(),
+        })
+        .to_vec()
+}
+
+fn snapshot() -> Snapshot {
+    load(&files(), &Overrides::default(), &DnsTable::default())
+        .snapshot
+        .unwrap()
+}
+
+fn told(url: &str, headers: &[(&str, &str)], gateway: Option<&str>) -> Explanation {
+    let mut request = Request::for_url(url).unwrap();
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    request.headers = headers.collect();
+    explain(&snapshot(), &files(), &request, gateway)
+}
+
+#[test]
+fn it_names_every_step_with_its_place() {
+    let told = told(
+        "http://shop:8080/reviews/1?x=1",
+        &[("End-User", "bob")],
+        None,
+    );
+    assert_eq!(told.listener.as_deref(), Some("0.0.0.0_8080"));
+    assert_eq!(told.route_config.as_deref(), Some("http.8080"));
+    assert_eq!(told.virtual_host.as_deref(), Some("*:8080"));
+    assert_eq!(told.route.as_deref(), Some("split"));
+    let written = told.route_written.unwrap();
+    assert_eq!(
+        (written.to_string().as_str(), written.field.as_str()),
+        ("routes.yaml:40:7", "spec.http[4].match[0]")
+    );
+    let reasons: Vec<&str> = told
+        .passed_over
+        .iter()
+        .map(|passed| passed.because.as_str())
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "header `end-user` with `bob` is not `jason`",
+            "path `/reviews/1` is not `/fixed`",
+            "path `/reviews/1` is not `/gone`",
+            "path `/reviews/1` is not `/empty`",
+        ]
+    );
+    assert_eq!(told.passed_over[0].written.as_ref().unwrap().line, 19);
+    let shares: Vec<(&str, f64)> = told
+        .destinations
+        .iter()
+        .map(|d| (d.subset.as_str(), d.share_percent))
+        .collect();
+    assert_eq!(shares, [("v1", 75.0), ("v2", 25.0)]);
+    assert_eq!(told.destinations[1].endpoints[0].address, "10.0.0.2:9080");
+    assert_eq!(told.destinations[1].endpoints[0].weight, 4);
+    let setting = |name: &str| {
+        let mut all = told.settings.iter().chain(&told.destinations[0].settings);
+        let found = all.find(|setting| setting.name == name).unwrap();
+        (
+            found.value.clone(),
+            found.written.as_ref().map(ToString::to_string),
+        )
+    };
+    assert_eq!(
+        setting("timeout"),
+        ("3s".to_string(), Some("routes.yaml:41:14".to_string()))
+    );
+    let (retries, written) = setting("retries");
+    assert!(
+        retries.starts_with("2 on connect-failure,refused-stream"),
+        "{retries}"
+    );
+    assert_eq!(written, None);
+    assert_eq!(
+        setting("load balancer"),
+        (
+            "ROUND_ROBIN".to_string(),
+            Some("services.yaml:18:5".to_string())
+        )
+    );
+    assert_eq!(setting("connect timeout"), ("10s".to_string(), None));
+}
+
+#[test]
+fn it_takes_the_very_decision_of_the_router() {
+    let told = told("http://shop:8080/reviews", &[("end-user", "jason")], None);
+    assert_eq!(told.route.as_deref(), Some("jason"));
+    assert_eq!(
+        told.cluster.as_deref(),
+        Some("outbound|9080|v2|reviews.default.svc.cluster.local")
+    );
+    assert!(told.passed_over.is_empty() && told.answer.is_none() && told.error.is_none());
+}
+
+#[test]
+fn it_says_what_the_proxy_answers_by_itself() {
+    let answer = |path: &str| {
+        let told = told(&format!("http://shop:8080{path}"), &[], None);
+        let answer = told.answer.unwrap();
+        (answer.status, answer.flag, told.error.is_some())
+    };
+    assert_eq!(answer("/fixed"), (204, "-".to_string(), false));
+    assert_eq!(answer("/nothing"), (404, "NR".to_string(), true));
+    assert_eq!(answer("/gone"), (503, "NC".to_string(), false));
+    assert_eq!(answer("/empty"), (503, "UH".to_string(), false));
+    assert_eq!(answer("/a%00b"), (400, "-".to_string(), true));
+}
+
+#[test]
+fn it_finds_the_listener_by_port_or_gateway() {
+    assert!(
+        told("http://shop:81/", &[], None)
+            .error
+            .unwrap()
+            .contains("no listener on port 81")
+    );
+    assert_eq!(
+        told("shop/fixed", &[], None).route.as_deref(),
+        Some("fixed")
+    );
+    assert_eq!(
+        told("shop:80/fixed", &[], Some("default/edge"))
+            .route
+            .as_deref(),
+        Some("fixed")
+    );
+    let other = told("shop:8080/", &[], Some("default/other"));
+    assert_eq!(
+        other.error.as_deref(),
+        Some("no listener of gateway `default/other`")
+    );
+}
+
+#[test]
+fn urls_that_are_none_are_refused() {
+    for url in [
+        "",
+        "http://",
+        "http://:80/",
+        "http://h:port/",
+        "http://h:99999/",
+    ] {
+        assert!(Request::for_url(url).is_err(), "{url}");
+    }
+    let request = Request::for_url("http://[::1]:8080?x=1").unwrap();
+    assert_eq!(
+        (
+            request.authority.as_str(),
+            request.target.as_str(),
+            request.port
+        ),
+        ("[::1]:8080", "/?x=1", Some(8080))
+    );
+}
+
+#[test]
+fn both_forms_carry_the_names() {
+    let told = told("http://shop:8080/reviews", &[], None);
+    let json = told.to_json();
+    for (key, value) in [
+        ("listener", "0.0.0.0_8080"),
+        ("routeConfig", "http.8080"),
+        ("virtualHost", "*:8080"),
+        ("route", "split"),
+        (
+            "cluster",
+            "outbound|9080|v1|reviews.default.svc.cluster.local",
+        ),
+    ] {
+        assert_eq!(json[key], value);
+    }
+    assert_eq!(json["passedOver"][0]["written"]["line"], 19);
+    let text = told.to_text();
+    for part in [
+        "passed over     `jason`: header `end-user` is absent: it is not `jason`  (routes.yaml:19:7)",
+        "route           `split`  (routes.yaml:40:7)",
+        "timeout         3s  (routes.yaml:41:14)",
+        "gets 75%  (routes.yaml:43:7)",
+        "endpoint      10.0.0.1:9080 version=v1",
+    ] {
+        assert!(text.contains(part), "{part} not in\n{text}");
+    }
+}

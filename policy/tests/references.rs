@@ -1,0 +1,117 @@
+//! What Istio leaves silent: a warning with its place, and a snapshot all the same.
+
+mod support;
+
+use ringroad_policy::diagnostic::{Place, Severity};
+use support::*;
+
+/// The code and field of each warning about a rule with this `http`.
+fn warnings(http: &str) -> Vec<(&'static str, String)> {
+    let subsets = "host: a.com\nsubsets: [{name: v1, labels: {version: v1}}]\n";
+    let text = format!(
+        "{GATEWAY}{}{}{}",
+        service("a.com", 80, 1),
+        destination_rule("a", subsets),
+        rule(
+            "r",
+            &format!("hosts: ['*']\ngateways: [edge]\nhttp:\n{http}")
+        )
+    );
+    let loaded = load_text(&text);
+    assert!(loaded.snapshot.is_some(), "{:?}", loaded.diagnostics);
+    let each = loaded.diagnostics.iter().map(|diagnostic| {
+        assert_eq!(diagnostic.severity, Severity::Warning);
+        let Place::Field(origin) = &diagnostic.place else {
+            panic!("{diagnostic:?}")
+        };
+        (diagnostic.code, origin.field.to_string())
+    });
+    each.collect()
+}
+
+#[test]
+fn references_to_nothing_are_named() {
+    let to = |destination: &str| warnings(&format!("- route: [{{destination: {destination}}}]\n"));
+    let field = "spec.http[0].route[0].destination";
+    assert_eq!(to("{host: a.com, subset: v1}"), []);
+    assert_eq!(
+        to("{host: b.com}"),
+        [("unknown-host", format!("{field}.host"))]
+    );
+    assert_eq!(
+        to("{host: a.com, subset: v2}"),
+        [("unknown-subset", format!("{field}.subset"))]
+    );
+    assert_eq!(
+        to("{host: a.com, port: {number: 81}}"),
+        [("unknown-port", field.to_string())]
+    );
+}
+
+#[test]
+fn a_weight_that_is_dropped_is_named() {
+    let http = "- route:\n  - {destination: {host: a.com}, weight: 0}\n  - {destination: {host: a.com}, weight: 5}\n";
+    assert_eq!(
+        warnings(http),
+        [("zero-weight", "spec.http[0].route[0]".to_string())]
+    );
+}
+
+#[test]
+fn routes_that_are_never_reached_are_named() {
+    let answer = "directResponse: {status: 200}";
+    let rules = |conditions: &[&str]| {
+        let each = conditions
+            .iter()
+            .map(|condition| format!("- {{match: [{condition}], {answer}}}\n"));
+        warnings(&each.collect::<String>())
+    };
+    let second = || vec![("unreachable-route", "spec.http[1].match[0]".to_string())];
+    assert_eq!(
+        rules(&["{uri: {prefix: /a}}", "{uri: {exact: /a/b}}"]),
+        second()
+    );
+    assert_eq!(
+        rules(&[
+            "{uri: {prefix: /a}}",
+            "{uri: {prefix: /ab}, method: {exact: GET}}"
+        ]),
+        second()
+    );
+    assert_eq!(
+        rules(&["{uri: {exact: /a}}", "{uri: {exact: /a}, headers: {x: {}}}"]),
+        second()
+    );
+    assert_eq!(rules(&["{uri: {prefix: /ab}}", "{uri: {prefix: /a}}"]), []);
+    assert_eq!(rules(&["{uri: {exact: /a}}", "{uri: {prefix: /a}}"]), []);
+    assert_eq!(
+        rules(&[
+            "{uri: {prefix: /a}, headers: {x: {}}}",
+            "{uri: {prefix: /a}}"
+        ]),
+        []
+    );
+}
+
+#[test]
+fn rules_behind_a_rule_for_everything_are_named() {
+    let answer = "directResponse: {status: 200}";
+    let http = format!("- {{{answer}}}\n- {{match: [{{uri: {{exact: /b}}}}], {answer}}}\n");
+    assert_eq!(
+        warnings(&http),
+        [("unreachable-route", "spec.http[1]".to_string())]
+    );
+}
+
+#[test]
+fn a_bad_expression_refuses_the_load() {
+    let spec = "hosts: ['*']\ngateways: [edge]\nhttp: [{match: [{uri: {regex: '('}}], directResponse: {status: 200}}]\n";
+    let loaded = load_text(&format!("{GATEWAY}{}", rule("r", spec)));
+    assert!(loaded.snapshot.is_none());
+    assert!(
+        loaded
+            .diagnostics
+            .iter()
+            .any(|d| d.severity == Severity::Error)
+    );
+}
