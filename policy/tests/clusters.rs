@@ -334,7 +334,7 @@ fn subset_blocks_replace_blocks_and_port_settings_replace_all() {
          trafficPolicy:\n  loadBalancer: {simple: RANDOM}\n  connectionPool: {tcp: {connectTimeout: 3s, maxConnections: 7}}\n  \
          portLevelSettings:\n  - {port: {number: 81}, loadBalancer: {simple: ROUND_ROBIN}}\n\
          subsets:\n- name: v1\n  labels: {version: v1}\n  trafficPolicy:\n    \
-         connectionPool: {http: {http1MaxPendingRequests: 5, idleTimeout: 0s}}\n",
+         connectionPool: {tcp: {idleTimeout: 0s}, http: {http1MaxPendingRequests: 5}}\n",
     );
     let services = service("a.com", 80, 1).replace(
         "ports: [",
