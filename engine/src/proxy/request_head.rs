@@ -170,9 +170,16 @@ pub fn write_number_line(out: &mut Vec<u8>, name: &str, number: u64) {
 
 /// Appends an address without port; IPv6 without brackets, as Envoy does.
 pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
-    // Writing to a Vec cannot fail.
-    let _ = match ip {
-        IpAddr::V4(ip) => write!(out, "{ip}"),
-        IpAddr::V6(ip) => write!(out, "{ip}"),
-    };
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                write_number(out, u64::from(octet));
+            }
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
 }

@@ -223,6 +223,11 @@ impl Table {
         }
     }
 
+    /// Streams whose receive found no buffer.
+    pub fn starved_count(&self) -> usize {
+        self.starved.len()
+    }
+
     /// The stream whose turn it is to get a buffer.
     pub fn next_starved(&mut self) -> Option<Key> {
         loop {

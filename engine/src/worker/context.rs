@@ -105,9 +105,11 @@ impl Worker {
         let generation = fleet.generation.load(Ordering::Acquire);
         let snapshot = fleet.snapshot.load_full();
         let registry = fleet.registry.clone();
+        let stats = registry.worker(id);
+        stats.generation.set(generation);
         Rc::new(Self {
             id,
-            stats: registry.worker(id),
+            stats,
             registry,
             random: RefCell::new(Random::new(seed)),
             access_log,

@@ -38,8 +38,10 @@ fn a_stream_that_nobody_reads_holds_its_sender_back() {
             calm = if now == before { calm + 1 } else { 0 };
             before = now;
         }
+        // One turn takes what the socket's own buffer held, which the kernel lets grow to 6 MiB;
+        // after that nothing more is taken.
         let held = counters().receive_buffers_in_use;
-        assert!(held <= 64, "{held} buffers wait on one stream");
+        assert!(held <= 256, "{held} buffers wait on one stream");
         // And it goes on when it is read.
         let mut got = 0;
         while got <= before {

@@ -227,7 +227,6 @@ impl Uring {
                 break;
             }
         }
-        self.feed_starved();
     }
 
     fn complete(&mut self, entry: &cqueue::Entry) {

@@ -124,9 +124,7 @@ impl Uring {
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             libc::ENOBUFS => {
                 self.table.note_starved(key);
-                let mut pool = self.pool.borrow_mut();
-                pool.note_exhausted();
-                pool.grow();
+                self.pool.borrow_mut().note_exhausted();
             }
             errno if errno > 0 => slot.error = errno,
             _ => {}
@@ -150,8 +148,14 @@ impl Uring {
         }
     }
 
-    /// Arms the receives that found no buffer, as many as there are buffers again.
+    /// Arms the receives that found no buffer, as many as there are buffers again. More are made
+    /// only when those that came back in this turn do not suffice: a burst that takes all of them
+    /// starves many receives at once.
     pub(super) fn feed_starved(&mut self) {
+        let starved = self.table.starved_count();
+        if starved > self.pool.borrow().available() {
+            self.pool.borrow_mut().grow();
+        }
         let mut free = self.pool.borrow().available();
         while free > 0
             && let Some(key) = self.table.next_starved()
