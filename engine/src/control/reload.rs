@@ -242,11 +242,11 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         self.warn_of_restart(&snapshot);
         let files = Arc::new(reading.files.clone());
         let snapshot = Arc::new(snapshot);
-        match self
-            .publish(files.clone(), snapshot.clone(), event_at)
-            .await
-        {
-            Ok(()) => self.status.note_accepted(),
+        match self.publish(files.clone(), snapshot.clone()) {
+            Ok(generation) => {
+                self.status.note_accepted();
+                self.watch_applied(generation, event_at).await;
+            }
             Err(why) => {
                 tracing::error!("{why}; the configuration that was running stays");
                 self.status.note_rejected(why);
@@ -255,12 +255,12 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         }
     }
 
-    async fn publish(
+    /// Puts `snapshot` into use.
+    fn publish(
         &self,
         files: Arc<Vec<SourceFile>>,
         snapshot: Arc<Snapshot>,
-        event_at: Instant,
-    ) -> Result<(), String> {
+    ) -> Result<Generation, String> {
         let generation = self.data_path.publish(snapshot.clone())?;
         let accepted_at = SystemTime::now();
         self.status.set_running(RunningConfig {
@@ -269,20 +269,20 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             generation,
             accepted_at,
         });
+        Ok(Generation(generation))
+    }
+
+    /// Waits until every worker uses `generation`, and notes how long that took since `event_at`.
+    async fn watch_applied(&self, Generation(generation): Generation, event_at: Instant) {
         if !self.wait_until_applied(generation).await {
-            let applied: Vec<u64> = self
-                .data_path
-                .workers()
-                .iter()
-                .map(|worker| worker.generation)
-                .collect();
-            tracing::warn!("not every worker uses generation {generation} yet: {applied:?}");
+            let workers = self.data_path.workers();
+            tracing::warn!("not every worker uses generation {generation} yet: {workers:?}");
+            return;
         }
         let took = event_at.elapsed();
         self.status.note_applied(took);
         let ms = took.as_secs_f64() * 1_000.0;
         tracing::info!("generation {generation} is in use by every worker after {ms:.1} ms");
-        Ok(())
     }
 
     async fn wait_until_applied(&self, generation: u64) -> bool {
@@ -307,14 +307,12 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             return;
         };
         let snapshot = Arc::new(snapshot.with_resolved(self.names.table()));
-        if self
-            .publish(files.clone(), snapshot.clone(), Instant::now())
-            .await
-            .is_ok()
-        {
-            self.status.note_accepted();
-        } else {
-            self.unpublished = Some((files, snapshot));
+        match self.publish(files.clone(), snapshot.clone()) {
+            Ok(generation) => {
+                self.status.note_accepted();
+                self.watch_applied(generation, Instant::now()).await;
+            }
+            Err(_) => self.unpublished = Some((files, snapshot)),
         }
     }
 
@@ -338,8 +336,9 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         }
         let snapshot = Arc::new(running.snapshot.with_resolved(self.names.table()));
         let files = Arc::clone(&running.files);
-        if let Err(why) = self.publish(files, snapshot, Instant::now()).await {
-            tracing::error!("new addresses cannot be put into use: {why}");
+        match self.publish(files, snapshot) {
+            Ok(generation) => self.watch_applied(generation, Instant::now()).await,
+            Err(why) => tracing::error!("new addresses cannot be put into use: {why}"),
         }
     }
 
@@ -376,6 +375,10 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             .unwrap_or_default()
     }
 }
+
+/// The number of a published snapshot.
+#[derive(Debug, Clone, Copy)]
+struct Generation(u64);
 
 /// What a diagnostic says, to tell it from others.
 fn what(diagnostic: Diagnostic) -> (Place, String) {

@@ -184,7 +184,11 @@ async fn a_change_is_published_once_and_timed() {
         .until("the change", |setup| setup.status.accepted() == 2)
         .await;
     assert_eq!(setup.data_path.published(), [["two"]]);
-    assert!(setup.status.last_reload() > Duration::ZERO);
+    setup
+        .until("the workers", |setup| {
+            setup.status.last_reload() > Duration::ZERO
+        })
+        .await;
     assert_eq!(setup.status.running().generation, 2);
     // Touching a file changes nothing.
     setup.write("two");

@@ -1,0 +1,136 @@
+//! `check`, `explain` and failing starts, from outside.
+
+mod harness;
+
+use harness::{answering, folder, free_address, gateway, ringroad};
+use std::net::TcpListener;
+use std::process::Output;
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const BROKEN: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nspec: [\n";
+
+#[test]
+fn check_accepts_what_is_right() {
+    let config = folder(&[
+        ("a.yaml", &gateway(free_address())),
+        ("b.yaml", &answering("hi")),
+    ]);
+    let output = ringroad(&["check".as_ref(), config.path().as_os_str()]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    assert_eq!(out(&output), "accepted: 2 files\n");
+}
+
+#[test]
+fn check_refuses_with_file_line_and_column() {
+    let config = folder(&[("a.yaml", BROKEN)]);
+    let output = ringroad(&["check".as_ref(), config.path().as_os_str()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = out(&output);
+    let file = config.path().join("a.yaml").display().to_string();
+    let place = text
+        .lines()
+        .find_map(|line| line.split_once(&format!("{file}:")));
+    let (_, position) = place.unwrap_or_else(|| panic!("no place in {text}"));
+    let numbers: Vec<u32> = position
+        .split(':')
+        .map(|it| it.parse().expect("a number"))
+        .collect();
+    assert_eq!(numbers.len(), 2, "{text}");
+    assert!(text.ends_with("refused: 1 file\n"), "{text}");
+}
+
+#[test]
+fn check_tells_programs_in_json() {
+    let config = folder(&[("a.yaml", BROKEN)]);
+    let path = config.path().display().to_string();
+    let output = ringroad(&["check", &path, "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let found: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
+    assert_eq!(found[0]["severity"], "error");
+    assert!(found[0]["line"].is_u64(), "{found}");
+}
+
+#[test]
+fn nothing_to_check_is_a_mistake_of_the_caller() {
+    assert_eq!(ringroad(&["check"]).status.code(), Some(2));
+    let output = ringroad(&["check", "/nonexistent/config"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        err(&output).contains("/nonexistent/config does not exist"),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(ringroad(&["run"]).status.code(), Some(2));
+}
+
+#[test]
+fn explain_names_the_listener_and_the_answer() {
+    let address = free_address();
+    let config = folder(&[("a.yaml", &gateway(address)), ("b.yaml", &answering("hi"))]);
+    let path = config.path().display().to_string();
+    let url = format!("http://{address}/anything");
+    let output = ringroad(&["explain", &path, "--url", &url]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(
+        out(&output).contains(&address.to_string()),
+        "{}",
+        out(&output)
+    );
+    let output = ringroad(&["explain", &path, "--url", &url, "--format", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
+    assert_eq!(told["answer"]["status"], 200, "{told}");
+    let output = ringroad(&["explain", &path, "--url", &url, "--header", "no colon"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_start_on_errors_prints_them_and_ends() {
+    let config = folder(&[("a.yaml", BROKEN)]);
+    let path = config.path().display().to_string();
+    let output = ringroad(&["run", "--config", &path, "--admin", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = err(&output);
+    assert!(
+        text.contains("a.yaml:") && text.contains("ringroad check"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_taken_address_is_named_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let config = folder(&[("a.yaml", &gateway(address))]);
+    let path = config.path().display().to_string();
+    let output = ringroad(&["run", "--config", &path, "--admin", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = err(&output);
+    assert!(
+        text.contains(&address.to_string()) && text.contains("another port"),
+        "{text}"
+    );
+
+    let empty = folder(&[]);
+    let path = empty.path().display().to_string();
+    let output = ringroad(&["run", "--config", &path, "--admin", &address.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("--admin"), "{}", err(&output));
+}
+
+#[test]
+fn help_and_version_are_there_for_every_command() {
+    let output = ringroad(&["--version"]);
+    assert!(out(&output).starts_with("ringroad "), "{}", out(&output));
+    for command in ["run", "check", "explain", "demo"] {
+        let output = ringroad(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(out(&output).contains("Usage: ringroad"), "{command}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The end of a process: requests in flight finish, unless the deadline or a second signal comes.
+
+mod harness;
+
+use harness::{
+    Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, post, settings, splitting,
+    until,
+};
+use std::net::SocketAddr;
+
+fn start(driver: &str, upstream: &Upstream, spec: &str) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("settings.yaml", &settings(spec)),
+        ("split.yaml", &splitting(&[(upstream.address, 1)])),
+    ]);
+    (Proxy::start(config, &["--driver", driver]), address)
+}
+
+/// A request that the upstream has and does not answer.
+fn request_in_flight(upstream: &Upstream, address: SocketAddr) -> Client {
+    upstream.close_gate();
+    let before = upstream.requests();
+    let mut client = Client::connect(address).expect("connects");
+    client.start("GET", "shop.example", "/").expect("is sent");
+    until("the request at the upstream", || {
+        upstream.requests() == before + 1
+    });
+    client
+}
+
+#[test]
+fn sigterm_lets_requests_in_flight_finish_and_refuses_new_connections() {
+    for driver in DRIVERS {
+        let upstream = Upstream::start("late");
+        let (mut proxy, address) = start(driver, &upstream, "{role: gateway}");
+        let mut client = request_in_flight(&upstream, address);
+        proxy.signal(libc::SIGTERM);
+        until("the end of the listener", || {
+            Client::connect(address).is_err()
+        });
+        assert_eq!(proxy.admin("/ready").body, "DRAINING\n");
+        upstream.open_gate();
+        let answer = client.answer().expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
+        assert_eq!(proxy.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn the_deadline_ends_what_does_not_finish() {
+    let upstream = Upstream::start("never");
+    let (mut proxy, address) = start("auto", &upstream, "{role: gateway, drainDeadline: 100ms}");
+    let mut client = request_in_flight(&upstream, address);
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert!(client.answer().is_err());
+    assert!(proxy.log().contains("deadline"), "{}", proxy.log());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let upstream = Upstream::start("never");
+    let (mut proxy, address) = start("auto", &upstream, "{role: gateway}");
+    let _client = request_in_flight(&upstream, address);
+    proxy.signal(libc::SIGINT);
+    until("draining", || proxy.admin("/ready").body == "DRAINING\n");
+    assert!(proxy.is_running());
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait().code(), Some(128 + libc::SIGTERM));
+}
+
+#[test]
+fn draining_through_the_admin_interface_leaves_the_process_there() {
+    let upstream = Upstream::start("late");
+    let (mut proxy, address) = start("auto", &upstream, "{role: gateway}");
+    let mut client = request_in_flight(&upstream, address);
+    assert_eq!(post(proxy.admin, "/drain_listeners?graceful").status, 200);
+    until("the end of the listener", || {
+        Client::connect(address).is_err()
+    });
+    upstream.open_gate();
+    assert_eq!(client.answer().expect("an answer").status, 200);
+    assert_eq!(proxy.admin("/ready").status, 503);
+    assert!(proxy.is_running());
+}
