@@ -78,7 +78,7 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> io::Result<Report> {
             }
         }
     }
-    let upstream = peers::start_upstream(&scratch)?;
+    let upstream = peers::start_upstream(Some(peers::LOAD_CORE), &scratch, "upstream")?;
     let bench = Bench {
         plan,
         stop,

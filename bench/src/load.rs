@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -32,10 +33,14 @@ pub struct LoadPlan {
     pub connection_per_request: bool,
     /// Each request carries its own number.
     pub numbered: bool,
+    /// The number of the first.
+    pub first_number: u64,
     /// Time before anything is counted.
     pub warm_up: Duration,
     /// Time in which answers are counted.
     pub measured: Duration,
+    /// Ends the measured time early when it is raised.
+    pub finish: Option<Arc<AtomicBool>>,
 }
 
 impl LoadPlan {
@@ -49,8 +54,10 @@ impl LoadPlan {
             rate: None,
             connection_per_request: false,
             numbered: false,
+            first_number: 0,
             warm_up: Duration::from_millis(300),
             measured: Duration::from_secs(2),
+            finish: None,
         }
     }
 }
@@ -84,6 +91,8 @@ pub struct LoadOutcome {
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// A run with more faults than this is ended early: there is nothing to learn from it.
 const MAX_FAULTS: u64 = 10_000;
+/// How soon a raised flag is seen when nothing else happens.
+const FLAG_INTERVAL: Duration = Duration::from_millis(100);
 /// Longer latencies are recorded as this.
 const MAX_LATENCY_NS: u64 = 60_000_000_000;
 const RECEIVE_BYTES: usize = 256 * 1024;
@@ -227,7 +236,7 @@ impl<'p> Load<'p> {
     ) -> io::Result<LoadOutcome> {
         let mut events = vec![NO_EVENT; self.plan.connections.clamp(16, 1024)];
         let mut scratch = vec![0_u8; RECEIVE_BYTES];
-        let drained_by = self.measured_until + DRAIN_LIMIT;
+        let mut drained_by = self.measured_until + DRAIN_LIMIT;
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Err(ErrorKind::Interrupted.into());
@@ -243,9 +252,14 @@ impl<'p> Load<'p> {
                 self.measured_until = self.measured_from + self.plan.measured;
                 continue;
             }
+            let finish = self.plan.finish.as_ref();
+            if self.counting && finish.is_some_and(|finish| finish.load(Ordering::Relaxed)) {
+                self.measured_until = self.measured_until.min(now);
+            }
             if self.counting && now >= self.measured_until {
                 observe(Phase::MeasureEnds)?;
                 self.end_measure(now);
+                drained_by = now + DRAIN_LIMIT;
             }
             let busy = self.idle.len() < self.slots.len();
             if !self.sending && (!busy || now >= drained_by) {
@@ -256,7 +270,7 @@ impl<'p> Load<'p> {
             } else {
                 drained_by
             };
-            let timeout = until.saturating_duration_since(now);
+            let timeout = until.saturating_duration_since(now).min(FLAG_INTERVAL);
             let count = self.epoll.wait(&mut events, Some(timeout))?;
             for event in &events[..count] {
                 self.progress(event.u64 as usize, &mut scratch);
@@ -340,7 +354,8 @@ impl<'p> Load<'p> {
 
     fn send(&mut self, index: usize) {
         if self.plan.numbered {
-            self.request = request_head(self.plan, Some(self.outcome.sent));
+            self.request =
+                request_head(self.plan, Some(self.plan.first_number + self.outcome.sent));
         }
         let slot = &mut self.slots[index];
         let Some(stream) = &mut slot.stream else {

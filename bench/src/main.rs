@@ -8,14 +8,18 @@ mod load;
 mod measure;
 mod payload;
 mod peers;
+mod probe;
 mod process;
 mod provided;
 mod relay;
 mod relay_monoio;
+mod reload;
 mod report;
 mod response;
+mod routes_config;
 mod rows;
 mod statistics;
+mod storm;
 mod sys;
 mod upstream;
 
@@ -46,6 +50,10 @@ struct Cli {
 enum Command {
     /// Run all proxies side by side and print what a request costs each
     Compare(CompareOptions),
+    /// Time reloads from the file to every worker, idle and under full load
+    Reload(ReloadOptions),
+    /// Reload many times under load and count what went wrong
+    ReloadStorm(StormOptions),
     /// Offer a load to one address and print what came back
     Load(LoadOptions),
     /// Serve the answers that the proxies fetch
@@ -94,6 +102,44 @@ struct CompareOptions {
 }
 
 #[derive(Args)]
+struct SubjectOptions {
+    /// A Ringroad binary to use instead of building one
+    #[arg(long)]
+    ringroad: Option<PathBuf>,
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Where configuration, logs and results go
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench/reload"))]
+    directory: PathBuf,
+}
+
+#[derive(Args)]
+struct ReloadOptions {
+    #[command(flatten)]
+    subject: SubjectOptions,
+    /// Numbers of routes
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
+    routes: Vec<usize>,
+    /// Reloads for each number of routes, idle and under load
+    #[arg(long, default_value_t = 100)]
+    reloads: usize,
+}
+
+#[derive(Args)]
+struct StormOptions {
+    #[command(flatten)]
+    subject: SubjectOptions,
+    #[arg(long, default_value_t = 200)]
+    reloads: usize,
+    /// Requests a second while it lasts
+    #[arg(long, default_value_t = 5_000.0)]
+    rate: f64,
+    /// A request that takes longer than this many milliseconds is late
+    #[arg(long, default_value_t = 250)]
+    late_ms: u64,
+}
+
+#[derive(Args)]
 struct LoadOptions {
     target: SocketAddr,
     #[arg(long, value_enum, default_value = "128")]
@@ -133,6 +179,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> io::Result<()> {
     match command {
         Command::Compare(options) => compare(options),
+        Command::Reload(options) => reload(options),
+        Command::ReloadStorm(options) => reload_storm(options),
         Command::Load(options) => load(&options),
         Command::Upstream { listen } => {
             sys::raise_descriptor_limit()?;
@@ -204,6 +252,43 @@ fn compare(options: CompareOptions) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+impl SubjectOptions {
+    fn binary(&self) -> io::Result<PathBuf> {
+        self.ringroad
+            .clone()
+            .map_or_else(compare::build_ringroad, Ok)
+    }
+}
+
+fn reload(options: ReloadOptions) -> io::Result<()> {
+    sys::raise_descriptor_limit()?;
+    let plan = reload::Plan {
+        ringroad: options.subject.binary()?,
+        workers: options.subject.workers,
+        routes: options.routes,
+        reloads: options.reloads,
+        directory: options.subject.directory,
+    };
+    let times = reload::run(&plan, &*stop_flag()?)?;
+    let json = plan.directory.join("reload.json");
+    fs::write(&json, serde_json::to_vec_pretty(&times)?)?;
+    println!("every time is in {}", json.display());
+    Ok(())
+}
+
+fn reload_storm(options: StormOptions) -> io::Result<()> {
+    sys::raise_descriptor_limit()?;
+    let plan = storm::Plan {
+        ringroad: options.subject.binary()?,
+        workers: options.subject.workers,
+        directory: options.subject.directory,
+        reloads: options.reloads,
+        rate: options.rate,
+        late: Duration::from_millis(options.late_ms),
+    };
+    storm::run(&plan, &*stop_flag()?)
 }
 
 fn load(options: &LoadOptions) -> io::Result<()> {

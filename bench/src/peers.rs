@@ -162,13 +162,36 @@ impl Drop for Running {
     }
 }
 
-/// Starts the upstream on the load's core.
-pub fn start_upstream(directory: &Path) -> io::Result<Running> {
+/// Starts an upstream, on one core if one is named.
+pub fn start_upstream(core: Option<usize>, directory: &Path, name: &str) -> io::Result<Running> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["upstream", "--listen", &address.to_string()]);
-    let running = spawn(command, LOAD_CORE, directory, "upstream", address)?;
-    wait_ready(running, directory, "upstream")
+    let running = spawn(command, core, directory, name, address)?;
+    wait_ready(running, HOST, directory, name)
+}
+
+/// Starts Ringroad on all cores with the configuration that lies in a directory, and waits until
+/// `host` is answered.
+pub fn start_ringroad(
+    program: &Path,
+    config: &Path,
+    workers: usize,
+    address: SocketAddr,
+    admin: SocketAddr,
+    host: &str,
+) -> io::Result<Running> {
+    let mut command = Command::new(program);
+    command.arg("run").arg("--config").arg(config);
+    command.args([
+        "--workers",
+        &workers.to_string(),
+        "--admin",
+        &admin.to_string(),
+    ]);
+    let directory = config.parent().unwrap_or(config);
+    let running = spawn(command, None, directory, "ringroad", address)?;
+    wait_ready(running, host, directory, "ringroad")
 }
 
 /// Starts a proxy on its core and waits until it answers.
@@ -230,14 +253,14 @@ pub fn start(peer: Peer, setup: &Setup<'_>) -> io::Result<Running> {
             command.args(["--buffer-bytes", &bytes.to_string()]);
         }
     }
-    let running = spawn(command, PROXY_CORE, &directory, peer.label(), address)?;
-    wait_ready(running, &directory, peer.label())
+    let running = spawn(command, Some(PROXY_CORE), &directory, peer.label(), address)?;
+    wait_ready(running, HOST, &directory, peer.label())
 }
 
 /// Starts any command of the bench's as a child that ends with it.
 pub fn spawn(
     mut command: Command,
-    core: usize,
+    core: Option<usize>,
     directory: &Path,
     name: &str,
     address: SocketAddr,
@@ -255,8 +278,14 @@ pub fn spawn(
 }
 
 /// Waits until one request is answered as it should be.
-fn wait_ready(mut running: Running, directory: &Path, name: &str) -> io::Result<Running> {
-    let plan = LoadPlan::to(running.address, Payload::Small, 1);
+fn wait_ready(
+    mut running: Running,
+    host: &str,
+    directory: &Path,
+    name: &str,
+) -> io::Result<Running> {
+    let mut plan = LoadPlan::to(running.address, Payload::Small, 1);
+    plan.host = host.to_string();
     let begun = Instant::now();
     loop {
         let last = match load::open_idle(&plan, 1, &AtomicBool::new(false)) {

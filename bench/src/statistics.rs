@@ -25,6 +25,14 @@ pub fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     Some(Spread { median, min, max })
 }
 
+/// The value below which `part` (0 to 1) of the values lie, by the nearest rank.
+pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
 /// A number with commas between thousands.
 pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
@@ -64,6 +72,15 @@ mod tests {
             })
         );
         assert_eq!(spread([]), None);
+    }
+
+    #[test]
+    fn quantiles_take_the_nearest_rank() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(quantile(&values, 0.99), Some(99.0));
+        assert_eq!(quantile(&values, 1.0), Some(100.0));
+        assert_eq!(quantile(&[7.0], 0.5), Some(7.0));
+        assert_eq!(quantile(&[], 0.99), None);
     }
 
     #[test]

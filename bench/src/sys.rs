@@ -40,13 +40,13 @@ pub fn sharpen_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong, 0, 0, 0) };
 }
 
-/// Prepares a child: it runs on `core` only, and ends when the bench ends for whatever reason.
-pub fn bind_child(command: &mut Command, core: usize) {
+/// Prepares a child: it runs on `core` only, if one is named, and ends when the bench ends for whatever reason.
+pub fn bind_child(command: &mut Command, core: Option<usize>) {
     let parent = std::process::id();
     // SAFETY: between fork and exec the closure makes three system calls that allocate nothing.
     unsafe {
         command.pre_exec(move || {
-            pin_to_core(core)?;
+            core.map_or(Ok(()), pin_to_core)?;
             check(libc::prctl(
                 libc::PR_SET_PDEATHSIG,
                 libc::SIGTERM as libc::c_ulong,

@@ -202,15 +202,12 @@ impl Server {
                 Some(b"/128") => Outgoing::Fixed(0, 0),
                 Some(b"/16k") => Outgoing::Fixed(1, 0),
                 Some(b"/1m") => Outgoing::Fixed(2, 0),
-                Some(b"/served") => {
-                    connection
-                        .outgoing
-                        .push_back(Outgoing::Own(self.served.report(), 0));
-                    continue;
-                }
+                Some(b"/served") => Outgoing::Own(self.served.report(), 0),
                 _ => return Err(ErrorKind::InvalidData.into()),
             };
-            self.served.count(head);
+            if matches!(outgoing, Outgoing::Fixed(..)) {
+                self.served.count(head);
+            }
             connection.outgoing.push_back(outgoing);
             connection.closing |= header(head, b"connection")
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"close"));

@@ -1,6 +1,6 @@
 //! What the policy benches share: a generated configuration, compiled.
 
-#[path = "../src/routes_config.rs"]
+#[path = "../../src/routes_config.rs"]
 pub mod routes_config;
 
 use ringroad_policy::settings::Overrides;
