@@ -1,6 +1,7 @@
 //! What Istio would refuse or warn about, document by document.
 
 use crate::diagnostic::Diagnostic;
+use crate::rules;
 use crate::schema::{self, Node, Report};
 use crate::yaml::Document;
 
@@ -21,4 +22,7 @@ fn check_document(document: &Document, diagnostics: &mut Vec<Diagnostic>) {
         return;
     };
     schema::check(kind, &root, &mut report);
+    if !report.has_error() {
+        rules::check(&root, &mut report);
+    }
 }

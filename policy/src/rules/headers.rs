@@ -1,0 +1,219 @@
+//! Names and values of headers.
+
+use super::regex::check_regex;
+use crate::schema::{Node, Report};
+
+/// RFC 9110 section 5.6.2: `token`.
+fn is_token(name: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_tchar)
+}
+
+/// `@request.auth.claims.name` and `@request.auth.claims[name]`, which route by the claims of a
+/// token instead of a header.
+pub(super) fn is_jwt_claim(name: &str) -> bool {
+    const CLAIMS: &str = "@request.auth.claims";
+    let Some((start, claim)) = name.split_at_checked(CLAIMS.len()) else {
+        return false;
+    };
+    let has_claim = claim.len() > 2 && claim.starts_with('[') && claim.ends_with(']')
+        || claim.len() > 1 && claim.starts_with('.');
+    start.eq_ignore_ascii_case(CLAIMS) && has_claim
+}
+
+/// The key of a header match.
+pub(super) fn check_matched_name(name: &str, node: &Node<'_>, report: &mut Report<'_>) {
+    const PSEUDO: [&str; 5] = [":method", ":scheme", ":authority", ":path", ":status"];
+    if !is_token(name) && !PSEUDO.contains(&name) && !is_jwt_claim(name) {
+        report_name(name, node, true, report);
+    }
+}
+
+fn report_name(name: &str, node: &Node<'_>, is_key: bool, report: &mut Report<'_>) {
+    let message = format!("`{name}` is no name of a header");
+    let help = "write letters, digits and `-`, such as `x-canary`";
+    if is_key {
+        report.key_error("invalid-header", node, message, help);
+    } else {
+        report.error("invalid-header", node, message, help);
+    }
+}
+
+/// A name in a list of CORS headers; `*` is all of them.
+pub(super) fn check_cors_name(name: &Node<'_>, report: &mut Report<'_>) {
+    if name.text() != "*" && !is_token(name.text()) {
+        report_name(name.text(), name, false, report);
+    }
+}
+
+/// Letters, digits, `-` and perhaps `_`.
+pub(super) fn check_plain_name(name: &Node<'_>, underscore: bool, report: &mut Report<'_>) {
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || underscore && byte == b'_';
+    if name.text().is_empty() || !name.text().bytes().all(is_plain) {
+        report_name(name.text(), name, false, report);
+    }
+}
+
+pub(super) fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case(":authority") || name.eq_ignore_ascii_case("host")
+}
+
+/// `headers:` of a route or of a destination.
+pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
+    let request = headers.get("request");
+    let response = headers.get("response");
+    for (side, may_set_authority) in [(&request, true), (&response, false)] {
+        for operation in ["add", "set"] {
+            for (name, value) in side.get(operation).entries() {
+                let may_be_set = may_set_authority && is_authority(name);
+                if let Err(problem) = may_change(name, may_be_set) {
+                    report.key_error("invalid-header", &value, problem, NAME_HELP);
+                }
+                check_value(&value, report);
+            }
+        }
+        for name in side.get("remove").items() {
+            if let Err(problem) = may_change(name.text(), false) {
+                report.error("invalid-header", &name, problem, NAME_HELP);
+            }
+        }
+    }
+}
+
+const NAME_HELP: &str = "write the name of an ordinary header; `:authority` or `host` can be set \
+                         in a request, and a path is changed by `rewrite`";
+
+fn may_change(name: &str, may_be_authority: bool) -> Result<(), String> {
+    if name.is_empty() {
+        Err("the name of a header is empty".to_string())
+    } else if may_be_authority {
+        Ok(())
+    } else if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+        Err(format!("`{name}` cannot be changed here"))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_value(value: &Node<'_>, report: &mut Report<'_>) {
+    let text = value.text();
+    let is_control = |c: char| c.is_ascii_control() && c != '\t';
+    let problem = if text.contains(is_control) {
+        Some("has a control character")
+    } else {
+        format_problem(text)
+    };
+    if let Some(problem) = problem {
+        let message = format!("the value `{}` {problem}", text.escape_debug());
+        let help = "write `%%` for a percent sign, and `%NAME%` or `%NAME(argument)%` for a \
+                    variable";
+        report.error("invalid-header", value, message, help);
+    }
+}
+
+/// What is wrong with the `%NAME(arguments)%` variables of a value. Envoy: custom request and
+/// response headers.
+fn format_problem(text: &str) -> Option<&'static str> {
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('%') {
+            rest = after;
+            continue;
+        }
+        if rest.is_empty() {
+            return Some("ends in a lone `%`");
+        }
+        let Some(end) = rest.find(['%', '(']) else {
+            return Some("has a `%` that starts no variable");
+        };
+        let opens = rest[end..].starts_with('(');
+        rest = &rest[end + 1..];
+        if opens {
+            let after = match skip_arguments(rest) {
+                Some(after) => after,
+                None => return Some("has a variable whose arguments are never closed"),
+            };
+            match after.trim_start_matches(' ').strip_prefix('%') {
+                Some(after) => rest = after,
+                None => return Some("has a variable without `%` after its arguments"),
+            }
+        }
+    }
+    None
+}
+
+/// What follows the `)` that closes arguments: one text, or a list of quoted texts in brackets.
+fn skip_arguments(text: &str) -> Option<&str> {
+    let trimmed = text.trim_start_matches(' ');
+    let Some(mut list) = trimmed.strip_prefix('[') else {
+        let mut is_escaped = false;
+        let end = trimmed.char_indices().find(|(at, c)| {
+            // The first character is never the end: `%NAME()%` has no argument to close.
+            let is_end = *c == ')' && !is_escaped && *at > 0;
+            is_escaped = *c == '\\' && !is_escaped;
+            is_end
+        })?;
+        return Some(&trimmed[end.0 + 1..]);
+    };
+    loop {
+        list = list.trim_start_matches(' ').strip_prefix('"')?;
+        let mut is_escaped = false;
+        let end = list.find(|c: char| {
+            let is_end = c == '"' && !is_escaped;
+            is_escaped = c == '\\' && !is_escaped;
+            is_end
+        })?;
+        list = list[end + 1..].trim_start_matches(' ');
+        match list.strip_prefix(',') {
+            Some(after) => list = after,
+            None => {
+                let after = list.strip_prefix(']')?;
+                return after.trim_start_matches(' ').strip_prefix(')');
+            }
+        }
+    }
+}
+
+/// A match of exact, prefix or regex. An empty prefix matches everything, which Envoy refuses
+/// except for paths.
+pub(super) fn check_string_match(
+    condition: &Node<'_>,
+    empty_prefix_is_fine: bool,
+    report: &mut Report<'_>,
+) {
+    let prefix = condition.get("prefix");
+    if prefix.is_set() && prefix.text().is_empty() && !empty_prefix_is_fine {
+        let message = format!("the prefix of `{}` is empty", condition.name());
+        let help = "write a prefix, or remove the condition to match everything";
+        report.error("empty-value", &prefix, message, help);
+    }
+    let regex = condition.get("regex");
+    if regex.is_set() {
+        check_regex(&regex, report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::format_problem;
+
+    #[test]
+    fn variables_of_values_are_closed() {
+        for fine in [
+            "",
+            "plain",
+            "100%%",
+            "%HOSTNAME%",
+            "a %REQ(X-A)% b",
+            "%START_TIME(%s.%3f)%",
+            r#"%DYNAMIC_METADATA(["a", "b"])%"#,
+        ] {
+            assert_eq!(format_problem(fine), None, "{fine}");
+        }
+        for broken in ["abc%123", "%START_TIME%%", "%", "%REQ(a%", "%REQ(a)x%"] {
+            assert!(format_problem(broken).is_some(), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `tls` of a server: a gateway's, or a sidecar's ingress. Istio: `validateTLSOptions`.
+
+use super::values::report_missing;
+use crate::schema::{Node, Report};
+
+/// OpenSSL's names of the cipher suites that BoringSSL has.
+const CIPHER_SUITES: [&str; 15] = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA",
+    "AES256-SHA",
+    "DES-CBC3-SHA",
+];
+
+/// Fields that hold or name certificates.
+const CERTIFICATES: [&str; 6] = [
+    "serverCertificate",
+    "privateKey",
+    "caCertificates",
+    "tlsCertificates",
+    "credentialName",
+    "credentialNames",
+];
+
+fn is_written(node: &Node<'_>) -> bool {
+    !node.text().is_empty() || !node.is_empty()
+}
+
+pub(super) fn check(tls: &Node<'_>, report: &mut Report<'_>) {
+    if !tls.is_set() {
+        return;
+    }
+    check_ciphers(tls, report);
+    let mode = tls.get("mode");
+    match mode.text() {
+        "ISTIO_MUTUAL" => {
+            for name in CERTIFICATES {
+                let field = tls.get(name);
+                if is_written(&field) {
+                    let message = format!("mode ISTIO_MUTUAL brings its own, so `{name}` is none");
+                    report.key_error("conflicting-fields", &field, message, "remove it");
+                }
+            }
+        }
+        "" | "PASSTHROUGH" | "AUTO_PASSTHROUGH" => {
+            for name in CERTIFICATES.iter().chain(&["caCrl"]) {
+                let field = tls.get(name);
+                if is_written(&field) {
+                    let message = format!("TLS passes through here, so `{name}` is not used");
+                    let help = "write `mode: SIMPLE` or `mode: MUTUAL` to terminate TLS";
+                    report.key_warning("no-effect", &field, message, help);
+                }
+            }
+            check_sources(tls, report);
+        }
+        mode => {
+            check_sources(tls, report);
+            check_termination(tls, mode, report);
+        }
+    }
+}
+
+fn check_ciphers(tls: &Node<'_>, report: &mut Report<'_>) {
+    let ciphers = tls.get("cipherSuites");
+    let oldest = tls.get("minProtocolVersion");
+    if ["TLSV1_0", "TLSV1_1"].contains(&oldest.text()) && ciphers.is_empty() {
+        let message = format!("{} has no cipher suites by default", oldest.text());
+        let help = "write `cipherSuites:` that it has, or `TLSV1_2`";
+        report.warning("no-effect", &oldest, message, help);
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for (at, cipher) in ciphers.texts().enumerate() {
+        let is_operator = !cipher.starts_with(|c: char| c.is_alphanumeric());
+        let is_known = is_operator || cipher == "ALL" || CIPHER_SUITES.contains(&cipher);
+        let message = if !is_known {
+            format!("`{cipher}` is no cipher suite, so it is left out")
+        } else if seen.contains(&cipher) {
+            format!("`{cipher}` is there twice")
+        } else {
+            seen.push(cipher);
+            continue;
+        };
+        let node = ciphers.item(at, &ciphers.value()[at]);
+        let help = "write OpenSSL's names, such as `ECDHE-RSA-AES256-GCM-SHA384`";
+        report.warning("no-effect", &node, message, help);
+    }
+}
+
+/// Certificates come from one place.
+fn check_sources(tls: &Node<'_>, report: &mut Report<'_>) {
+    let has_files = is_written(&tls.get("serverCertificate")) && is_written(&tls.get("privateKey"));
+    let names = ["credentialName", "credentialNames", "tlsCertificates"];
+    let named = names.iter().filter(|name| is_written(&tls.get(name)));
+    if usize::from(has_files) + named.count() > 1 {
+        let message = "the server's certificates come from several places";
+        let help = "keep one of `credentialName`, `credentialNames`, `tlsCertificates`, and \
+                    `serverCertificate` with `privateKey`";
+        report.key_error("conflicting-fields", tls, message, help);
+    }
+}
+
+fn check_termination(tls: &Node<'_>, mode: &str, report: &mut Report<'_>) {
+    if is_written(&tls.get("credentialName")) || is_written(&tls.get("credentialNames")) {
+        return;
+    }
+    if mode != "SIMPLE" && !is_written(&tls.get("caCertificates")) {
+        let message = format!("mode {mode} has nothing to verify clients with");
+        report_missing(
+            tls,
+            message,
+            "write `caCertificates:` or `credentialName:`",
+            report,
+        );
+    }
+    let certificates = tls.get("tlsCertificates");
+    let mut sources: Vec<Node<'_>> = certificates.items().collect();
+    if sources.is_empty() {
+        sources.push(*tls);
+    }
+    for source in &sources {
+        for name in ["serverCertificate", "privateKey"] {
+            if !is_written(&source.get(name)) {
+                let message = format!("mode {mode} has no `{name}`");
+                let help = "write `serverCertificate:` and `privateKey:`, or `credentialName:`";
+                report_missing(source, message, help, report);
+            }
+        }
+    }
+    let revoked = tls.get("caCrl");
+    if is_written(&revoked) && mode == "SIMPLE" {
+        let message = "mode SIMPLE verifies no clients, so it needs no `caCrl`";
+        report.key_error(
+            "conflicting-fields",
+            &revoked,
+            message,
+            "write `mode: MUTUAL`",
+        );
+    }
+}
