@@ -20,6 +20,8 @@ pub(super) struct Inspection {
     pub findings: Vec<Diagnostic>,
     /// Whether the last finding ended it: nothing is known of the text after it.
     pub is_cut_short: bool,
+    /// What the marked parser took for a syntax error, which ended it.
+    pub syntax_error: Option<Diagnostic>,
 }
 
 /// Everything to refuse in the text. Syntax errors are not told here.
@@ -33,17 +35,38 @@ pub(super) fn inspect(file: FileId, text: &str, limits: &YamlLimits) -> Inspecti
         findings: Vec::new(),
     };
     let mut parser = Parser::new(StrInput::new(super::without_bom(text)));
-    while let Some(Ok((event, span))) = parser.next_event() {
-        if inspector.take(event, &span).is_break() || inspector.findings.len() >= MAX_FINDINGS {
-            return Inspection {
-                findings: inspector.findings,
-                is_cut_short: true,
-            };
+    let mut syntax_error = None;
+    let mut is_cut_short = false;
+    while let Some(next) = parser.next_event() {
+        match next {
+            Ok((event, span)) => {
+                is_cut_short = inspector.take(event, &span).is_break()
+                    || inspector.findings.len() >= MAX_FINDINGS;
+            }
+            Err(error) => {
+                let span = to_span(&ParserSpan::empty(*error.marker()));
+                // The parser looks ahead through brackets and has a bound of its own.
+                if error.info().contains("recursion limit") {
+                    inspector.too_deep(span);
+                    is_cut_short = true;
+                } else {
+                    let place = Place::Position {
+                        file,
+                        position: span.start,
+                    };
+                    syntax_error = Some(Diagnostic::error(code::SYNTAX, place, error.info()));
+                }
+                break;
+            }
+        }
+        if is_cut_short {
+            break;
         }
     }
     Inspection {
         findings: inspector.findings,
-        is_cut_short: false,
+        is_cut_short,
+        syntax_error,
     }
 }
 

@@ -59,18 +59,6 @@ pub fn parse_within(files: &[SourceFile], limits: &YamlLimits) -> (Vec<Document>
     let mut total_bytes = 0usize;
     for (at, file) in files.iter().enumerate() {
         let file_id = FileId(at as u32);
-        total_bytes = total_bytes.saturating_add(file.text.len());
-        if total_bytes > limits.max_total_bytes {
-            let message = format!(
-                "the files hold more than {} bytes together (limit maxTotalBytes)",
-                limits.max_total_bytes
-            );
-            diagnostics.push(
-                Diagnostic::error(code::CONFIGURATION_TOO_LARGE, Place::File(file_id), message)
-                    .with_help("split the configuration, or keep other files out of the directory"),
-            );
-            break;
-        }
         if file.text.len() > limits.max_file_bytes {
             let message = format!(
                 "the file holds {} bytes, more than {} (limit maxFileBytes)",
@@ -82,6 +70,18 @@ pub fn parse_within(files: &[SourceFile], limits: &YamlLimits) -> (Vec<Document>
                     .with_help("split it into several files"),
             );
             continue;
+        }
+        total_bytes = total_bytes.saturating_add(file.text.len());
+        if total_bytes > limits.max_total_bytes {
+            let message = format!(
+                "the files hold more than {} bytes together (limit maxTotalBytes)",
+                limits.max_total_bytes
+            );
+            diagnostics.push(
+                Diagnostic::error(code::CONFIGURATION_TOO_LARGE, Place::File(file_id), message)
+                    .with_help("split the configuration, or keep other files out of the directory"),
+            );
+            break;
         }
         parse_file(file_id, file, limits, &mut documents, &mut diagnostics);
     }
@@ -95,17 +95,18 @@ fn parse_file(
     documents: &mut Vec<Document>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    if is_crowded(&source.text, limits) {
+    if is_crowded(&source.text, limits) || is_bracketed_deep(&source.text) {
         let inspection = inspect::inspect(file, &source.text, limits);
-        if inspection.is_cut_short {
+        if inspection.is_cut_short || inspection.syntax_error.is_some() {
             diagnostics.extend(inspection.findings);
+            diagnostics.extend(inspection.syntax_error);
             return;
         }
     }
     let mut budget = Budget::new(limits);
     let mut next_index = 0;
     let mut failure = None;
-    for text in serde_yaml::Deserializer::from_str(&source.text) {
+    for text in serde_yaml::Deserializer::from_str(without_bom(&source.text)) {
         match Node(&mut budget).deserialize(text) {
             Ok(value) => document::read(file, &mut next_index, value, documents, diagnostics),
             Err(error) => {
@@ -163,6 +164,25 @@ fn is_crowded(text: &str, limits: &YamlLimits) -> bool {
     };
     text.len() > limits.max_nodes
         && text.as_bytes().iter().filter(is_separator).count() > limits.max_nodes
+}
+
+/// Whether brackets may be nested so deep that the parser would take long over them: its time
+/// grows with the square of the depth. Brackets in texts and comments are counted too, which
+/// costs an inspection and refuses nothing.
+fn is_bracketed_deep(text: &str) -> bool {
+    const CHEAP_DEPTH: usize = 200;
+    let mut depth = 0usize;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => continue,
+        }
+        if depth > CHEAP_DEPTH {
+            return true;
+        }
+    }
+    false
 }
 
 /// A byte order mark is no part of the text: it takes no column.
