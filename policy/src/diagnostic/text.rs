@@ -191,12 +191,25 @@ const CUT: &str = "...";
 
 impl Window {
     fn around(line: &str, start: usize, length: usize, width: usize) -> Self {
-        let characters: Vec<char> = printable(line).trim_end().chars().collect();
-        let start = start.min(characters.len());
-        if characters.len() < width {
-            let carets = length.min(characters.len() - start).max(1);
+        // Never more of the line than is shown: a file of one line may have megabytes.
+        let before = line.chars().take(start).count();
+        let start = start.min(before);
+        let end = line
+            .char_indices()
+            .nth(start + width)
+            .map_or(line.len(), |(at, _)| at);
+        let is_whole = start < width && line[end..].is_empty();
+        let text = if is_whole {
+            line.trim_end()
+        } else {
+            &line[..end]
+        };
+        let length_shown = text.chars().count();
+        let start = start.min(length_shown);
+        if is_whole && length_shown < width {
+            let carets = length.min(length_shown - start).max(1);
             return Self {
-                text: characters.into_iter().collect(),
+                text: printable(text),
                 caret_at: start,
                 carets,
             };
@@ -205,13 +218,17 @@ impl Window {
         let shown = width - 2 * CUT.len() - 1;
         let from = start
             .saturating_sub(shown / 3)
-            .min(characters.len().saturating_sub(shown));
-        let to = (from + shown).min(characters.len());
+            .min(length_shown.saturating_sub(shown));
+        let to = (from + shown).min(length_shown);
         let before = if from > 0 { CUT } else { "" };
-        let after = if to < characters.len() { CUT } else { "" };
-        let middle: String = characters[from..to].iter().collect();
+        let after = if to < length_shown || end < line.len() {
+            CUT
+        } else {
+            ""
+        };
+        let middle: String = text.chars().skip(from).take(to - from).collect();
         Self {
-            text: format!("{before}{middle}{after}"),
+            text: format!("{before}{}{after}", printable(&middle)),
             caret_at: before.len() + start - from,
             carets: length.min(to - start).max(1),
         }

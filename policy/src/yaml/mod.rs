@@ -140,13 +140,13 @@ fn explain_failure(
     match (failure, refusal) {
         // The finding that ended the inspection is what the parser gave up at.
         _ if inspection.is_cut_short => {}
-        (Some(error), None) => diagnostics.push(syntax::diagnose(file, text, &error)),
+        (Some(error), None | Some(code::DUPLICATE_KEY | code::MERGE_KEY | code::TAG)) => {
+            diagnostics.push(syntax::diagnose(file, text, &error));
+        }
+        // The two parsers read the text differently: the stricter one holds.
         (_, Some(code)) if inspection.findings.is_empty() => {
             let message = "the file holds what is refused by this name";
             diagnostics.push(Diagnostic::error(code, Place::File(file), message));
-        }
-        (Some(error), Some(code::DUPLICATE_KEY | code::MERGE_KEY | code::TAG)) => {
-            diagnostics.push(syntax::diagnose(file, text, &error));
         }
         _ => {}
     }
