@@ -10,12 +10,18 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+/// What probes and scrapers read, by whatever name they know this machine; it holds no secret.
+const FOR_MACHINES: [&str; 2] = ["/ready", "/stats/prometheus"];
+
 /// Refuses requests that were made for another host than this one.
 pub async fn refuse_foreign(
     State(bound): State<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Response {
+    if is_open(request.uri().path(), bound.ip()) {
+        return next.run(request).await;
+    }
     match foreign_header(request.headers(), bound.ip()) {
         None => next.run(request).await,
         Some(name) => {
@@ -26,6 +32,11 @@ pub async fn refuse_foreign(
             (StatusCode::FORBIDDEN, why).into_response()
         }
     }
+}
+
+/// Whether a page is for other machines: only where they can reach it at all.
+fn is_open(path: &str, bound: IpAddr) -> bool {
+    !bound.is_loopback() && FOR_MACHINES.contains(&path)
 }
 
 fn foreign_header(headers: &HeaderMap, bound: IpAddr) -> Option<&'static str> {
@@ -122,6 +133,15 @@ mod tests {
         }
         assert_eq!(verdict(None, None, "127.0.0.1"), Some("Host"));
         assert_eq!(verdict(Some("evil.example"), None, "0.0.0.0"), Some("Host"));
+    }
+
+    #[test]
+    fn scrapers_reach_a_proxy_that_listens_for_them_by_any_name() {
+        let (everywhere, here) = ("0.0.0.0", "127.0.0.1");
+        let is_open = |path, bound: &str| is_open(path, bound.parse().expect("an address"));
+        assert!(is_open("/stats/prometheus", everywhere) && is_open("/ready", everywhere));
+        assert!(!is_open("/stats/prometheus", here));
+        assert!(!is_open("/config_dump", everywhere) && !is_open("/quitquitquit", everywhere));
     }
 
     #[test]
