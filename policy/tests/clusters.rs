@@ -25,18 +25,17 @@ fn ports_of_endpoints_follow_the_map_then_the_target_then_the_number() {
         entry(
             "hosts: [a.com]\nresolution: STATIC\nports:\n- {number: 80, name: http, protocol: HTTP, targetPort: 8080}\n\
              - {number: 81, name: http-b, protocol: HTTP}\nendpoints:\n\
-             - {address: 10.0.0.1}\n- {address: 'fd00::1', ports: {http: 9000}, weight: 3}\n\
-             - {address: 'unix:///run/app.sock'}\n"
+             - {address: 10.0.0.1}\n- {address: 'fd00::1', ports: {http: 9000}, weight: 3}\n"
         )
     );
     let snapshot = snapshot(&text);
     assert_eq!(
         addresses(&snapshot, "outbound|80||a.com"),
-        ["10.0.0.1:8080", "[fd00::1]:9000", "/run/app.sock"]
+        ["10.0.0.1:8080", "[fd00::1]:9000"]
     );
     assert_eq!(
         addresses(&snapshot, "outbound|81||a.com"),
-        ["10.0.0.1:81", "[fd00::1]:81", "/run/app.sock"]
+        ["10.0.0.1:81", "[fd00::1]:81"]
     );
     let weights: Vec<u32> = snapshot
         .cluster_named("outbound|80||a.com")
@@ -45,7 +44,22 @@ fn ports_of_endpoints_follow_the_map_then_the_target_then_the_number() {
         .iter()
         .map(|e| e.weight)
         .collect();
-    assert_eq!(weights, [1, 3, 1]);
+    assert_eq!(weights, [1, 3]);
+}
+
+#[test]
+fn a_unix_socket_is_an_endpoint_of_a_service_with_one_port() {
+    let text = format!(
+        "{SETTINGS}{}",
+        entry(
+            "hosts: [a.com]\nresolution: STATIC\nports: [{number: 80, name: http, protocol: HTTP}]\n\
+             endpoints: [{address: 'unix:///run/app.sock'}]\n"
+        )
+    );
+    assert_eq!(
+        addresses(&snapshot(&text), "outbound|80||a.com"),
+        ["/run/app.sock"]
+    );
 }
 
 #[test]

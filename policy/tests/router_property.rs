@@ -123,7 +123,11 @@ fn chance(random: &mut Random, percent: usize) -> bool {
 fn text(random: &mut Random, values: &[&'static str]) -> Text {
     match random.below(4) {
         0 | 1 => Text::Exact(pick(random, values)),
-        2 => Text::Prefix(pick(random, values)),
+        // An empty prefix matches everything, which validation refuses but for paths.
+        2 => match pick(random, values) {
+            "" => Text::Exact(""),
+            prefix => Text::Prefix(prefix),
+        },
         _ => Text::Regex(random.below(REGEXES.len())),
     }
 }
@@ -166,13 +170,22 @@ fn condition(random: &mut Random) -> Condition {
     condition
 }
 
+fn overlap(one: &str, other: &str) -> bool {
+    let covers = |wide: &str, narrow: &str| match wide.strip_prefix('*') {
+        Some(suffix) => narrow.trim_start_matches('*').ends_with(suffix),
+        None => wide == narrow,
+    };
+    covers(one, other) || covers(other, one)
+}
+
 fn services(random: &mut Random) -> Vec<Service> {
     let mut services = Vec::new();
     for index in 0..1 + random.below(5) {
         let mut hosts: Vec<&'static str> = Vec::new();
         for _ in 0..1 + random.below(3) {
             let host = pick(random, &HOSTS);
-            if !hosts.contains(&host) {
+            // Validation refuses hosts of one service of which one covers the other.
+            if !hosts.iter().any(|other| overlap(other, host)) {
                 hosts.push(host);
             }
         }
