@@ -1,6 +1,6 @@
 //! Listeners of a gateway: servers merged by address and port, hosts merged over VirtualServices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -165,9 +165,8 @@ fn target_port(number: u32, registry: &Registry, settings: &ProxySettings) -> u3
 /// A virtual host while VirtualServices are being added to it.
 struct Draft {
     name: String,
-    routes: Vec<Route>,
-    /// Which rules, for which gateway and port, the routes came from.
-    sources: Vec<(usize, usize)>,
+    /// Which lists of routes it gets, in order.
+    sources: Vec<usize>,
     https_redirect: bool,
 }
 
@@ -179,7 +178,9 @@ fn build_table(port: &Port<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
     };
     let table_name = format!("http.{}{suffix}", port.number);
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
-    let mut built: BTreeMap<(String, usize), (usize, Vec<Route>)> = BTreeMap::new();
+    // The routes of a VirtualService for a gateway, built once for all its hosts.
+    let mut lists: Vec<Vec<Route>> = Vec::new();
+    let mut built: HashMap<(&str, usize), usize> = HashMap::new();
     for bound in &port.servers {
         let listen_port = bound.server.port.number;
         let redirects = bound
@@ -194,8 +195,7 @@ fn build_table(port: &Port<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
             if shared.is_empty() {
                 continue;
             }
-            let key = (bound.gateway.clone(), at);
-            if !built.contains_key(&key) {
+            let source = *built.entry((&bound.gateway, at)).or_insert_with(|| {
                 let scope = RouteScope {
                     settings: compiler.settings,
                     registry: &compiler.registry,
@@ -204,24 +204,21 @@ fn build_table(port: &Port<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
                     listen_port,
                     rule_namespace: &object.metadata.namespace,
                 };
-                let routes = build_routes(object, &scope, &mut compiler.findings);
-                built.insert(key.clone(), (built.len(), routes));
-            }
-            let Some((source, routes)) = built.get(&key).filter(|(_, routes)| !routes.is_empty())
-            else {
+                lists.push(build_routes(object, &scope, &mut compiler.findings));
+                lists.len() - 1
+            });
+            if lists[source].is_empty() {
                 continue;
-            };
+            }
             for host in shared {
                 let host = host.to_ascii_lowercase();
                 let draft = drafts.entry(host.clone()).or_insert_with(|| Draft {
                     name: format!("{host}:{listen_port}"),
-                    routes: Vec::new(),
                     sources: Vec::new(),
                     https_redirect: false,
                 });
                 draft.https_redirect |= redirects;
-                draft.sources.push((*source, routes.len()));
-                draft.routes.extend(routes.iter().cloned());
+                draft.sources.push(source);
             }
         }
         if redirects {
@@ -231,7 +228,6 @@ fn build_table(port: &Port<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
                 let name = format!("{host}:{listen_port}");
                 let draft = drafts.entry(host).or_insert_with(|| Draft {
                     name,
-                    routes: Vec::new(),
                     sources: Vec::new(),
                     https_redirect: true,
                 });
@@ -252,25 +248,32 @@ fn build_table(port: &Port<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
                 .finish(&table_name, name, any, Vec::new(), &mut compiler.findings),
         ]
     } else {
-        collapse(drafts)
-            .into_iter()
-            .map(|(draft, domains)| {
-                let (last, mut routes): (Vec<Route>, Vec<Route>) = draft
-                    .routes
-                    .into_iter()
-                    .partition(|route| route.matches.is_catch_all());
-                routes.extend(last);
-                let mut host = compiler.splits.finish(
-                    &table_name,
-                    draft.name,
-                    domains,
-                    routes,
-                    &mut compiler.findings,
-                );
-                host.https_redirect = draft.https_redirect;
-                host
-            })
-            .collect()
+        let collapsed = collapse(drafts);
+        let mut uses = vec![0_usize; lists.len()];
+        for source in collapsed.iter().flat_map(|(draft, _)| &draft.sources) {
+            uses[*source] += 1;
+        }
+        let mut virtual_hosts = Vec::with_capacity(collapsed.len());
+        for (draft, domains) in collapsed {
+            let mut routes = Vec::new();
+            for source in draft.sources {
+                uses[source] -= 1;
+                if uses[source] == 0 {
+                    routes.append(&mut lists[source]);
+                } else {
+                    routes.extend(lists[source].iter().cloned());
+                }
+            }
+            // Stable: catch-alls go last and all else keeps its order.
+            routes.sort_by_key(|route| route.matches.is_catch_all());
+            let Compiler {
+                splits, findings, ..
+            } = compiler;
+            let mut host = splits.finish(&table_name, draft.name, domains, routes, findings);
+            host.https_redirect = draft.https_redirect;
+            virtual_hosts.push(host);
+        }
+        virtual_hosts
     };
     RouteTable::new(table_name, virtual_hosts)
 }
@@ -280,8 +283,7 @@ fn build_table(port: &Port<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
 fn collapse(drafts: BTreeMap<String, Draft>) -> Vec<(Draft, Vec<String>)> {
     let mut hosts: Vec<(String, Draft)> = drafts.into_iter().collect();
     hosts.sort_by(|a, b| super::names::by_specificity(&a.0, &b.0));
-    let mut places: std::collections::HashMap<(Vec<(usize, usize)>, bool), usize> =
-        std::collections::HashMap::new();
+    let mut places: HashMap<(Vec<usize>, bool), usize> = HashMap::new();
     let mut collapsed: Vec<(Draft, Vec<String>)> = Vec::new();
     for (host, draft) in hosts {
         let key = (draft.sources.clone(), draft.https_redirect);

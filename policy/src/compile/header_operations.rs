@@ -17,10 +17,15 @@ pub struct Edits {
     pub authority: Option<String>,
 }
 
-/// Translates `headers` that were written at `origin`.
-pub fn edits(headers: Option<&Headers>, origin: &Origin, findings: &mut Findings) -> Edits {
+/// Translates `headers`; `origin` says where they were written.
+pub fn edits(
+    headers: Option<&Headers>,
+    origin: impl FnOnce() -> Origin,
+    findings: &mut Findings,
+) -> Edits {
     let mut edits = Edits::default();
     let Some(headers) = headers else { return edits };
+    let origin = &origin();
     if let Some(request) = &headers.request {
         edits.authority = authority(&request.set).or_else(|| authority(&request.add));
         edits.request = operations(request, origin, findings);

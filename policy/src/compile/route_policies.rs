@@ -1,5 +1,7 @@
 //! Retries, faults, mirrors and cross-origin rules of a route.
 
+use std::sync::{Arc, LazyLock};
+
 use super::http_match::string_match;
 use crate::resource::virtual_service::{
     self, Destination, FaultAbort, HttpFault, HttpRetry, HttpRoute, Percent,
@@ -14,39 +16,46 @@ use crate::source::Origin;
 const DEFAULT_RETRY_ON: &str =
     "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
-/// The policy of a route: as written at `origin`, else Istio's default; `None` is no retry.
-pub fn retry(written: Option<(&HttpRetry, Origin)>) -> Option<RetryPolicy> {
-    let names = |list: &str| {
-        let names = list
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty());
-        names.map(str::to_string).collect::<Vec<_>>()
-    };
-    let mut policy = RetryPolicy {
-        attempts: 2,
-        per_try_timeout_ms: None,
-        retry_on: names(DEFAULT_RETRY_ON),
-        status_codes: Vec::new(),
-        retry_remote_localities: false,
-        exclude_tried: true,
-        backoff_base_ms: 25,
-        origin: None,
-    };
-    let Some((written, origin)) = written else {
-        return Some(policy);
-    };
+/// The policy of routes that say nothing of retries, shared by all of them.
+pub fn default_retry() -> Arc<RetryPolicy> {
+    static DEFAULT: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| {
+        Arc::new(RetryPolicy {
+            attempts: 2,
+            per_try_timeout_ms: None,
+            retry_on: conditions(DEFAULT_RETRY_ON),
+            status_codes: Vec::new(),
+            retry_remote_localities: false,
+            exclude_tried: true,
+            backoff_base_ms: 25,
+            origin: None,
+        })
+    });
+    Arc::clone(&DEFAULT)
+}
+
+/// Names in a list with commas.
+fn conditions(list: &str) -> Vec<String> {
+    let names = list
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    names.map(str::to_string).collect()
+}
+
+/// The policy that was written at `origin`; `None` is no retry.
+pub fn retry(written: &HttpRetry, origin: Origin) -> Option<RetryPolicy> {
     if written.attempts <= 0 {
         return None;
     }
+    let mut policy = default_retry().as_ref().clone();
     policy.origin = Some(origin);
     policy.attempts = u32::try_from(written.attempts).unwrap_or(u32::MAX);
     if !written.retry_on.is_empty() {
-        let (codes, conditions): (Vec<_>, Vec<_>) = names(&written.retry_on)
+        let (codes, named): (Vec<_>, Vec<_>) = conditions(&written.retry_on)
             .into_iter()
             .partition(|name| is_status(name));
         policy.status_codes = codes.iter().filter_map(|code| code.parse().ok()).collect();
-        policy.retry_on = conditions;
+        policy.retry_on = named;
         let by_code = "retriable-status-codes";
         if !policy.status_codes.is_empty() && !policy.retry_on.iter().any(|name| name == by_code) {
             policy.retry_on.push(by_code.to_string());

@@ -1,12 +1,14 @@
 //! `http[]` of a VirtualService, as routes for one port of one gateway or of the mesh.
 
+use std::sync::Arc;
+
 use super::clusters::Clusters;
 use super::findings::Findings;
 use super::header_operations::edits;
 use super::http_match::{applies, conditions};
 use super::names::{MESH, cluster_name, resolve_short_name};
 use super::registry::{Registry, Service};
-use super::route_policies::{cors, fault, mirrors, retry};
+use super::route_policies::{cors, default_retry, fault, mirrors, retry};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::virtual_service::{
     Destination, DirectResponse, HttpMatch, HttpRedirect, HttpRoute, VirtualService,
@@ -136,11 +138,8 @@ impl RouteBuilder<'_, '_> {
                 }
             };
         }
-        let headers = edits(
-            rule.headers.as_ref(),
-            &self.origin(self.place.clone()),
-            self.findings,
-        );
+        let of_rule = || self.metadata.origin(self.place.clone());
+        let headers = edits(rule.headers.as_ref(), of_rule, self.findings);
         let timeout = rule
             .timeout
             .as_deref()
@@ -187,8 +186,10 @@ impl RouteBuilder<'_, '_> {
     /// Fills in what forwarding needs; `None` when the rule has no destination.
     fn forward(&mut self, route: &mut Route) -> Option<()> {
         let rule = self.rule;
-        let retries = self.origin(self.place.field("retries"));
-        route.retry = retry(rule.retries.as_ref().map(|written| (written, retries)));
+        route.retry = match &rule.retries {
+            Some(written) => retry(written, self.origin(self.place.field("retries"))).map(Arc::new),
+            None => Some(default_retry()),
+        };
         self.rewrite(route);
         for (destination, share) in mirrors(rule) {
             let place = self.place.field(if rule.mirror.is_some() {
@@ -196,7 +197,7 @@ impl RouteBuilder<'_, '_> {
             } else {
                 "mirrors"
             });
-            let (cluster_name, cluster) = self.cluster(destination, place);
+            let (cluster_name, cluster) = self.cluster(destination, &place, None);
             route.mirrors.push(Mirror {
                 cluster,
                 cluster_name,
@@ -214,10 +215,10 @@ impl RouteBuilder<'_, '_> {
                     .add(Diagnostic::warning("zero-weight", place, message));
                 continue;
             }
-            let origin = self.origin(place.clone());
             let (cluster_name, cluster) =
-                self.cluster(&written.destination, place.field("destination"));
-            let headers = edits(written.headers.as_ref(), &origin, self.findings);
+                self.cluster(&written.destination, &place, Some("destination"));
+            let origin = self.origin(place);
+            let headers = edits(written.headers.as_ref(), || origin.clone(), self.findings);
             let mut destination = snapshot::Destination {
                 cluster,
                 cluster_name,
@@ -311,11 +312,13 @@ impl RouteBuilder<'_, '_> {
         })
     }
 
-    /// The name of the cluster of a destination, and its id if there is one.
+    /// The name of the cluster of a destination, and its id if there is one. The destination
+    /// stands at `place`, or in its field `within`.
     fn cluster(
         &mut self,
         destination: &Destination,
-        place: FieldPath,
+        place: &FieldPath,
+        within: Option<&str>,
     ) -> (String, Option<ClusterId>) {
         let scope = self.scope;
         let suffix = &scope.settings.domain_suffix;
@@ -339,6 +342,7 @@ impl RouteBuilder<'_, '_> {
         let name = cluster_name(port, &destination.subset, target);
         let id = scope.clusters.id(&name);
         if id.is_none() {
+            let place = within.map_or_else(|| place.clone(), |field| place.field(field));
             self.report_missing(destination, &host, port, explicit.is_some(), place);
         }
         (name, id)
@@ -441,7 +445,7 @@ pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String)
         }]),
         timeout_ms: None,
         timeout_origin: None,
-        retry: retry(None),
+        retry: Some(default_retry()),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         path_rewrite: None,

@@ -26,11 +26,14 @@ impl Splits {
         mut routes: Vec<Route>,
         findings: &mut Findings,
     ) -> VirtualHost {
-        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut of_host = DefaultHasher::new();
+        (table, &name).hash(&mut of_host);
+        let mut seen: HashMap<u64, u32> = HashMap::with_capacity(routes.len());
         for route in &mut routes {
-            let ordinal = seen.entry(route.name.clone()).or_default();
-            let mut hasher = DefaultHasher::new();
-            (table, &name, &route.name, *ordinal).hash(&mut hasher);
+            let mut hasher = of_host.clone();
+            route.name.hash(&mut hasher);
+            let ordinal = seen.entry(hasher.finish()).or_default();
+            ordinal.hash(&mut hasher);
             *ordinal += 1;
             route.identity = hasher.finish();
             if route.destinations().len() > 1 {

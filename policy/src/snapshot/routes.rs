@@ -1,5 +1,7 @@
 //! Route tables: which virtual host and which route a request belongs to.
 
+use std::sync::Arc;
+
 use super::ClusterId;
 use super::headers::HeaderEdits;
 use super::hosts::{HostIndex, without_port};
@@ -47,7 +49,7 @@ pub struct Route {
     /// Where the timeout was written; `None` is the default.
     pub timeout_origin: Option<Origin>,
     /// `None` is no retry at all.
-    pub retry: Option<RetryPolicy>,
+    pub retry: Option<Arc<RetryPolicy>>,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
     /// What the upstream sees instead of the path; the client's path then goes along as
