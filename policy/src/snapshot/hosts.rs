@@ -5,6 +5,7 @@
 #[derive(Debug, Clone, Default)]
 struct FoldedTable {
     slots: Vec<Slot>,
+    /// Each key behind its length in two bytes.
     keys: Vec<u8>,
     len: usize,
 }
@@ -12,45 +13,50 @@ struct FoldedTable {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     hash: u32,
+    /// Of the key in the arena.
     start: u32,
-    len: u32,
     value: u32,
 }
 
 const EMPTY: u32 = u32::MAX;
 const FREE: Slot = Slot {
     hash: 0,
-    start: 0,
-    len: EMPTY,
+    start: EMPTY,
     value: 0,
 };
 
 impl FoldedTable {
-    /// Adds a key unless it is there; whether it was added.
+    /// Adds a key unless it is there; whether it was added. A key longer than any host can be is
+    /// never found, and not added.
     fn insert(&mut self, key: &str, value: u32) -> bool {
+        let Ok(key_len) = u16::try_from(key.len()) else {
+            return false;
+        };
         if self.get(key.as_bytes()).is_some() {
             return false;
         }
-        if (self.len + 1) * 2 > self.slots.len() {
+        if (self.len + 1) * 10 > self.slots.len() * 7 {
             self.grow();
         }
         let start = self.keys.len() as u32;
+        self.keys.extend(key_len.to_le_bytes());
         self.keys
             .extend(key.bytes().map(|byte| byte.to_ascii_lowercase()));
-        let slot = Slot {
-            hash: fold_hash(key.as_bytes()),
-            start,
-            len: key.len() as u32,
-            value,
-        };
-        place(&mut self.slots, slot);
+        place(
+            &mut self.slots,
+            Slot {
+                hash: fold_hash(key.as_bytes()),
+                start,
+                value,
+            },
+        );
         self.len += 1;
         true
     }
 
     fn grow(&mut self) {
         let mut larger = vec![FREE; (self.slots.len() * 2).max(8)];
-        for slot in self.slots.iter().filter(|slot| slot.len != EMPTY) {
+        for slot in self.slots.iter().filter(|slot| slot.start != EMPTY) {
             place(&mut larger, *slot);
         }
         self.slots = larger;
@@ -66,24 +72,27 @@ impl FoldedTable {
         let mut at = hash as usize & mask;
         loop {
             let slot = &self.slots[at];
-            if slot.len == EMPTY {
+            if slot.start == EMPTY {
                 return None;
             }
-            if slot.hash == hash && slot.len as usize == key.len() {
-                let start = slot.start as usize;
-                if self.keys[start..start + key.len()].eq_ignore_ascii_case(key) {
-                    return Some(slot.value);
-                }
+            if slot.hash == hash && self.key(slot.start as usize).eq_ignore_ascii_case(key) {
+                return Some(slot.value);
             }
             at = (at + 1) & mask;
         }
+    }
+
+    #[inline]
+    fn key(&self, start: usize) -> &[u8] {
+        let len = u16::from_le_bytes([self.keys[start], self.keys[start + 1]]);
+        &self.keys[start + 2..start + 2 + usize::from(len)]
     }
 }
 
 fn place(slots: &mut [Slot], slot: Slot) {
     let mask = slots.len() - 1;
     let mut at = slot.hash as usize & mask;
-    while slots[at].len != EMPTY {
+    while slots[at].start != EMPTY {
         at = (at + 1) & mask;
     }
     slots[at] = slot;

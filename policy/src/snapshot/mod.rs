@@ -11,6 +11,7 @@ mod hosts;
 mod matching;
 pub mod path;
 mod path_index;
+mod path_probe;
 mod random;
 mod request;
 mod rewrite;
