@@ -3,6 +3,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::request::RequestFacts;
+use crate::re2;
 
 /// Largest compiled program of one regular expression, in bytes.
 const REGEX_PROGRAM_BYTES: usize = 4 << 20;
@@ -22,12 +23,10 @@ impl FullRegex {
     ///
     /// What the regex library says of a pattern that is none or that grows too large.
     pub fn new(text: &str) -> Result<Self, String> {
-        compile_regex(&format!("^(?:{text})$"))
-            .map(|regex| Self {
-                regex,
-                text: text.to_string(),
-            })
-            .map_err(|error| error.to_string())
+        compile_regex(&format!("^(?:{text})$")).map(|regex| Self {
+            regex,
+            text: text.to_string(),
+        })
     }
 
     #[inline]
@@ -41,15 +40,19 @@ impl FullRegex {
     }
 }
 
-/// Compiles with ASCII classes, as RE2 has them, and with Unicode where the pattern needs it.
-pub(crate) fn compile_regex(pattern: &str) -> Result<Regex, regex::Error> {
+/// Compiles RE2's notation, with ASCII classes as RE2 has them, and with Unicode where the pattern
+/// needs it.
+pub(crate) fn compile_regex(pattern: &str) -> Result<Regex, String> {
+    let pattern = re2::translate(pattern).map_err(|error| error.to_string())?;
     let build = |unicode| {
-        RegexBuilder::new(pattern)
+        RegexBuilder::new(&pattern)
             .unicode(unicode)
             .size_limit(REGEX_PROGRAM_BYTES)
             .build()
     };
-    build(false).or_else(|_| build(true))
+    build(false)
+        .or_else(|_| build(true))
+        .map_err(|error| error.to_string())
 }
 
 /// A condition on one text.

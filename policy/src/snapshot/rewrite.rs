@@ -37,7 +37,7 @@ impl RegexRewrite {
     /// A pattern that does not compile, a backslash that neither escapes nor names a group, and a
     /// group that the pattern does not have.
     pub fn new(pattern: &str, substitution: &str) -> Result<Self, String> {
-        let regex = compile_regex(pattern).map_err(|error| error.to_string())?;
+        let regex = compile_regex(pattern)?;
         let mut parts = Vec::new();
         let mut text = Vec::new();
         let mut bytes = substitution.bytes();

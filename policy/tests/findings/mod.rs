@@ -1,4 +1,5 @@
 //! Runs the validation over a text and tells what it found.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use ringroad_policy::diagnostic::{Place, Severity};
 use ringroad_policy::source::SourceFile;

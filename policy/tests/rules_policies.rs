@@ -1,0 +1,283 @@
+//! What the kinds of security and telemetry may say.
+
+mod findings;
+
+use findings::find;
+use ringroad_policy::diagnostic::Severity;
+
+fn object(kind: &str, spec: &str) -> String {
+    let group = match kind {
+        "Telemetry" => "telemetry",
+        _ => "security",
+    };
+    let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    format!("apiVersion: {group}.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n{spec}")
+}
+
+fn told(text: &str, severity: Severity) -> Vec<(&'static str, String)> {
+    find(text)
+        .into_iter()
+        .filter(|found| found.severity == severity && found.code != "kind-not-carried")
+        .map(|found| (found.code, found.path))
+        .collect()
+}
+
+#[track_caller]
+fn refused(kind: &str, spec: &str, code: &str, path: &str) {
+    let found = told(&object(kind, spec), Severity::Error);
+    let path = match path {
+        "" => "spec".to_string(),
+        path => format!("spec.{path}"),
+    };
+    assert_eq!(found, [(code, path)], "{spec}");
+}
+
+#[track_caller]
+fn accepted(kind: &str, spec: &str) {
+    assert_eq!(told(&object(kind, spec), Severity::Error), [], "{spec}");
+}
+
+#[test]
+fn policies_select_workloads_or_name_targets() {
+    for kind in ["AuthorizationPolicy", "RequestAuthentication", "Telemetry"] {
+        accepted(kind, "selector: {matchLabels: {app: a}}");
+        accepted(kind, "targetRefs: [{kind: Service, group: '', name: a}]");
+        accepted(
+            kind,
+            "targetRef: {kind: Gateway, group: gateway.networking.k8s.io, name: a}",
+        );
+        let both =
+            "selector: {matchLabels: {app: a}}\ntargetRefs: [{kind: Service, group: '', name: a}]";
+        refused(kind, both, "conflicting-fields", "targetRefs");
+        let pod = "targetRefs: [{kind: Pod, group: '', name: a}]";
+        refused(kind, pod, "unknown-value", "targetRefs[0].kind");
+        let wildcard = "selector: {matchLabels: {app: 'a*'}}";
+        refused(kind, wildcard, "invalid-label", "selector.matchLabels.app");
+    }
+    let empty = told(&object("Telemetry", "selector: {}"), Severity::Warning);
+    assert_eq!(empty, [("empty-selector", "spec.selector".to_string())]);
+}
+
+#[test]
+fn actions_have_the_rules_and_providers_that_they_need() {
+    for fine in [
+        "{}",
+        "action: DENY\nrules: [{}]",
+        "action: CUSTOM\nprovider: {name: a}\nrules: [{to: [{operation: {paths: [/a]}}]}]",
+    ] {
+        accepted("AuthorizationPolicy", fine);
+    }
+    for (spec, code, path) in [
+        ("action: DENY", "missing-field", ""),
+        ("action: CUSTOM\nrules: [{}]", "missing-field", ""),
+        (
+            "action: DENY\nrules: [{}]\nprovider: {name: a}",
+            "conflicting-fields",
+            "provider",
+        ),
+        (
+            "action: CUSTOM\nprovider: {name: a}\nrules: [{from: [{source: {principals: [a]}}]}]",
+            "conflicting-fields",
+            "rules[0].from[0].source.principals",
+        ),
+    ] {
+        refused("AuthorizationPolicy", spec, code, path);
+    }
+}
+
+#[test]
+fn rules_match_by_values_that_can_be() {
+    let rule = |rule: &str| format!("rules: [{{{rule}}}]");
+    for fine in [
+        "from: [{source: {serviceAccounts: [ns/a, b], ipBlocks: [10.0.0.0/8]}}]",
+        "to: [{operation: {ports: ['80'], paths: ['/a/{*}/b/{**}', '/x*']}}]",
+        "when: [{key: 'request.headers[x-a]', values: [b]}]",
+    ] {
+        accepted("AuthorizationPolicy", &rule(fine));
+    }
+    for (broken, code, path) in [
+        ("from: []", "empty-value", "from"),
+        ("from: [{}]", "missing-field", "from[0]"),
+        ("from: [{source: {}}]", "missing-field", "from[0].source"),
+        (
+            "from: [{source: {ipBlocks: [10.0.0.300]}}]",
+            "invalid-address",
+            "from[0].source.ipBlocks[0]",
+        ),
+        (
+            "from: [{source: {serviceAccounts: [a/b/c]}}]",
+            "invalid-name",
+            "from[0].source.serviceAccounts[0]",
+        ),
+        (
+            "from: [{source: {principals: ['']}}]",
+            "empty-value",
+            "from[0].source.principals[0]",
+        ),
+        (
+            "to: [{operation: {ports: ['99999']}}]",
+            "invalid-port",
+            "to[0].operation.ports[0]",
+        ),
+        (
+            "to: [{operation: {paths: ['/{**}/a/{*}']}}]",
+            "invalid-path",
+            "to[0].operation.paths[0]",
+        ),
+        (
+            "to: [{operation: {paths: ['/a{b}']}}]",
+            "invalid-path",
+            "to[0].operation.paths[0]",
+        ),
+        ("when: [{key: source.ip}]", "missing-field", "when[0]"),
+        (
+            "when: [{key: source.ip, values: [a]}]",
+            "invalid-address",
+            "when[0].values[0]",
+        ),
+        (
+            "when: [{key: request.header, values: [a]}]",
+            "unknown-value",
+            "when[0].key",
+        ),
+        (
+            "when: [{key: request.headers, values: [a]}]",
+            "unknown-value",
+            "when[0].key",
+        ),
+    ] {
+        let path = format!("rules[0].{path}");
+        refused("AuthorizationPolicy", &rule(broken), code, &path);
+    }
+}
+
+#[test]
+fn a_denial_by_http_attributes_alone_warns_that_it_denies_tcp() {
+    let deny = |rule: &str| {
+        object(
+            "AuthorizationPolicy",
+            &format!("action: DENY\nrules: [{{{rule}}}]"),
+        )
+    };
+    let methods = deny("to: [{operation: {methods: [GET]}}]");
+    let warnings = told(&methods, Severity::Warning);
+    assert_eq!(warnings, [("denies-tcp", "spec.rules[0]".to_string())]);
+    let with_port = deny("to: [{operation: {methods: [GET], ports: ['80']}}]");
+    assert_eq!(told(&with_port, Severity::Warning), []);
+}
+
+#[test]
+fn only_policies_that_allow_or_deny_have_a_dry_run() {
+    let dry = |action: &str, value: &str| {
+        object(
+            "AuthorizationPolicy",
+            &format!("action: {action}\nrules: [{{}}]"),
+        )
+        .replace(
+            "{name: a}",
+            &format!("{{name: a, annotations: {{istio.io/dry-run: '{value}'}}}}"),
+        )
+    };
+    let path = "metadata.annotations.istio.io/dry-run".to_string();
+    assert_eq!(told(&dry("DENY", "true"), Severity::Error), []);
+    let maybe = told(&dry("DENY", "maybe"), Severity::Error);
+    assert_eq!(maybe, [("unknown-value", path.clone())]);
+    let audit = told(&dry("AUDIT", "true"), Severity::Error);
+    assert_eq!(audit, [("conflicting-fields", path)]);
+}
+
+#[test]
+fn tokens_have_an_issuer_and_keys_that_can_be_read() {
+    let rule = |rule: &str| format!("jwtRules: [{{{rule}}}]");
+    let key = r#"'{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}'"#;
+    accepted(
+        "RequestAuthentication",
+        &rule("jwksUri: 'https://a.example.com:8443/keys'"),
+    );
+    accepted(
+        "RequestAuthentication",
+        &rule(&format!("issuer: a, jwks: {key}")),
+    );
+    for (broken, code, path) in [
+        ("audiences: [a]", "missing-field", ""),
+        ("issuer: a, audiences: ['']", "empty-value", ".audiences[0]"),
+        (
+            "issuer: a, jwksUri: 'ftp://a/keys'",
+            "invalid-url",
+            ".jwksUri",
+        ),
+        (
+            "issuer: a, jwksUri: 'https://a:port/keys'",
+            "invalid-url",
+            ".jwksUri",
+        ),
+        ("issuer: a, jwks: keys", "invalid-jwks", ".jwks"),
+        (
+            "issuer: a, jwks: '{\"keys\": [{\"kty\": \"RSA\"}]}'",
+            "invalid-jwks",
+            ".jwks",
+        ),
+        (
+            "issuer: a, fromParams: ['']",
+            "empty-value",
+            ".fromParams[0]",
+        ),
+    ] {
+        let path = format!("jwtRules[0]{path}");
+        refused("RequestAuthentication", &rule(broken), code, &path);
+    }
+    let private = rule(r#"issuer: a, jwks: '{"kty": "oct", "k": "c2VjcmV0"}'"#);
+    let warnings = told(
+        &object("RequestAuthentication", &private),
+        Severity::Warning,
+    );
+    assert_eq!(
+        warnings,
+        [("private-key", "spec.jwtRules[0].jwks".to_string())]
+    );
+}
+
+#[test]
+fn modes_of_ports_are_for_workloads() {
+    let ports = "portLevelMtls: {8080: {mode: DISABLE}}";
+    accepted(
+        "PeerAuthentication",
+        &format!("selector: {{matchLabels: {{app: a}}}}\n{ports}"),
+    );
+    refused(
+        "PeerAuthentication",
+        ports,
+        "conflicting-fields",
+        "portLevelMtls",
+    );
+}
+
+#[test]
+fn telemetry_names_providers_tags_and_expressions() {
+    for fine in [
+        "accessLogging: [{filter: {expression: 'response.code >= 400'}}]",
+        "tracing: [{randomSamplingPercentage: 1.5, customTags: {a: {literal: {value: b}}}}]",
+        "metrics: [{overrides: [{tagOverrides: {a: {value: request.host}, b: {operation: REMOVE}}}]}]",
+    ] {
+        accepted("Telemetry", fine);
+    }
+    for (broken, code, path) in [
+        (
+            "accessLogging: [{filter: {expression: 'a &&'}}]",
+            "invalid-expression",
+            "accessLogging[0].filter.expression",
+        ),
+        (
+            "metrics: [{overrides: [{tagOverrides: {a: {operation: UPSERT}}}]}]",
+            "missing-field",
+            "metrics[0].overrides[0].tagOverrides.a",
+        ),
+        (
+            "metrics: [{overrides: [{tagOverrides: {a: {operation: REMOVE, value: b}}}]}]",
+            "conflicting-fields",
+            "metrics[0].overrides[0].tagOverrides.a.value",
+        ),
+    ] {
+        refused("Telemetry", broken, code, path);
+    }
+}
