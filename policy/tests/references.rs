@@ -49,6 +49,19 @@ fn references_to_nothing_are_named() {
 }
 
 #[test]
+fn they_are_named_even_where_nothing_listens() {
+    let of_mesh = rule(
+        "r",
+        "hosts: [a.com]\nhttp: [{route: [{destination: {host: a.com}}], mirror: {host: b.com}}]\n",
+    );
+    for text in [of_mesh.clone(), format!("{GATEWAY}{of_mesh}")] {
+        let mut found = codes(&load_text(&text).diagnostics);
+        found.retain(|code| *code == "unknown-host");
+        assert_eq!(found.len(), 2);
+    }
+}
+
+#[test]
 fn a_weight_that_is_dropped_is_named() {
     let http = "- route:\n  - {destination: {host: a.com}, weight: 0}\n  - {destination: {host: a.com}, weight: 5}\n";
     assert_eq!(

@@ -11,7 +11,7 @@ use super::registry::Registry;
 use super::routes::{RouteScope, build_routes};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::Object;
-use crate::resource::gateway::{Gateway, Server};
+use crate::resource::gateway::Server;
 use crate::resource::virtual_service::VirtualService;
 use crate::settings::ProxySettings;
 use crate::snapshot::{Direction, Listener, ListenerKind, Route, RouteTable};
@@ -341,30 +341,4 @@ fn hosts_for(bound: &BoundServer<'_>, namespace: &str) -> Vec<String> {
             Some((owner, host)) => (owner == namespace).then_some(host),
         });
     hosts.map(str::to_string).collect()
-}
-
-/// Warns of references to gateways that do not exist.
-pub fn report_unknown_gateways(compiler: &mut Compiler<'_>, gateways: &[Object<Gateway>]) {
-    let known: Vec<String> = gateways
-        .iter()
-        .map(|object| format!("{}/{}", object.metadata.namespace, object.metadata.name))
-        .collect();
-    for object in &compiler.resources.virtual_services {
-        for (index, reference) in object.spec.gateways.iter().enumerate() {
-            let resolved = resolve_gateway(reference, &object.metadata.namespace);
-            if resolved == super::names::MESH || known.contains(&resolved) {
-                continue;
-            }
-            let place = FieldPath::root()
-                .field("spec")
-                .field("gateways")
-                .index(index);
-            let message = format!("there is no gateway `{resolved}`: this binds nothing");
-            let help = "name a Gateway as `namespace/name`, or `mesh`";
-            let place = Place::Field(object.metadata.origin(place));
-            compiler
-                .findings
-                .add(Diagnostic::warning("unknown-gateway", place, message).with_help(help));
-        }
-    }
 }

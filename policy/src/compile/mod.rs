@@ -10,6 +10,7 @@ mod header_operations;
 mod http_match;
 mod names;
 mod protocol;
+mod references;
 mod registry;
 mod route_policies;
 mod routes;
@@ -66,7 +67,7 @@ pub fn compile(
         Role::Gateway => gateways::build_listeners(&mut compiler),
         Role::Sidecar => sidecar::build_listeners(&mut compiler),
     };
-    gateways::report_unknown_gateways(&mut compiler, &resources.gateways);
+    references::report(&mut compiler);
     let Compiler {
         clusters,
         splits,

@@ -341,60 +341,27 @@ impl RouteBuilder<'_, '_> {
             .unwrap_or(&host);
         let name = cluster_name(port, &destination.subset, target);
         let id = scope.clusters.id(&name);
-        if id.is_none() {
+        if id.is_none() && explicit.is_none() {
             let place = within.map_or_else(|| place.clone(), |field| place.field(field));
-            self.report_missing(destination, &host, port, explicit.is_some(), place);
+            self.report_missing_port(&host, port, place);
         }
         (name, id)
     }
 
-    fn report_missing(
-        &mut self,
-        destination: &Destination,
-        host: &str,
-        port: u32,
-        port_is_written: bool,
-        place: FieldPath,
-    ) {
-        let registry = self.scope.registry;
-        let service = registry.find(host, &self.metadata.namespace);
-        let (code, field, message, help) = match service {
-            None => (
-                "unknown-host",
-                place.field("host"),
-                format!("nobody declares the host `{host}`: requests get 503 NC"),
-                "add a ServiceEntry or Service with this host, or correct the name".to_string(),
-            ),
-            Some(service) if service.port(port).is_none() => {
-                let ports: Vec<String> = service
-                    .ports
-                    .iter()
-                    .map(|port| port.number.to_string())
-                    .collect();
-                let default = "; without `port` that of the listener counts";
-                (
-                    "unknown-port",
-                    place.clone(),
-                    format!(
-                        "`{host}` has no port {port}{}: requests get 503 NC",
-                        if port_is_written { "" } else { default }
-                    ),
-                    format!("set `port.number` to one of {}", ports.join(", ")),
-                )
-            }
-            Some(_) => (
-                "unknown-subset",
-                place.field("subset"),
-                format!(
-                    "no DestinationRule for `{host}` has the subset `{}`: requests get 503 NC",
-                    destination.subset
-                ),
-                "add the subset to the DestinationRule of this host".to_string(),
-            ),
+    /// Warns that the port of the listener, which counts where none is written, is none of the
+    /// service. What is missing whatever the listener, `references` finds.
+    fn report_missing_port(&mut self, host: &str, port: u32, place: FieldPath) {
+        let service = self.scope.registry.find(host, &self.metadata.namespace);
+        let Some(service) = service.filter(|service| service.port(port).is_none()) else {
+            return;
         };
-        let place = Place::Field(self.origin(field));
+        let message = format!(
+            "`{host}` has no port {port}; without `port` that of the listener counts: requests get 503 NC"
+        );
+        let help = super::references::choice_of_ports(service);
+        let place = Place::Field(self.origin(place));
         self.findings
-            .add(Diagnostic::warning(code, place, message).with_help(help));
+            .add(Diagnostic::warning("unknown-port", place, message).with_help(help));
     }
 
     fn operation(&self, route: &Route) -> String {
