@@ -4,7 +4,7 @@
 //! sender and nothing piles up in between.
 
 use super::response_head::Delivery;
-use crate::rt::{Buffer, Chunk, Send, Stream};
+use crate::rt::{Buffer, Chunk, Stream};
 use ringroad_codec::http1::{
     BodyError, BodyFraming, BodyScanner, write_chunk_header, write_last_chunk,
 };
@@ -136,8 +136,6 @@ pub struct Download<'a> {
     pub source: &'a Stream,
     pub unread: &'a mut Chunk,
     pub sink: &'a Stream,
-    /// The send that is under way downstream: the last answer's, and in the end this one's.
-    pub sending: &'a mut Option<Send>,
     pub delivery: Delivery,
     /// Body bytes sent, framing included.
     pub sent_bytes: &'a Cell<u64>,
@@ -221,14 +219,12 @@ impl Download<'_> {
             .map_err(BodyFailure::Source)
     }
 
-    /// Waits for the send before, then begins this one.
+    /// Waits until the client has taken what was sent before, then begins this send.
     async fn send(&mut self, head: Buffer, piece: Chunk) -> Result<(), BodyFailure> {
-        if let Some(before) = self.sending.as_mut() {
-            before.await.map_err(|_| BodyFailure::Sink)?;
-        }
+        self.sink.flushed().await.map_err(|_| BodyFailure::Sink)?;
         self.sent_bytes
             .set(self.sent_bytes.get() + piece.len() as u64);
-        *self.sending = Some(self.sink.send(head, piece));
+        self.sink.send_detached(head, piece);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use super::deadline::until;
 use super::exchange::serve_requests;
-use crate::rt::{self, Buffer, Chunk, Deadline, Idle, Send, Stream};
+use crate::rt::{self, Buffer, Chunk, Deadline, Idle, Stream};
 use crate::worker::{ListenerSlot, Worker};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -28,8 +28,6 @@ pub struct Connection {
     pub deadline: Deadline,
     pub accepted_at: Instant,
     pub requests: u64,
-    /// The end of the last answer, while the client may still be taking it.
-    pub sending: Option<Send>,
     /// Where the worker finds this connection's task when it drains.
     pub parking: u32,
 }
@@ -132,10 +130,8 @@ impl Connection {
     /// # Errors
     /// What was sent before did not arrive.
     pub async fn send_last(&mut self, head: Buffer, body: Chunk) -> io::Result<()> {
-        if let Some(before) = self.sending.take() {
-            before.await?;
-        }
-        self.sending = Some(self.stream.send(head, body));
+        self.stream.flushed().await?;
+        self.stream.send_detached(head, body);
         Ok(())
     }
 
@@ -146,12 +142,10 @@ impl Connection {
 
     /// Waits, within the idle timeout, until the client has taken all.
     pub async fn finish_sending(&mut self) {
-        if let Some(sending) = self.sending.take() {
-            let patience_ms = self.worker.limits().settings.downstream_idle_timeout_ms;
-            self.deadline.set(deadline_after(rt::now(), patience_ms));
-            // Whether it arrived or not, the connection is over.
-            let _ = until(&self.deadline, sending).await;
-        }
+        let patience_ms = self.worker.limits().settings.downstream_idle_timeout_ms;
+        self.deadline.set(deadline_after(rt::now(), patience_ms));
+        // Whether it arrived or not, the connection is over.
+        let _ = until(&self.deadline, self.stream.flushed()).await;
     }
 }
 

@@ -331,7 +331,6 @@ async fn exchange(
                 source: &upstream.stream,
                 unread: &mut unread,
                 sink: &connection.stream,
-                sending: &mut connection.sending,
                 delivery,
                 sent_bytes: &record.bytes_sent,
             };

@@ -160,6 +160,35 @@ impl Stream {
         }
     }
 
+    /// As [`send`](Stream::send), for when nobody waits for the end: [`flushed`](Stream::flushed)
+    /// tells when the kernel has taken all. Wakes no task by itself.
+    pub fn send_detached(&self, head: Buffer, body: Chunk) {
+        core::with(|core| {
+            let mut driver = core.driver.borrow_mut();
+            match driver.send(self.key, head, body) {
+                SendStart::Done(Ok(())) => {}
+                SendStart::Done(Err(_)) => driver.table().break_writes(self.key),
+                SendStart::Start(key) | SendStart::Queued(key) => driver.table().detach_send(key),
+            }
+        });
+    }
+
+    /// Waits until the kernel has taken all that was sent so far.
+    ///
+    /// # Errors
+    /// `EPIPE` when a detached send has failed.
+    pub async fn flushed(&self) -> io::Result<()> {
+        poll_fn(|context| {
+            core::with(|core| {
+                core.driver
+                    .borrow_mut()
+                    .table()
+                    .poll_flushed(self.key, context)
+            })
+        })
+        .await
+    }
+
     /// Ends our side; the peer receives the end after all bytes. Await sends before.
     ///
     /// # Errors

@@ -67,6 +67,8 @@ pub(super) struct SendOp {
     next: Option<Key>,
     state: SendState,
     orphaned: bool,
+    /// Nobody asks how it ends; a failure shows with the stream's next send.
+    detached: bool,
     head: Buffer,
     body: Chunk,
     sent: usize,
@@ -294,12 +296,13 @@ impl Table {
         op.head = Buffer::default();
         op.body = Chunk::default();
         self.woken.extend(op.waker.take());
-        let (stream, next, partial) = (op.stream, op.next.take(), errno != 0 && op.sent > 0);
-        if op.orphaned {
+        let breaks = errno != 0 && (op.sent > 0 || op.detached);
+        let (stream, next) = (op.stream, op.next.take());
+        if op.orphaned || op.detached {
             self.free_send(key);
         }
         let slot = self.streams.get_mut(stream)?;
-        slot.write_broken |= partial;
+        slot.write_broken |= breaks;
         slot.first_send = next;
         if next.is_none() {
             slot.last_send = None;
@@ -363,6 +366,44 @@ impl Table {
                 false
             }
         }
+    }
+
+    /// The owner does not wait for the end of a send.
+    pub fn detach_send(&mut self, key: Key) {
+        let Some(op) = self.sends.get_mut(key) else {
+            return;
+        };
+        op.detached = true;
+        if let SendState::Done(errno) = op.state {
+            let stream = op.stream;
+            self.free_send(key);
+            if errno != 0 {
+                self.break_writes(stream);
+            }
+        }
+    }
+
+    /// Nothing more can be sent.
+    pub fn break_writes(&mut self, stream: Key) {
+        if let Some(slot) = self.streams.get_mut(stream) {
+            slot.write_broken = true;
+        }
+    }
+
+    /// Ready when the kernel has taken all that was sent so far.
+    pub fn poll_flushed(&mut self, stream: Key, context: &Context<'_>) -> Poll<io::Result<()>> {
+        let Some(slot) = self.streams.get_mut(stream) else {
+            return Poll::Ready(Err(sys::error(libc::EBADF)));
+        };
+        if let Some(op) = slot.last_send.and_then(|last| self.sends.get_mut(last)) {
+            park(&mut op.waker, context, &mut self.displaced);
+            return Poll::Pending;
+        }
+        Poll::Ready(if slot.write_broken {
+            Err(sys::error(libc::EPIPE))
+        } else {
+            Ok(())
+        })
     }
 
     pub fn is_orphaned(&self, key: Key) -> bool {
@@ -435,6 +476,7 @@ impl SendOp {
         self.next = None;
         self.state = SendState::Queued;
         self.orphaned = false;
+        self.detached = false;
         self.sent = 0;
     }
 }
@@ -454,6 +496,7 @@ fn blank_send() -> Box<SendOp> {
         next: None,
         state: SendState::Queued,
         orphaned: false,
+        detached: false,
         head: Buffer::default(),
         body: Chunk::default(),
         sent: 0,

@@ -143,7 +143,6 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
         deadline: Deadline::new(),
         accepted_at: rt::now(),
         requests: 0,
-        sending: None,
         parking: worker.new_parking(),
     };
     if limit > 0 && worker.fleet.connections() > limit {
