@@ -28,9 +28,13 @@ struct Entry<T> {
     content: Content<T>,
 }
 
-/// A vector of recycled slots. The slot freed last is used first, since it is likely still cached.
+/// Entries of one block.
+const BLOCK: usize = 128;
+
+/// Recycled slots, in blocks that stay where they are: growing copies nothing and leaves no old
+/// array behind. The slot freed last is used first, since it is likely still cached.
 pub(super) struct Slab<T> {
-    entries: Vec<Entry<T>>,
+    blocks: Vec<Vec<Entry<T>>>,
     first_free: u32,
     used: usize,
 }
@@ -38,7 +42,7 @@ pub(super) struct Slab<T> {
 impl<T> Slab<T> {
     pub fn new() -> Self {
         Slab {
-            entries: Vec::new(),
+            blocks: Vec::new(),
             first_free: END,
             used: 0,
         }
@@ -53,28 +57,57 @@ impl<T> Slab<T> {
         self.used += 1;
         let index = self.first_free;
         if index == END {
-            let index = u32::try_from(self.entries.len()).expect("fewer than 2^32 slots");
-            self.entries.push(Entry {
+            let content = Content::Used(value);
+            let index = self.push(Entry {
                 generation,
-                content: Content::Used(value),
+                content,
             });
             return Key { index, generation };
         }
-        let entry = &mut self.entries[index as usize];
-        if let Content::Free { next } = entry.content {
-            self.first_free = next;
+        if let Some(entry) = self.entry_mut(index) {
+            let before = std::mem::replace(
+                entry,
+                Entry {
+                    generation,
+                    content: Content::Used(value),
+                },
+            );
+            if let Content::Free { next } = before.content {
+                self.first_free = next;
+            }
         }
-        *entry = Entry {
-            generation,
-            content: Content::Used(value),
-        };
         Key { index, generation }
+    }
+
+    fn push(&mut self, entry: Entry<T>) -> u32 {
+        if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        let full = (self.blocks.len() - 1) * BLOCK;
+        let last = self
+            .blocks
+            .last_mut()
+            .expect("a block was just made sure of");
+        last.push(entry);
+        u32::try_from(full + last.len() - 1).expect("fewer than 2^32 slots")
+    }
+
+    #[inline]
+    fn entry(&self, index: u32) -> Option<&Entry<T>> {
+        let index = index as usize;
+        self.blocks.get(index / BLOCK)?.get(index % BLOCK)
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, index: u32) -> Option<&mut Entry<T>> {
+        let index = index as usize;
+        self.blocks.get_mut(index / BLOCK)?.get_mut(index % BLOCK)
     }
 
     /// The value of this very tenancy; `None` when the slot was freed since.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        match self.entries.get_mut(key.index as usize) {
+        match self.entry_mut(key.index) {
             Some(Entry {
                 generation,
                 content: Content::Used(value),
@@ -85,7 +118,7 @@ impl<T> Slab<T> {
 
     #[inline]
     pub fn get(&self, key: Key) -> Option<&T> {
-        match self.entries.get(key.index as usize) {
+        match self.entry(key.index) {
             Some(Entry {
                 generation,
                 content: Content::Used(value),
@@ -97,7 +130,7 @@ impl<T> Slab<T> {
     /// The full key of a slot of which only the low bits of the generation are known.
     #[inline]
     pub fn find(&self, index: u32, generation: u32, mask: u32) -> Option<Key> {
-        match self.entries.get(index as usize) {
+        match self.entry(index) {
             Some(Entry {
                 generation: whole,
                 content: Content::Used(_),
@@ -110,16 +143,15 @@ impl<T> Slab<T> {
     }
 
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let entry = self.entries.get_mut(key.index as usize)?;
+        let next = self.first_free;
+        let entry = self.entry_mut(key.index)?;
         if entry.generation != key.generation || matches!(entry.content, Content::Free { .. }) {
             return None;
         }
-        let freed = Content::Free {
-            next: self.first_free,
-        };
+        let before = std::mem::replace(&mut entry.content, Content::Free { next });
         self.first_free = key.index;
         self.used -= 1;
-        match std::mem::replace(&mut entry.content, freed) {
+        match before {
             Content::Used(value) => Some(value),
             Content::Free { .. } => None,
         }
@@ -134,6 +166,11 @@ impl<T> Slab<T> {
             }),
             Content::Free { .. } => None,
         };
-        self.entries.iter().enumerate().filter_map(used).collect()
+        self.blocks
+            .iter()
+            .flatten()
+            .enumerate()
+            .filter_map(used)
+            .collect()
     }
 }
