@@ -246,6 +246,7 @@ async fn exchange(
                 let response = receive_response_head(
                     &upstream.stream,
                     &mut unread,
+                    endpoint.expects_bulk.get(),
                     &limits.head,
                     to_head_request,
                     response_head,
@@ -291,6 +292,7 @@ async fn exchange(
             // The response: its head and the first bytes of its body in one send.
             record.response_started(response_head.status, sent_at);
             let mut response_body = Body::new(response_head.framing, &limits.body);
+            endpoint.expects_bulk.set(response_body.is_bulk());
             let delivery = Delivery::choose(response_head.framing, head.version);
             let first = match response_body.take_first(&mut unread, delivery) {
                 Ok(first) => first,

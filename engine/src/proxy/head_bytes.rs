@@ -79,7 +79,7 @@ pub async fn receive_request_head(
     };
     let received = until(
         &connection.deadline,
-        receive(&connection.stream, &mut connection.unread, parse),
+        receive(&connection.stream, &mut connection.unread, false, parse),
     );
     match received.await {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -89,10 +89,12 @@ pub async fn receive_request_head(
     }
 }
 
-/// Receives a response head. What follows it is left in `unread`.
+/// Receives a response head. What follows it is left in `unread`. With `expects_bulk` the head is
+/// received in a large buffer, together with the first part of the long body behind it.
 pub async fn receive_response_head(
     stream: &Stream,
     unread: &mut Chunk,
+    expects_bulk: bool,
     limits: &HeadLimits,
     to_head_request: bool,
     head: &mut ResponseHead,
@@ -102,7 +104,7 @@ pub async fn receive_response_head(
         let progress = parse_response(bytes, limits, to_head_request, false, head)?;
         Ok((progress == Progress::Complete).then_some(head.head_len))
     };
-    receive(stream, unread, parse)
+    receive(stream, unread, expects_bulk, parse)
         .await
         .map_err(|failure| match failure {
             HeadFailure::Malformed(_) => ResponseHeadFailure::Malformed,
@@ -122,10 +124,11 @@ enum HeadFailure {
 async fn receive(
     stream: &Stream,
     unread: &mut Chunk,
+    bulk: bool,
     mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, HeadError>,
 ) -> Result<HeadBytes, HeadFailure> {
     if unread.is_empty() {
-        *unread = receive_chunk(stream, false).await?;
+        *unread = receive_chunk(stream, bulk, false).await?;
     }
     if let Some(len) = parse(unread).map_err(HeadFailure::Malformed)? {
         return Ok(HeadBytes::InPlace(unread.split_to(len)));
@@ -135,7 +138,7 @@ async fn receive(
     joined.extend_from_slice(unread);
     *unread = Chunk::default();
     loop {
-        let chunk = receive_chunk(stream, true).await?;
+        let chunk = receive_chunk(stream, bulk, true).await?;
         let before = joined.len();
         joined.extend_from_slice(&chunk);
         if let Some(len) = parse(&joined).map_err(HeadFailure::Malformed)? {
@@ -147,8 +150,16 @@ async fn receive(
     }
 }
 
-async fn receive_chunk(stream: &Stream, after_bytes: bool) -> Result<Chunk, HeadFailure> {
-    match poll_fn(|cx| stream.poll_receive(cx)).await {
+async fn receive_chunk(
+    stream: &Stream,
+    bulk: bool,
+    after_bytes: bool,
+) -> Result<Chunk, HeadFailure> {
+    let received = poll_fn(|cx| match bulk {
+        true => stream.poll_receive_bulk(cx),
+        false => stream.poll_receive(cx),
+    });
+    match received.await {
         Ok(chunk) if !chunk.is_empty() => Ok(chunk),
         _ => Err(HeadFailure::Closed { after_bytes }),
     }

@@ -28,6 +28,9 @@ pub struct Endpoint {
     connect_to: EndpointAddr,
     pub cluster_stats: Arc<ClusterStats>,
     active_requests: Cell<u32>,
+    /// The last response had a long body, so the next one is received in large pieces from the
+    /// start: what the kernel has queued by then would otherwise come in many small buffers.
+    pub expects_bulk: Cell<bool>,
     pub series: RefCell<SeriesList>,
     /// Idle connections, the one used last at the end.
     idle: RefCell<Vec<IdleConnection>>,
@@ -71,6 +74,7 @@ impl ClusterView {
                         address: endpoint.address.clone(),
                         cluster_stats: stats.clone(),
                         active_requests: Cell::new(0),
+                        expects_bulk: Cell::new(false),
                         series: RefCell::default(),
                         idle: RefCell::default(),
                     })
