@@ -192,6 +192,11 @@ fn conditions_are_texts_prefixes_and_expressions_of_re2() {
         &at("method.prefix"),
     );
     refused(
+        &matching("headers: {x: null}"),
+        "empty-value",
+        &at("headers.x"),
+    );
+    refused(
         &matching("headers: {x: {regex: '*'}}"),
         "invalid-regex",
         &at("headers.x.regex"),

@@ -87,6 +87,11 @@ fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {
     for (name, value) in with.entries() {
         check_matched_name(name, &value, report);
         check_string_match(&value, false, report);
+        if !value.is_set() {
+            let message = format!("the header `{name}` is matched by nothing");
+            let help = "write `{}` to ask that the header is there";
+            report.error("empty-value", &value, message, help);
+        }
     }
     let without = condition.get("withoutHeaders");
     for (name, value) in without.entries() {

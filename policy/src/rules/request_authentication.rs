@@ -41,6 +41,7 @@ fn check_rule(rule: &Node<'_>, report: &mut Report<'_>) {
     }
     check_no_empty_text(&rule.get("fromParams"), report);
     check_no_empty_text(&rule.get("fromCookies"), report);
+    check_no_empty_text(&rule.get("spaceDelimitedClaims"), report);
     let claims = rule.get("outputClaimToHeaders");
     check_no_null_item(&claims, report);
     for claim in claims.items().filter(Node::is_set) {
