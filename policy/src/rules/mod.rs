@@ -8,6 +8,7 @@ mod authorization_policy;
 mod authorization_values;
 mod cel;
 mod destination_rule;
+mod duplicate_matches;
 mod gateway;
 mod headers;
 mod http_actions;

@@ -62,6 +62,11 @@ pub(super) fn check(tls: &Node<'_>, report: &mut Report<'_>) {
                 }
             }
             check_sources(tls, report);
+            let revoked = tls.get("caCrl");
+            if is_written(&revoked) && is_written(&tls.get("credentialName")) {
+                let message = "the list of revoked certificates stands in the credential";
+                report.key_error("conflicting-fields", &revoked, message, "remove `caCrl`");
+            }
         }
         mode => {
             check_sources(tls, report);

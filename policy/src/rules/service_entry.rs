@@ -47,6 +47,9 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
         }
     }
     check_ports(&ports, report);
+    if addresses.is_empty() && !is_given_addresses(mode, report) {
+        warn_of_tcp_without_address(&ports, report);
+    }
     let names: Vec<&str> = port_names(&ports);
     match mode {
         "NONE" => {
@@ -119,6 +122,23 @@ fn check_ports(ports: &Node<'_>, report: &mut Report<'_>) {
         check_dns_label(&name, "name of a port", report);
         protocol::check_optional(&port.get("protocol"), report);
         check_port(port, "number", report);
+    }
+}
+
+/// Whether Istio gives a service without addresses some of its own. A label can forbid it.
+fn is_given_addresses(mode: &str, report: &Report<'_>) -> bool {
+    const LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
+    let label = report.document().labels.get(LABEL);
+    mode != "NONE" && !label.is_some_and(|value| value.eq_ignore_ascii_case("false"))
+}
+
+fn warn_of_tcp_without_address(ports: &Node<'_>, report: &mut Report<'_>) {
+    for port in ports.items() {
+        if matches!(port.get("protocol").text(), "" | "TCP") {
+            let message = "connections by TCP name no host, so only an address tells them apart";
+            let help = "write `addresses:`, or a protocol such as HTTP or TLS";
+            report.warning("tcp-without-address", &port, message, help);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::names::{
 };
 use super::values::{is_ip, report_missing};
 use super::visibility::{Exported, check_export_to};
-use super::{headers, http_route, layer4_routes};
+use super::{duplicate_matches, headers, http_route, layer4_routes};
 use crate::schema::{Node, Report};
 
 /// What the routes of a VirtualService need to know of it.
@@ -60,6 +60,9 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     }
     for route in tcp.items() {
         layer4_routes::check_tcp(&route, report);
+    }
+    for routes in [&http, &tls, &tcp] {
+        duplicate_matches::check(routes, report);
     }
     check_export_to(&spec.get("exportTo"), Exported::Plain, report);
 }
@@ -139,26 +142,34 @@ impl Context<'_> {
     }
 }
 
-/// `name`, `namespace/name`, and the form of old, `name.namespace.svc.cluster.local`.
+/// `name`, `namespace/name`, and the form of old, `name.namespace.svc.cluster.local`. Istio stops
+/// at the first name without a namespace, so what follows one is no more than warned about.
 pub(super) fn check_gateway_names(gateways: &Node<'_>, report: &mut Report<'_>) {
+    let mut is_looked_at = true;
     for gateway in gateways.items() {
         let text = gateway.text();
-        let help = "write `name` or `namespace/name`";
+        let refuse = |message: String, report: &mut Report<'_>| {
+            let help = "write `name` or `namespace/name`";
+            if is_looked_at {
+                report.error("invalid-name", &gateway, message, help);
+            } else {
+                report.warning("invalid-name", &gateway, message, help);
+            }
+        };
         let Some((namespace, name)) = text.split_once('/') else {
             if let Err(problem) = check_fqdn(text) {
-                let message = format!("the gateway `{text}` {problem}");
-                report.error("invalid-name", &gateway, message, help);
+                refuse(format!("the gateway `{text}` {problem}"), report);
             } else if let Some((name, rest)) = text.split_once('.') {
                 let namespace = rest.split('.').next().unwrap_or_default();
                 let message = format!("`{text}` is the old form of a gateway's name");
                 let help = format!("write `{namespace}/{name}`");
                 report.warning("deprecated-value", &gateway, message, help);
             }
+            is_looked_at = false;
             continue;
         };
         if !is_dns_label(namespace) || !is_dns_label(name) {
-            let message = format!("`{text}` is no name of a gateway");
-            report.error("invalid-name", &gateway, message, help);
+            refuse(format!("`{text}` is no name of a gateway"), report);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A value together with the way to it, without building either.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde_yaml::Value;
 
 use crate::source::{FieldPath, Step};
@@ -39,11 +41,17 @@ impl<'n> Node<'n> {
 
     /// The field `name`, which may be absent.
     pub fn get<'s>(&'s self, name: &'s str) -> Node<'s> {
+        // Comparing a few names costs less than hashing one.
+        const FEW: usize = 16;
         let value = match self.value {
-            Value::Mapping(fields) => fields.get(name).unwrap_or(&ABSENT),
-            _ => &ABSENT,
+            Value::Mapping(fields) if fields.len() <= FEW => fields
+                .iter()
+                .find(|(key, _)| matches!(key, Value::String(key) if key == name))
+                .map(|(_, value)| value),
+            Value::Mapping(fields) => fields.get(name),
+            _ => None,
         };
-        self.child(name, value)
+        self.child(name, value.unwrap_or(&ABSENT))
     }
 
     /// A field whose value is at hand.
@@ -134,7 +142,7 @@ impl<'n> Node<'n> {
     }
 
     /// The texts of a list.
-    pub fn texts(&self) -> impl Iterator<Item = &'n str> {
+    pub fn texts(&self) -> impl Iterator<Item = &'n str> + use<'n> {
         let items: &'n [Value] = match self.value {
             Value::Sequence(items) => items,
             _ => &[],
@@ -144,18 +152,21 @@ impl<'n> Node<'n> {
 
     /// The way here, such as `spec.http[0].route`.
     pub fn path(&self) -> FieldPath {
-        let mut steps = Vec::new();
-        let mut node = Some(self);
-        while let Some(here) = node {
-            match here.step {
-                NodeStep::Root => {}
-                NodeStep::Field(name) => steps.push(Step::Field(name.to_string())),
-                NodeStep::Index(index) => steps.push(Step::Index(index)),
-            }
-            node = here.parent;
-        }
+        let mut steps: Vec<Step> = self
+            .upwards()
+            .filter_map(|node| match node.step {
+                NodeStep::Root => None,
+                NodeStep::Field(name) => Some(Step::Field(name.to_string())),
+                NodeStep::Index(index) => Some(Step::Index(index)),
+            })
+            .collect();
         steps.reverse();
         FieldPath(steps)
+    }
+
+    /// This node and those around it, up to the root.
+    fn upwards(&self) -> impl Iterator<Item = &Node<'n>> {
+        std::iter::successors(Some(self), |node| node.parent)
     }
 
     /// The way here with all items of a list as one, such as `spec.http[].route`.
@@ -175,6 +186,19 @@ impl<'n> Node<'n> {
             NodeStep::Index(_) => pattern.push_str("[]"),
         }
         pattern
+    }
+
+    /// A hash of [`Node::pattern`], made without building it.
+    pub fn pattern_hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for node in self.upwards() {
+            match node.step {
+                NodeStep::Root => {}
+                NodeStep::Field(name) => name.hash(&mut hasher),
+                NodeStep::Index(_) => "[]".hash(&mut hasher),
+            }
+        }
+        hasher.finish()
     }
 
     /// The name of the field, or of the list whose item this is.

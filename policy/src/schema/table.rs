@@ -41,6 +41,11 @@ pub struct Type {
     pub name: &'static str,
     /// Sorted by name.
     pub fields: Vec<Field>,
+    /// The names of the fields, close together: they are compared one by one.
+    names: Vec<&'static str>,
+    /// The fields, a bit for each, whose absence has to be looked at: those that are required or
+    /// have a default.
+    pub missed: u64,
     /// At most one field of each of these sets may be written.
     pub one_of: Vec<Vec<usize>>,
 }
@@ -134,6 +139,8 @@ impl Table {
                 types.push(Type {
                     name,
                     fields: Vec::new(),
+                    names: Vec::new(),
+                    missed: 0,
                     one_of: Vec::new(),
                 });
                 TypeId(types.len() - 1)
@@ -165,6 +172,12 @@ impl Table {
             {
                 return Err(format!("{} has a field twice", found.name));
             }
+            for (at, field) in found.fields.iter().enumerate() {
+                found.names.push(field.name);
+                if field.rules.required || field.rules.default.is_some() {
+                    found.missed |= 1 << at;
+                }
+            }
         }
         for (owner, rules) in alternatives {
             let names = rules.strip_prefix("one-of=").ok_or("expected one-of=")?;
@@ -189,9 +202,7 @@ impl Table {
 impl Type {
     /// Where a field stands in [`Type::fields`].
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.fields
-            .binary_search_by(|field| field.name.cmp(name))
-            .ok()
+        self.names.iter().position(|known| *known == name)
     }
 }
 

@@ -70,8 +70,9 @@ enum Head {
 
 struct Walk<'r, 'd> {
     report: &'r mut Report<'d>,
-    /// Paths, all items of a list as one, that a warning named.
-    warned: HashSet<String>,
+    /// Paths, all items of a list as one, that a warning named: their hashes, and the word where
+    /// the warning is about a word.
+    warned: HashSet<(u64, &'static str)>,
 }
 
 impl Walk<'_, '_> {
@@ -105,10 +106,10 @@ impl Walk<'_, '_> {
 
     /// What holds for the fields of a mapping together.
     fn whole(&mut self, found: &'static Type, written: u64, node: &Node<'_>, quiet: bool) {
-        for (at, field) in found.fields.iter().enumerate() {
-            if written & (1 << at) != 0 {
-                continue;
-            }
+        let mut missed = found.missed & !written;
+        while missed != 0 {
+            let field = &found.fields[missed.trailing_zeros() as usize];
+            missed &= missed - 1;
             if field.rules.required {
                 let message = format!("`{}` is missing", field.name);
                 let help = format!("write `{}:`", field.name);
@@ -203,7 +204,7 @@ impl Walk<'_, '_> {
         }
         if let Scalar::NotCarried(word) = scalar::check(field, node, self.report)
             && !quiet
-            && self.warned.insert(format!("{}={word}", node.pattern()))
+            && self.warned.insert((node.pattern_hash(), word))
         {
             let message = format!("`{}: {word}` has no effect yet", field.name);
             let help = format!("what works is {}", carried_words(field));
@@ -213,15 +214,16 @@ impl Walk<'_, '_> {
     }
 
     fn not_carried(&mut self, node: &Node<'_>) {
-        let pattern = node.pattern();
-        if self.warned.contains(&pattern) {
+        if !self.warned.insert((node.pattern_hash(), "")) {
             return;
         }
-        let message = format!("`{pattern}` is checked but has no effect on traffic yet");
+        let message = format!(
+            "`{}` is checked but has no effect on traffic yet",
+            node.pattern()
+        );
         let help = "expect traffic as if it were not written";
         self.report
             .key_warning("field-not-carried", node, message, help);
-        self.warned.insert(pattern);
     }
 
     fn unknown_field<'c>(&mut self, node: &Node<'_>, known: impl Iterator<Item = &'c str>) {

@@ -1,17 +1,21 @@
 //! What Istio would refuse or warn about, document by document.
 
+mod delegates;
+
 use crate::diagnostic::Diagnostic;
 use crate::rules;
 use crate::schema::{self, Node, Report};
 use crate::yaml::Document;
 
 /// Checks the names, types and meaning of everything that is written. References to other
-/// documents are not followed: those are the compiler's to warn about.
+/// documents are not followed: those are the compiler's to warn about. Only a circle of delegates
+/// is looked for here.
 pub fn validate(documents: &[Document]) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for document in documents {
         check_document(document, &mut diagnostics);
     }
+    delegates::check(documents, &mut diagnostics);
     diagnostics
 }
 

@@ -1,0 +1,184 @@
+//! What is found between documents, and what is warned about within one.
+
+mod findings;
+
+use findings::find;
+use ringroad_policy::diagnostic::Severity;
+
+fn delegating(name: &str, targets: &[&str]) -> String {
+    let routes: String = targets
+        .iter()
+        .map(|target| format!("  - delegate: {{{target}}}\n"))
+        .collect();
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+         spec:\n  hosts: [{name}.example.com]\n  http:\n{routes}"
+    )
+}
+
+/// Code and place of everything but what is not carried yet.
+#[track_caller]
+fn told(text: &str) -> Vec<(Severity, &'static str, String)> {
+    find(text)
+        .into_iter()
+        .filter(|found| !found.code.ends_with("not-carried"))
+        .map(|found| (found.severity, found.code, found.path))
+        .collect()
+}
+
+fn cycle(path: &str) -> (Severity, &'static str, String) {
+    (Severity::Error, "delegate-cycle", path.to_string())
+}
+
+#[test]
+fn delegates_in_a_circle_are_refused_where_it_closes() {
+    let first = "spec.http[0].delegate";
+    assert_eq!(told(&delegating("a", &["name: a"])), [cycle(first)]);
+    let two = delegating("a", &["name: b"]) + &delegating("b", &["name: x", "name: a"]);
+    assert_eq!(told(&two), [cycle("spec.http[1].delegate")]);
+    let three = delegating("a", &["name: b, namespace: default"])
+        + &delegating("b", &["name: c"])
+        + &delegating("c", &["name: a"]);
+    let found = find(&three);
+    let message = &found.iter().find(|found| found.code == "delegate-cycle");
+    let message = &message.unwrap().message;
+    assert!(
+        message.contains("default/a → default/b → default/c → default/a"),
+        "{message}"
+    );
+}
+
+#[test]
+fn delegates_without_a_circle_pass() {
+    let text = delegating("a", &["name: b", "name: c"])
+        + &delegating("b", &["name: d"])
+        + &delegating("c", &["name: d"])
+        + &delegating("d", &["name: a, namespace: other"]);
+    assert_eq!(told(&text), []);
+}
+
+#[test]
+fn a_chain_of_many_delegates_needs_no_deep_stack() {
+    const LENGTH: usize = 20_000;
+    let chain: String = (0..LENGTH)
+        .map(|at| delegating(&format!("v{at}"), &[&format!("name: v{}", at + 1)]))
+        .collect();
+    let closed = chain + &delegating(&format!("v{LENGTH}"), &["name: v0"]);
+    assert_eq!(told(&closed), [cycle("spec.http[0].delegate")]);
+}
+
+fn virtual_service(spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\n\
+         spec:\n  hosts: [a.example.com]\n{spec}"
+    )
+}
+
+const TO_B: &str = "route: [{destination: {host: b.example.com}}]";
+
+#[test]
+fn a_match_that_was_there_before_is_named() {
+    let two = |first: &str, second: &str| {
+        told(&virtual_service(&format!(
+            "  http:\n  - {{match: [{first}], {TO_B}}}\n  - {{match: [{second}], {TO_B}}}\n"
+        )))
+    };
+    let a = "{name: x, uri: {exact: /a}, headers: {x: {exact: '1'}}}";
+    assert_eq!(
+        two(a, "{headers: {x: {exact: '1'}}, uri: {exact: /a}, name: y}"),
+        [(
+            Severity::Warning,
+            "duplicate-match",
+            "spec.http[1].match[0]".to_string()
+        )]
+    );
+    assert_eq!(two(a, "{uri: {exact: /a}, headers: {x: {exact: '2'}}}"), []);
+    assert_eq!(two("{uri: {exact: /a}}", "{uri: {exact: /b}}"), []);
+}
+
+#[test]
+fn names_of_gateways_are_refused_up_to_the_first_without_a_namespace() {
+    let with = |gateways: &str| {
+        let found = told(&virtual_service(&format!(
+            "  gateways: [{gateways}]\n  http: [{{{TO_B}}}]\n"
+        )));
+        found.into_iter().map(|found| found.0).collect::<Vec<_>>()
+    };
+    assert_eq!(with("ns/edge, edge, mesh"), []);
+    assert_eq!(with("ns/Ed_ge, edge"), [Severity::Error]);
+    assert_eq!(with("edge, ns/Ed_ge"), [Severity::Warning]);
+    assert_eq!(with("edge, 'a b'"), [Severity::Warning]);
+    assert_eq!(with("'a b'"), [Severity::Error]);
+}
+
+#[test]
+fn tcp_needs_an_address_unless_one_is_given() {
+    let entry = |metadata: &str, spec: &str| {
+        told(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: a{metadata}}}\nspec:\n  hosts: [a.example.com]\n  {spec}\n"
+        ))
+    };
+    let off = ", labels: {networking.istio.io/enable-autoallocate-ip: 'false'}";
+    let warned = || {
+        vec![(
+            Severity::Warning,
+            "tcp-without-address",
+            "spec.ports[0]".to_string(),
+        )]
+    };
+    let tcp = "ports: [{number: 5432, name: db, protocol: TCP}]";
+    let http = "ports: [{number: 80, name: web, protocol: HTTP}]";
+    let dns = |ports: &str| format!("{ports}\n  resolution: DNS");
+    assert_eq!(entry("", tcp), warned());
+    assert_eq!(entry(off, &dns(tcp)), warned());
+    assert_eq!(entry("", &dns(tcp)), []);
+    assert_eq!(entry(off, &dns(http)), []);
+    assert_eq!(entry("", &format!("addresses: [10.0.0.1]\n  {tcp}")), []);
+}
+
+#[test]
+fn a_credential_holds_its_list_of_revoked_certificates() {
+    let tls = "{credentialName: a, caCrl: /etc/crl}";
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: a}}\nspec:\n  servers:\n  \
+         - {{port: {{number: 443, name: tls, protocol: TLS}}, hosts: ['*'], tls: {tls}}}\n"
+    );
+    let errors = |text: &str| {
+        let found = told(text).into_iter();
+        found
+            .filter(|found| found.0 == Severity::Error)
+            .map(|found| (found.1, found.2))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        errors(&text),
+        [(
+            "conflicting-fields",
+            "spec.servers[0].tls.caCrl".to_string()
+        )]
+    );
+    assert_eq!(
+        errors(&text.replace("{credentialName", "{mode: SIMPLE, credentialName")),
+        []
+    );
+}
+
+#[test]
+fn claims_and_presence_of_tokens_are_checked() {
+    let rule = |rule: &str| {
+        told(&format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a}}\n\
+             spec: {{jwtRules: [{{issuer: a, {rule}}}]}}\n"
+        ))
+        .into_iter()
+        .map(|found| found.1)
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        rule("presence: REQUIRED, spaceDelimitedClaims: [a]"),
+        [""; 0]
+    );
+    assert_eq!(rule("presence: MANDATORY"), ["unknown-value"]);
+    assert_eq!(rule("spaceDelimitedClaims: ['']"), ["empty-value"]);
+}
