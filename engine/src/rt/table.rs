@@ -9,9 +9,6 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, Waker};
 
-/// A body up to this size is copied behind the head: one plain send costs less than a gathering
-/// one and two short copies.
-pub(super) const COPY_BODY_BYTES: usize = 2048;
 /// Accepted connections that wait in a listener; more stay in the kernel's backlog.
 pub(super) const MAX_ACCEPTED_AHEAD: usize = 64;
 
@@ -242,19 +239,13 @@ impl Table {
     }
 
     /// Puts a send behind those that the stream has already.
-    pub fn queue_send(&mut self, stream: Key, mut head: Buffer, body: Chunk) -> SendStart {
+    pub fn queue_send(&mut self, stream: Key, head: Buffer, body: Chunk) -> SendStart {
         let Some(slot) = self.streams.get_mut(stream) else {
             return SendStart::Done(Err(sys::error(libc::EBADF)));
         };
         if slot.write_broken {
             return SendStart::Done(Err(sys::error(libc::EPIPE)));
         }
-        let body = if !head.is_empty() && body.len() <= COPY_BODY_BYTES {
-            head.extend_from_slice(&body);
-            Chunk::default()
-        } else {
-            body
-        };
         if head.is_empty() && body.is_empty() {
             return SendStart::Done(Ok(()));
         }
