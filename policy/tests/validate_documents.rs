@@ -138,6 +138,33 @@ fn tcp_needs_an_address_unless_one_is_given() {
 }
 
 #[test]
+fn only_plain_http_redirects_to_https() {
+    let warnings = |protocol: &str, tls: &str| {
+        let found = told(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: a}}\nspec:\n  servers:\n  \
+             - {{port: {{number: 80, name: a, protocol: {protocol}}}, hosts: ['*'], tls: {{{tls}}}}}\n"
+        ));
+        let found = found.into_iter();
+        found.map(|found| (found.0, found.1)).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("HTTP", "httpsRedirect: true"), []);
+    assert_eq!(
+        warnings(
+            "HTTPS",
+            "httpsRedirect: true, mode: SIMPLE, credentialName: a"
+        ),
+        [(Severity::Warning, "no-effect")]
+    );
+    assert_eq!(
+        warnings(
+            "HTTPS",
+            "httpsRedirect: false, mode: SIMPLE, credentialName: a"
+        ),
+        []
+    );
+}
+
+#[test]
 fn a_credential_holds_its_list_of_revoked_certificates() {
     let tls = "{credentialName: a, caCrl: /etc/crl}";
     let text = format!(

@@ -98,6 +98,11 @@ fn check_server_port(port: &Node<'_>, is_unix: bool, report: &mut Report<'_>) {
 
 /// Which protocols go with `tls`.
 fn check_tls_fits(server: &Node<'_>, tls: &Node<'_>, protocol: Protocol, report: &mut Report<'_>) {
+    let redirect = tls.get("httpsRedirect");
+    if redirect.is_true() && !protocol.is_http() {
+        let message = "only HTTP servers redirect to HTTPS";
+        report.key_warning("no-effect", &redirect, message, "remove `httpsRedirect`");
+    }
     if protocol.is_tls() {
         if !tls.is_set() {
             let message = "a server of HTTPS or TLS has no `tls`";
@@ -109,15 +114,10 @@ fn check_tls_fits(server: &Node<'_>, tls: &Node<'_>, protocol: Protocol, report:
     if !tls.is_set() {
         return;
     }
-    let redirect = tls.get("httpsRedirect");
     if !protocol.is_http() {
         let message = "only HTTPS and TLS servers have `tls`";
         let help = "write `protocol: TLS`, or remove `tls`";
         report.key_error("conflicting-fields", tls, message, help);
-        if redirect.is_true() {
-            let message = "only HTTP servers redirect to HTTPS";
-            report.key_warning("no-effect", &redirect, message, "remove `httpsRedirect`");
-        }
         return;
     }
     let passes_through = ["", "PASSTHROUGH", "AUTO_PASSTHROUGH"];
