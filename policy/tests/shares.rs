@@ -167,6 +167,27 @@ fn a_reload_keeps_the_place_in_a_split_and_new_weights_count_at_once() {
     assert!((49..=51).contains(&second));
 }
 
+#[test]
+fn a_hand_that_is_being_dealt_does_not_outlive_its_weights() {
+    let old = snapshot(&split_config(&[90, 10]));
+    let new = snapshot(&split_config(&[10, 90]));
+    let request = get("any", "/");
+    for seed in 0..50 {
+        let mut random = Random::new(seed);
+        let mut state = SplitState::new(&old);
+        let route = request.route(table(&old, 8080)).unwrap();
+        for _ in 0..=seed % 10 {
+            route.pick_destination(&mut state, &mut random);
+        }
+        let mut state = state.adopt(&old, &new);
+        let route = request.route(table(&new, 8080)).unwrap();
+        let first: usize = (0..10)
+            .map(|_| 1 - route.pick_destination(&mut state, &mut random))
+            .sum();
+        assert!(first <= 2, "{first} of 10 for the old weights, seed {seed}");
+    }
+}
+
 struct View {
     out: Vec<usize>,
     active: Vec<u32>,

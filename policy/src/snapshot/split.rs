@@ -69,7 +69,8 @@ impl Route {
 
 impl Split {
     fn next(&mut self, destinations: &[Destination], random: &mut Random) -> usize {
-        if self.dealt == self.hand.len() || self.weights.len() != destinations.len() {
+        let weights = destinations.iter().map(|destination| destination.weight);
+        if self.dealt == self.hand.len() || !self.weights.iter().copied().eq(weights) {
             self.deal(destinations, random);
         }
         let picked = self.hand.get(self.dealt).copied().unwrap_or(0) as usize;
