@@ -55,7 +55,7 @@ fn bars() -> Vec<Bar> {
     vec![
         bar(Small, 64, Saturated, Cpu, Best, 0.85),
         bar(Small, 64, Saturated, Cpu, One(Peer::Envoy), 0.40),
-        bar(Small, 64, Saturated, Cpu, One(Peer::RelayMonoio), 1.15),
+        bar(Small, 64, Saturated, Cpu, One(Peer::Relay), 1.15),
         bar(Small, 8, Saturated, Cpu, Best, 0.95),
         bar(Small, 8, Saturated, P99, Best, 1.0),
         bar(Small, 64, FixedRate, Cpu, Best, 0.95),
