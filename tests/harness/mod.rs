@@ -3,6 +3,8 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod raw;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -116,15 +118,20 @@ impl Proxy {
     }
 
     pub fn start_with_stdout(folder: tempfile::TempDir, more_args: &[&str], out: Stdio) -> Self {
+        let workers = ["--workers", "2"]
+            .into_iter()
+            .chain(more_args.iter().copied());
+        Self::start_as_said(folder, &workers.collect::<Vec<_>>(), out)
+    }
+
+    /// Starts it with `--workers` among `args`.
+    pub fn start_with_workers(folder: tempfile::TempDir, args: &[&str]) -> Self {
+        Self::start_as_said(folder, args, Stdio::null())
+    }
+
+    fn start_as_said(folder: tempfile::TempDir, more_args: &[&str], out: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringroad"))
-            .args([
-                "run",
-                "--admin",
-                "127.0.0.1:0",
-                "--workers",
-                "2",
-                "--config",
-            ])
+            .args(["run", "--admin", "127.0.0.1:0", "--config"])
             .arg(folder.path())
             .args(more_args)
             .stdin(Stdio::null())

@@ -1,0 +1,235 @@
+//! Upstreams that fail: the right status and flag, and nothing else disturbed.
+
+mod harness;
+
+use harness::raw::{End, ScriptedUpstream, converse, status};
+use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
+use std::net::{Shutdown, SocketAddr};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+fn start(driver: &str, upstream: SocketAddr, spec: &str) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("settings.yaml", &settings(spec)),
+        ("split.yaml", &splitting(&[(upstream, 1)])),
+    ]);
+    let args = ["--driver", driver, "--workers", "1"];
+    (Proxy::start_with_workers(config, &args), address)
+}
+
+fn get(address: SocketAddr, path: &str) -> (String, End) {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n");
+    converse(address, &[request.as_bytes()])
+}
+
+/// A figure of the one cluster.
+fn cluster_stat(proxy: &Proxy, name: &str) -> u64 {
+    proxy.stat(&format!("cluster.outbound|80||up0.test.{name}"))
+}
+
+#[test]
+fn an_upstream_that_refuses_is_503() {
+    for driver in DRIVERS {
+        let (proxy, address) = start(driver, free_address(), "{role: gateway}");
+        let (answer, _) = get(address, "/");
+        assert_eq!(status(&answer), 503, "{answer}");
+        assert!(answer.contains("remote connection failure"), "{answer}");
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_connect_fail"), 1);
+        assert!(
+            proxy
+                .admin("/stats/prometheus")
+                .body
+                .contains("response_flags=\"UF\"")
+        );
+    }
+}
+
+#[test]
+fn broken_responses_are_answered_and_counted() {
+    let cases: &[(&str, &str, u16, &str)] = &[
+        ("/close", "", 503, "UC"),
+        ("/half", "HTTP/1.1 200 OK\r\ncont", 503, "UC"),
+        ("/nonsense", "no http\r\n\r\n", 502, "UPE"),
+        (
+            "/both",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nabc",
+            502,
+            "UPE",
+        ),
+        (
+            "/101",
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
+            502,
+            "UPE",
+        ),
+        (
+            "/chunk",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            502,
+            "UPE",
+        ),
+    ];
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                if let Some(case) = cases.iter().find(|case| case.0 == path) {
+                    connection.send(case.1);
+                    return;
+                }
+                connection.send(OK);
+            }
+        });
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        for (path, _, expected, flag) in cases {
+            let (answer, end) = get(address, path);
+            assert_eq!(
+                (status(&answer), end),
+                (*expected, End::Closed),
+                "{path}: {answer}"
+            );
+            let label = format!("response_flags=\"{flag}\"");
+            assert!(
+                proxy.admin("/stats/prometheus").body.contains(&label),
+                "{path}"
+            );
+            let (answer, _) = get(address, "/fine");
+            assert_eq!(status(&answer), 200, "after {path}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_does_not_look_whole() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            let Some((path, _)) = connection.head() else {
+                return;
+            };
+            match path.as_str() {
+                "/length" => connection.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"),
+                _ => connection.send(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nwo",
+                ),
+            }
+        });
+        let (_proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        let (answer, _) = get(address, "/length");
+        assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
+        let (answer, _) = get(address, "/chunks");
+        assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn bytes_after_an_answer_never_reach_the_next_request() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                connection.send(format!(
+                    "{OK}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
+                ));
+            }
+        });
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        for _ in 0..20 {
+            let (answer, _) = get(address, "/");
+            assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+        }
+        assert!(cluster_stat(&proxy, "upstream_cx_total") >= 20);
+    }
+}
+
+/// Answers once on each connection, then closes it when the next request has come.
+fn closes_on_reuse() -> ScriptedUpstream {
+    ScriptedUpstream::start(|connection| {
+        connection.head();
+        connection.send(OK);
+        connection.head();
+        let _ = connection.stream.shutdown(Shutdown::Both);
+    })
+}
+
+#[test]
+fn a_get_on_a_dead_reused_connection_is_sent_again_once() {
+    for driver in DRIVERS {
+        let upstream = closes_on_reuse();
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        assert_eq!(status(&get(address, "/first").0), 200);
+        assert_eq!(status(&get(address, "/second").0), 200);
+        assert_eq!(upstream.heads().len(), 3, "{:?}", upstream.heads());
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_replayed"), 1);
+    }
+}
+
+#[test]
+fn a_post_is_never_sent_twice() {
+    for driver in DRIVERS {
+        let upstream = closes_on_reuse();
+        let (_proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        assert_eq!(status(&get(address, "/first").0), 200);
+        let post =
+            b"POST /pay HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
+        let (answer, _) = converse(address, &[post]);
+        assert_eq!(status(&answer), 503, "{answer}");
+        let pays = upstream
+            .heads()
+            .iter()
+            .filter(|head| head.contains("/pay"))
+            .count();
+        assert_eq!(pays, 1);
+    }
+}
+
+#[test]
+fn sending_again_can_be_switched_off() {
+    for driver in DRIVERS {
+        let upstream = closes_on_reuse();
+        let spec = "{role: gateway, replayOnDeadConnection: false}";
+        let (_proxy, address) = start(driver, upstream.address, spec);
+        assert_eq!(status(&get(address, "/first").0), 200);
+        assert_eq!(status(&get(address, "/second").0), 503);
+        assert_eq!(upstream.heads().len(), 2);
+    }
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_arrives() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            connection.head();
+            connection
+                .send("HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno");
+        });
+        let (_proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";
+        let (answer, _) = converse(address, &[head, &[b'x'; 1000]]);
+        assert_eq!(status(&answer), 413, "{answer}");
+        assert!(answer.ends_with("no"), "{answer}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_upstream() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            connection.head();
+            // Ends when the proxy closes.
+            connection.head();
+        });
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        let mut client = harness::Client::connect(address).expect("connects");
+        client.start("GET", "a.test", "/").expect("is sent");
+        until("the request at the upstream", || {
+            !upstream.heads().is_empty()
+        });
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_active"), 1);
+        drop(client);
+        until("the end of the request", || {
+            cluster_stat(&proxy, "upstream_rq_active") == 0
+                && cluster_stat(&proxy, "upstream_cx_active") == 0
+        });
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_tx_reset"), 1);
+    }
+}
