@@ -211,6 +211,19 @@ impl Proxy {
         line.map_or(0, |value| value.parse().expect("a number"))
     }
 
+    /// Memory of the process that is in use.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/statm", self.child.id());
+        let statm = fs::read_to_string(path).expect("is there");
+        let pages: u64 = statm
+            .split(' ')
+            .nth(1)
+            .expect("a field")
+            .parse()
+            .expect("a number");
+        pages * 4096
+    }
+
     pub fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         // SAFETY: the child has not been waited for, so its id is still its own.

@@ -242,6 +242,7 @@ async fn exchange(
 
             // The response head; interim responses go straight on.
             let mut unread = Chunk::default();
+            let mut interim_responses = 0;
             let response_bytes = loop {
                 let response = receive_response_head(
                     &upstream.stream,
@@ -276,6 +277,11 @@ async fn exchange(
                     break response_bytes;
                 }
                 plan.cluster.stats.upstream_rq_1xx.add(1);
+                interim_responses += 1;
+                if interim_responses > limits.settings.max_interim_responses {
+                    plan.cluster.stats.upstream_cx_protocol_error.add(1);
+                    break 'response Outcome::Unanswered(Answer::upstream_protocol_error());
+                }
                 if response_head.status != 100 && head.version == Version::Http11 {
                     connection.listener.stats.downstream_rq_1xx.add(1);
                     let mut out = Buffer::lease();

@@ -102,6 +102,8 @@ limits! {
         "Most client connections of the process; further ones are closed at once.";
     max_discarded_body_bytes / "maxDiscardedBodyBytes": Bytes = 64 * 1024,
         "Most bytes that are read and dropped after an answer that was given before its request had ended, so that closing the connection does not destroy the answer on its way.";
+    max_interim_responses / "maxInterimResponses": Count = 32,
+        "Most interim (1xx) responses of an upstream before its final one; above it 502.";
     receive_buffer_bytes / "receiveBufferBytes": Bytes = 32 * 1024,
         "Size of one receive buffer.";
     max_receive_buffers / "maxReceiveBuffers": Count = 4_096,

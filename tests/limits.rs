@@ -1,0 +1,255 @@
+//! Requests that are malformed, slow, too large or too many, and what bounds them.
+
+mod harness;
+
+use harness::raw::{ScriptedUpstream, converse, status};
+use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+fn start(driver: &str, upstream: SocketAddr, limits: &str) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let spec = format!("{{role: gateway, limits: {{{limits}}}}}");
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("settings.yaml", &settings(&spec)),
+        ("split.yaml", &splitting(&[(upstream, 1)])),
+    ]);
+    (Proxy::start(config, &["--driver", driver]), address)
+}
+
+fn answering() -> ScriptedUpstream {
+    ScriptedUpstream::start(|connection| {
+        while connection.head().is_some() {
+            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    })
+}
+
+fn listener_stat(proxy: &Proxy, address: SocketAddr, name: &str) -> u64 {
+    proxy.stat(&format!("http.{}_{}.{name}", address.ip(), address.port()))
+}
+
+#[test]
+fn what_two_parsers_could_read_differently_is_refused_and_closed() {
+    let refused: &[(&str, u16)] = &[
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 1\r\n\r\nx",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\nx",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999\r\n\r\nx",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+        (
+            "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        ("GET / HTTP/1.1\r\nhost : a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\n folded: x\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n", 400),
+        ("GET /a b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /\u{e9} HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET http://u:p@a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET / HTTP/2.0\r\nhost: a\r\n\r\n", 505),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: content-length\r\n\r\n",
+            400,
+        ),
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\nexpect: the-moon\r\ncontent-length: 1\r\n\r\nx",
+            417,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n",
+            400,
+        ),
+    ];
+    for driver in DRIVERS {
+        let upstream = answering();
+        let (proxy, address) = start(driver, upstream.address, "");
+        for (request, expected) in refused {
+            let smuggled = format!("{request}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n");
+            let (answer, _) = converse(address, &[smuggled.as_bytes()]);
+            assert_eq!(status(&answer), *expected, "{request:?}: {answer}");
+            assert_eq!(
+                answer.matches("HTTP/1.1 ").count(),
+                1,
+                "{request:?}: {answer}"
+            );
+        }
+        assert_eq!(upstream.heads(), Vec::<String>::new());
+        assert!(listener_stat(&proxy, address, "downstream_cx_protocol_error") > 20);
+    }
+}
+
+#[test]
+fn heads_have_a_longest_size_a_largest_count_and_a_longest_time() {
+    for driver in DRIVERS {
+        let upstream = answering();
+        let limits = "maxHeadBytes: 1000, maxHeaders: 10, requestHeadTimeout: 300ms";
+        let (proxy, address) = start(driver, upstream.address, limits);
+        let long = format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+            "y".repeat(1000)
+        );
+        assert_eq!(status(&converse(address, &[long.as_bytes()]).0), 431);
+        let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(10));
+        assert_eq!(status(&converse(address, &[many.as_bytes()]).0), 431);
+        assert_eq!(listener_stat(&proxy, address, "downstream_rq_too_large"), 2);
+        let (answer, _) = converse(address, &[b"GET / HTTP/1.1\r\nho"]);
+        assert_eq!(status(&answer), 408, "{answer}");
+        let (answer, _) = converse(address, &[]);
+        assert_eq!(answer, "", "a connection that sends nothing is closed");
+        assert_eq!(
+            listener_stat(&proxy, address, "downstream_rq_header_timeout"),
+            2
+        );
+        assert_eq!(upstream.heads().len(), 0);
+    }
+}
+
+#[test]
+fn idle_connections_are_closed_and_connections_are_counted() {
+    for driver in DRIVERS {
+        let upstream = answering();
+        let limits = "downstreamIdleTimeout: 200ms, maxDownstreamConnections: 2";
+        let (proxy, address) = start(driver, upstream.address, limits);
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let (answer, _) = converse(address, &[request]);
+        assert!(answer.ends_with("ok"), "{answer}");
+        assert_eq!(
+            listener_stat(&proxy, address, "downstream_cx_idle_timeout"),
+            1
+        );
+        let mut kept: Vec<TcpStream> = Vec::new();
+        until("a connection over the limit", || {
+            if let Ok(stream) = TcpStream::connect(address) {
+                kept.push(stream);
+            }
+            listener_stat(&proxy, address, "downstream_cx_overflow") > 0
+        });
+    }
+}
+
+#[test]
+fn a_flood_of_interim_responses_ends_in_502() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            connection.head();
+            let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(100);
+            for _ in 0..10_000 {
+                if connection.stream.write_all(hint.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        let (_proxy, address) = start(driver, upstream.address, "maxInterimResponses: 5");
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let (answer, _) = converse(address, &[request]);
+        assert_eq!(answer.matches(" 103 ").count(), 5, "{answer}");
+        assert_eq!(answer.matches(" 502 ").count(), 1, "{answer}");
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_its_sender_back() {
+    for driver in DRIVERS {
+        const LEN: usize = 64 << 20;
+        let upstream = ScriptedUpstream::start(|connection| {
+            connection.head();
+            connection.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LEN}\r\n\r\n"));
+            connection.send(vec![b'x'; LEN]);
+        });
+        let (proxy, address) = start(driver, upstream.address, "");
+        let mut client = TcpStream::connect(address).expect("connects");
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        client.write_all(request).expect("is sent");
+        // Until the proxy takes no more from the upstream, because its client takes nothing.
+        let mut before = u64::MAX;
+        until("the standstill", || {
+            let now = proxy.resident_bytes();
+            let calm = now == before;
+            before = now;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            calm
+        });
+        assert!(before < 48 << 20, "{before} bytes resident");
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).expect("is read");
+        assert!(all.len() > LEN);
+        assert!(all.ends_with(&[b'x'; 1000]));
+    }
+}
+
+#[test]
+fn nothing_is_allocated_per_request_in_the_steady_state() {
+    for driver in DRIVERS {
+        let upstream = answering();
+        let (proxy, address) = start(driver, upstream.address, "");
+        let mut clients: Vec<Client> = (0..8)
+            .map(|_| Client::connect(address).expect("connects"))
+            .collect();
+        let mut requests = |count: usize| {
+            for _ in 0..count / clients.len() {
+                for client in &mut clients {
+                    client.send("GET", "a.test", "/").expect("an answer");
+                }
+            }
+        };
+        let allocations =
+            || proxy.stat("worker_0.allocations") + proxy.stat("worker_1.allocations");
+        let turns = || proxy.stat("worker_0.loop_turns") + proxy.stat("worker_1.loop_turns");
+        // Workers publish the figure once a second, with the number of turns beside it.
+        let settled = || {
+            let before = turns();
+            until("fresh figures", || turns() > before + 2);
+            allocations()
+        };
+        requests(4_000);
+        let before = settled();
+        requests(10_000);
+        let after = settled();
+        // Ten thousand requests with one allocation each would show; the sweep of a second may
+        // allocate a little.
+        assert!(after - before < 100, "{} allocations", after - before);
+    }
+}
