@@ -102,13 +102,29 @@ async fn both_families_are_found_and_changes_follow_the_time_to_live() {
     let server = Server::start().await;
     server.set("shop.example", &[ONE, SIX]);
     let (mut resolver, mut answers) = Resolver::new(Arc::default());
-    resolver.follow(&HashSet::from(["shop.example"]), &server.settings());
+    let settings = DnsSettings {
+        families: DnsFamilies::All,
+        ..server.settings()
+    };
+    resolver.follow(&HashSet::from(["shop.example"]), &settings);
     let first = next(&mut answers).await;
     let mut addresses = first.addresses.expect("resolved");
     addresses.sort();
     assert_eq!(addresses, [ONE, SIX]);
     server.set("shop.example", &[TWO]);
     while next(&mut answers).await.addresses != Some(vec![TWO]) {}
+}
+
+#[tokio::test]
+async fn ipv6_is_used_only_where_a_name_has_no_ipv4() {
+    let server = Server::start().await;
+    server.set("both.example", &[ONE, SIX]);
+    server.set("six.example", &[SIX]);
+    for (name, expected) in [("both.example", ONE), ("six.example", SIX)] {
+        let (mut resolver, mut answers) = Resolver::new(Arc::default());
+        resolver.follow(&HashSet::from([name]), &server.settings());
+        assert_eq!(next(&mut answers).await.addresses, Some(vec![expected]));
+    }
 }
 
 #[tokio::test]

@@ -51,12 +51,12 @@ pub enum AccessLogFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DnsFamilies {
-    /// IPv4 and IPv6.
-    #[default]
+    /// IPv4 and IPv6, each address an endpoint.
     All,
     V4Only,
     V6Only,
     /// IPv4, and IPv6 only where a name has none.
+    #[default]
     V4Preferred,
 }
 
@@ -77,7 +77,9 @@ pub struct DnsSettings {
 impl Default for DnsSettings {
     fn default() -> Self {
         Self {
-            families: DnsFamilies::All,
+            // A name with both would send half of its requests to addresses that a host without
+            // IPv6 cannot reach.
+            families: DnsFamilies::V4Preferred,
             servers: Vec::new(),
             failure_refresh_ms: 60_000,
             min_ttl_ms: 1_000,
