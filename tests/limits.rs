@@ -237,19 +237,21 @@ fn nothing_is_allocated_per_request_in_the_steady_state() {
         };
         let allocations =
             || proxy.stat("worker_0.allocations") + proxy.stat("worker_1.allocations");
-        let turns = || proxy.stat("worker_0.loop_turns") + proxy.stat("worker_1.loop_turns");
-        // Workers publish the figure once a second, with the number of turns beside it.
+        // Each worker publishes the figure once a second, with the number of turns beside it.
         let settled = || {
-            let before = turns();
-            until("fresh figures", || turns() > before + 2);
+            for worker in ["worker_0", "worker_1"] {
+                let turns = || proxy.stat(&format!("{worker}.loop_turns"));
+                let before = turns();
+                until("fresh figures", || turns() > before);
+            }
             allocations()
         };
         requests(4_000);
         let before = settled();
         requests(10_000);
         let after = settled();
-        // Ten thousand requests with one allocation each would show; the sweep of a second may
-        // allocate a little.
-        assert!(after - before < 100, "{} allocations", after - before);
+        // One allocation in ten requests would show. The rest is allowed for what does not come with
+        // requests, such as the sweep of each second.
+        assert!(after - before < 1_000, "{} allocations", after - before);
     }
 }

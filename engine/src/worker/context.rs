@@ -387,7 +387,6 @@ impl Worker {
     /// Copies what the runtime and the allocator count into this worker's figures.
     pub fn publish_figures(&self) {
         let counters = rt::counters();
-        self.stats.loop_turns.set(counters.loop_turns);
         self.stats
             .receive_buffers
             .set(counters.receive_buffers_allocated as u64);
