@@ -36,12 +36,13 @@ fn an_upstream_that_refuses_is_503() {
         let (answer, _) = get(address, "/");
         assert_eq!(status(&answer), 503, "{answer}");
         assert!(answer.contains("remote connection failure"), "{answer}");
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_connect_fail"), 1);
+        // The first try and the two retries of Istio's default policy.
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_connect_fail"), 3);
         assert!(
             proxy
                 .admin("/stats/prometheus")
                 .body
-                .contains("response_flags=\"UF\"")
+                .contains("response_flags=\"UF,URX\"")
         );
     }
 }

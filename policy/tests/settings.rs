@@ -169,6 +169,7 @@ fn paths_are_normalised_as_istio_does_by_default() {
         ("/.hidden/..a", "/.hidden/..a"),
         ("/%zz%4", "/%zz%4"),
         ("/a b{}", "/a%20b%7B%7D"),
+        ("/a^b|c", "/a%5Eb%7Cc"),
         ("/é", "/%C3%A9"),
         ("*", "*"),
     ] {

@@ -196,7 +196,7 @@ impl Process {
             snapshot: Arc::clone(&snapshot),
             registry: Arc::clone(&registry),
             access_log: Some(access_log.clone()),
-            seed: random_seed(),
+            seed: snapshot.settings.seed.unwrap_or_else(random_seed),
         })
         .map_err(|error| fleet::explain_start(&error))?;
         let fleet = Arc::new(fleet);

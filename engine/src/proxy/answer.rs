@@ -15,11 +15,16 @@ pub struct Answer {
     pub body: Cow<'static, [u8]>,
     /// Further header lines, such as `location`.
     pub headers: Vec<(&'static str, String)>,
+    /// For gRPC callers; `None` is what the status stands for.
+    pub grpc_status: Option<u16>,
 }
 
 impl Answer {
     /// The detail of [`Answer::upgrade_refused`].
     pub const UPGRADE_REFUSED: &'static str = "upgrade_failed";
+
+    /// The detail of [`Answer::per_try_timeout`].
+    pub const PER_TRY_TIMEOUT: &'static str = "upstream_per_try_timeout";
 
     fn new(status: u16, flags: ResponseFlags, details: &'static str, body: &'static str) -> Self {
         let body = Cow::Borrowed(body.as_bytes());
@@ -29,7 +34,21 @@ impl Answer {
             details,
             body,
             headers: Vec::new(),
+            grpc_status: None,
         }
+    }
+
+    /// What a gRPC caller is told (Envoy's mapping of HTTP status codes).
+    pub fn grpc_status(&self) -> u16 {
+        self.grpc_status.unwrap_or(match self.status {
+            200 => 0,
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502..=504 => 14,
+            _ => 2,
+        })
     }
 
     /// No virtual host or no route matches.
@@ -66,24 +85,15 @@ impl Answer {
 
     /// The endpoint could not be connected to.
     pub fn connect_failed(error: ConnectError) -> Self {
-        let ConnectError::Failed(cause) = error else {
+        let ConnectError::Failed = error else {
             return Self::connect_timed_out();
         };
-        let mut answer = Self::reset(
+        Self::reset(
             503,
             ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
             "upstream_reset_before_response_started{remote_connection_failure}",
-            "",
-        );
-        answer.body = Cow::Owned(
-            format!(
-                "{RESET_TEXT}remote connection failure, transport failure reason: delayed connect \
-             error: {}",
-                cause.raw_os_error().unwrap_or_default()
-            )
-            .into_bytes(),
-        );
-        answer
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        )
     }
 
     /// Connecting took longer than the connect timeout.
@@ -94,6 +104,14 @@ impl Answer {
             "upstream_reset_before_response_started{connection_timeout}",
             "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
         )
+    }
+
+    /// One try took longer than `perTryTimeout`.
+    pub fn per_try_timeout() -> Self {
+        Self {
+            details: Self::PER_TRY_TIMEOUT,
+            ..Self::upstream_timeout()
+        }
     }
 
     /// The upstream closed or reset before a whole response head.
@@ -164,6 +182,28 @@ impl Answer {
         }
     }
 
+    /// A preflight that is answered here.
+    pub fn preflight(headers: Vec<(&'static str, String)>) -> Self {
+        Self {
+            headers,
+            ..Self::new(200, ResponseFlags::NONE, "cors_response", "")
+        }
+    }
+
+    /// An injected abort.
+    pub fn injected(status: u16) -> Self {
+        let flags = ResponseFlags::FAULT_INJECTED;
+        Self::new(status, flags, "fault_filter_abort", "fault filter abort")
+    }
+
+    /// An injected abort with a gRPC status.
+    pub fn injected_grpc(grpc_status: u16) -> Self {
+        Self {
+            grpc_status: Some(grpc_status),
+            ..Self::injected(200)
+        }
+    }
+
     /// A redirect to `location`.
     pub fn redirect(status: u16, location: String) -> Self {
         let headers = vec![("location", location)];
@@ -173,6 +213,3 @@ impl Answer {
         }
     }
 }
-
-const RESET_TEXT: &str =
-    "upstream connect error or disconnect/reset before headers. reset reason: ";

@@ -111,25 +111,6 @@ impl Body {
     }
 }
 
-/// Passes the rest of a request body upstream.
-pub async fn upload(
-    body: &mut Body,
-    source: &Stream,
-    unread: &mut Chunk,
-    sink: &Stream,
-) -> Result<(), BodyFailure> {
-    while !body.complete {
-        let piece = body
-            .receive(source, unread)
-            .await
-            .map_err(BodyFailure::Source)?;
-        sink.send(Buffer::default(), piece)
-            .await
-            .map_err(|_| BodyFailure::Sink)?;
-    }
-    Ok(())
-}
-
 /// A response on its way downstream.
 pub struct Download<'a> {
     pub body: &'a mut Body,

@@ -1,11 +1,14 @@
 //! Applying the header operations of routes and destinations.
 
+use super::cors::CorsGrant;
 use ringroad_policy::snapshot::{FormatContext, HeaderEdits, HeaderValue, WriteMode};
 
 /// The header operations that apply to one head, in the order of application.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 pub struct EditLevels<'a> {
     levels: [Option<&'a HeaderEdits>; 2],
+    /// The last word on a response.
+    cors: Option<CorsGrant<'a>>,
 }
 
 impl<'a> EditLevels<'a> {
@@ -14,13 +17,20 @@ impl<'a> EditLevels<'a> {
         let used = |edits: &'a HeaderEdits| (!edits.is_empty()).then_some(edits);
         Self {
             levels: [used(destination), used(route)],
+            cors: None,
         }
+    }
+
+    /// The same, and what a cross-origin request is granted.
+    pub fn with_cors(self, cors: Option<CorsGrant<'a>>) -> Self {
+        Self { cors, ..self }
     }
 
     /// The operations of a route that answers by itself.
     pub fn of_route(route: &'a HeaderEdits) -> Self {
         Self {
             levels: [(!route.is_empty()).then_some(route), None],
+            cors: None,
         }
     }
 
@@ -31,6 +41,10 @@ impl<'a> EditLevels<'a> {
     /// Whether a header that is there stays: no level removes or sets it.
     #[inline]
     pub fn keeps(&self, name: &[u8]) -> bool {
+        let is_replaced = |cors: &CorsGrant<'_>| cors.replaces(name);
+        if self.cors.as_ref().is_some_and(is_replaced) {
+            return false;
+        }
         self.used().all(|edits| {
             let same = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
             !edits.remove.iter().any(|removed| same(removed))
@@ -51,7 +65,9 @@ impl<'a> EditLevels<'a> {
                     w.iter()
                         .any(|w| w.mode == WriteMode::Set && w.name == write.name)
                 };
-                let undone = set_later(&edits.write[line + 1..])
+                let replaced = |cors: &CorsGrant<'_>| cors.replaces(write.name.as_bytes());
+                let undone = self.cors.as_ref().is_some_and(replaced)
+                    || set_later(&edits.write[line + 1..])
                     || self.levels[at + 1..]
                         .iter()
                         .flatten()
@@ -60,6 +76,9 @@ impl<'a> EditLevels<'a> {
                     write_line(&write.name, &write.value, format, out);
                 }
             }
+        }
+        if let Some(cors) = &self.cors {
+            cors.write(out);
         }
     }
 }

@@ -6,6 +6,7 @@ use super::deadline::until;
 use super::edits::EditLevels;
 use super::exchange::After;
 use super::format::RequestFormat;
+use super::grpc;
 use super::head_bytes::RequestHeadFailure;
 use super::record::Record;
 use super::request_head::write_number_line;
@@ -16,7 +17,6 @@ use crate::worker::Worker;
 use ringroad_codec::http1::{
     HeadErrorKind, Headers, RequestHead, end_head, write_header, write_status_line,
 };
-use ringroad_policy::snapshot::HeaderEdits;
 use std::rc::Rc;
 
 /// How long a closing connection reads away what the client still sends.
@@ -51,31 +51,43 @@ pub async fn refuse(
     };
     let record = Record::without_request(connection, worker);
     let head = RequestHead::default();
-    answer_request(connection, &head, false, &answer, None, record).await
+    answer_request(
+        connection,
+        &head,
+        false,
+        &answer,
+        EditLevels::default(),
+        record,
+    )
+    .await
 }
 
 /// Answers a request by ourselves. `body_read` says whether nothing of its body is still to come;
 /// then the connection goes on.
+/// `levels` are the response header operations of the route taken, if any.
 pub async fn answer_request(
     connection: &mut Connection,
     head: &RequestHead,
     body_read: bool,
     answer: &Answer,
-    edits: Option<&HeaderEdits>,
+    levels: EditLevels<'_>,
     mut record: Record<'_>,
 ) -> After {
     let worker = connection.worker.clone();
     connection.deadline.set(None);
     let keep_alive = head.keep_alive && body_read && !worker.is_draining();
     record.answered(answer);
-    let levels = edits.map_or_else(EditLevels::default, EditLevels::of_route);
     let mut out = Buffer::lease();
-    write_status_line(&mut out, answer.status);
-    let has_body = !answer.body.is_empty();
-    if may_have_body(answer.status) {
-        write_number_line(&mut out, "content-length: ", answer.body.len() as u64);
+    let is_grpc = record.is_grpc_request();
+    let status = if is_grpc { 200 } else { answer.status };
+    write_status_line(&mut out, status);
+    let body: &[u8] = if is_grpc { b"" } else { &answer.body };
+    if may_have_body(status) {
+        write_number_line(&mut out, "content-length: ", body.len() as u64);
     }
-    if has_body {
+    if is_grpc {
+        grpc::write_status(answer.grpc_status(), &answer.body, &mut out);
+    } else if !body.is_empty() {
         write_header(&mut out, b"content-type", b"text/plain");
     }
     for (name, value) in &answer.headers {
@@ -102,15 +114,15 @@ pub async fn answer_request(
         upstream: None,
         cluster: "",
         route: record.route_name,
-        response_code: Some(answer.status),
+        response_code: Some(status),
         now: worker.wall_clock(),
     };
     levels.write(&format, &mut out);
     write_connection(keep_alive, head.version, &mut out);
     end_head(&mut out);
-    if has_body && may_have_body(answer.status) && !record.is_head_request() {
-        out.extend_from_slice(&answer.body);
-        record.bytes_sent.set(answer.body.len() as u64);
+    if may_have_body(status) && !record.is_head_request() {
+        out.extend_from_slice(body);
+        record.bytes_sent.set(body.len() as u64);
     }
     let sent = connection.send_last(out, Chunk::default()).await;
     record.keep_alive = keep_alive;

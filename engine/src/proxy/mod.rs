@@ -1,20 +1,29 @@
 //! The data path: what happens to a downstream connection and its requests.
 //!
-//! [`exchange`] reads from top to bottom as the life of one request; the other files are its steps.
+//! [`exchange`] reads from top to bottom as the life of one request, [`attempt`] as one try of it;
+//! the other files are their steps.
 
 pub mod answer;
+pub mod attempt;
 pub mod body;
 pub mod connection;
+pub mod cors;
 pub mod deadline;
 pub mod edits;
 pub mod exchange;
+pub mod fault;
 pub mod format;
+pub mod grpc;
 pub mod head_bytes;
 mod labels;
 pub mod local_reply;
+pub mod mirror;
 pub mod record;
+pub mod replay;
 pub mod request_head;
 pub mod request_id;
 pub mod response_head;
+pub mod retries;
 pub mod target;
+pub mod timeouts;
 pub mod upstream;

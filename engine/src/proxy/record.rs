@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::connection::Connection;
 use super::format::protocol;
+use super::grpc::is_grpc;
 use super::labels::peer_labels;
 use super::request_id::RequestId;
 use super::target::Plan;
@@ -121,9 +122,19 @@ impl<'a> Record<'a> {
             .is_some_and(|(head, bytes, _)| head.method.of(bytes) == b"HEAD")
     }
 
+    /// Whether the caller takes a gRPC status for an answer.
+    pub fn is_grpc_request(&self) -> bool {
+        self.request
+            .is_some_and(|(head, bytes, _)| is_grpc(&head.headers(bytes)))
+    }
+
     /// The proxy answers by itself.
     pub fn answered(&mut self, answer: &Answer) {
-        self.status = answer.status;
+        self.status = if self.is_grpc_request() {
+            200
+        } else {
+            answer.status
+        };
         self.details = answer.details;
         self.flags.insert(answer.flags);
         if answer.flags.contains(ResponseFlags::NO_ROUTE_FOUND) {
@@ -140,8 +151,17 @@ impl<'a> Record<'a> {
                 .flags
                 .contains(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
         {
-            cluster.stats.upstream_rq_timeout.add(1);
+            let counter = match answer.details == Answer::PER_TRY_TIMEOUT {
+                true => &cluster.stats.upstream_rq_per_try_timeout,
+                false => &cluster.stats.upstream_rq_timeout,
+            };
+            counter.add(1);
         }
+    }
+
+    /// Adds a flag, whatever comes of the request.
+    pub fn flag(&mut self, flags: ResponseFlags) {
+        self.flags.insert(flags);
     }
 
     /// The request came to a bad end.

@@ -1,6 +1,7 @@
 //! The head that goes upstream: one copy of the received head with its edits applied.
 
 use super::edits::EditLevels;
+use super::grpc;
 use super::request_id::RequestId;
 use ringroad_codec::http1::{
     BodyFraming, HeaderKind, RequestHead, end_head, write_header, write_number,
@@ -19,13 +20,17 @@ pub struct UpstreamHead<'a, C> {
     pub query: Option<&'a str>,
     /// What goes into `Host`.
     pub authority: &'a str,
-    /// Set when a rewrite changed the path.
-    pub original_path: Option<&'a [u8]>,
+    /// The path before a rewrite, if there was one.
+    pub original_path: Option<&'a str>,
+    /// The authority before a rewrite, if there was one.
+    pub original_authority: Option<&'a str>,
     pub direction: Direction,
     pub peer: IpAddr,
     pub attempt: u32,
     /// The route's timeout, announced to the upstream.
     pub timeout_ms: Option<u64>,
+    /// Then `grpc-timeout` says the same.
+    pub is_grpc: bool,
     /// The id that the proxy gives the request, if it does.
     pub request_id: &'a RequestId,
     pub edits: &'a EditLevels<'a>,
@@ -50,6 +55,7 @@ const STEERING: &[&str] = &[
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-upstream-rq-timeout-alt-response",
     "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
 ];
 
 /// Headers that a gateway, in addition, takes from nobody outside.
@@ -58,6 +64,7 @@ const EDGE: &[&str] = &[
     "x-envoy-downstream-service-cluster",
     "x-envoy-downstream-service-node",
     "x-envoy-external-address",
+    "x-envoy-original-host",
     "x-envoy-original-path",
 ];
 
@@ -77,11 +84,15 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
             write_header(out, b"host", self.authority.as_bytes());
         }
 
+        let grpc_timeout_ms = self.timeout_ms.filter(|_| self.is_grpc);
         let mut forwarded_for = false;
         let mut has_proto = false;
         for span in &self.head.headers {
             let name = span.name.of(self.bytes);
             let kept = match span.kind {
+                HeaderKind::Other if grpc_timeout_ms.is_some() => {
+                    !name.eq_ignore_ascii_case(b"grpc-timeout")
+                }
                 HeaderKind::Other | HeaderKind::Trailer => true,
                 HeaderKind::Host | HeaderKind::Expect => false,
                 HeaderKind::ContentLength => true,
@@ -126,11 +137,23 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         {
             write_number_line(out, "x-envoy-expected-rq-timeout-ms: ", timeout_ms);
         }
+        if let Some(timeout_ms) = grpc_timeout_ms {
+            grpc::write_timeout(timeout_ms, out);
+        }
         if self.edits.keeps(b"x-envoy-attempt-count") {
             write_number_line(out, "x-envoy-attempt-count: ", u64::from(self.attempt));
         }
         if let Some(original) = self.original_path {
-            write_header(out, b"x-envoy-original-path", original);
+            out.extend_from_slice(b"x-envoy-original-path: ");
+            out.extend_from_slice(original.as_bytes());
+            if let Some(query) = self.query {
+                out.push(b'?');
+                out.extend_from_slice(query.as_bytes());
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(original) = self.original_authority {
+            write_header(out, b"x-envoy-original-host", original.as_bytes());
         }
         self.edits.write(self.format, out);
         end_head(out);

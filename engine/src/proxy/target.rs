@@ -21,8 +21,10 @@ pub struct Plan<'a> {
     pub path: Cow<'a, [u8]>,
     pub query: Option<&'a str>,
     pub authority: &'a str,
-    /// The path and query that a rewrite replaced.
-    pub original_path: Option<&'a str>,
+    /// The normalised path that a rewrite replaced.
+    pub original_path: Option<Cow<'a, str>>,
+    /// The authority that a rewrite replaced.
+    pub original_authority: Option<&'a str>,
 }
 
 /// An answer in place of a plan, with the route that gave it.
@@ -125,16 +127,18 @@ pub fn plan<'a>(
         .host_rewrite
         .as_deref()
         .or(route.host_rewrite.as_deref());
+    let (path, original_path) = if is_rewritten {
+        (Cow::Borrowed(rewritten), Some(normal))
+    } else {
+        (into_bytes(normal), None)
+    };
     Ok(Plan {
         route,
         destination,
         cluster: rules.view.cluster(worker, cluster).clone(),
-        original_path: is_rewritten.then_some(path),
-        path: if is_rewritten {
-            Cow::Borrowed(rewritten)
-        } else {
-            into_bytes(normal)
-        },
+        original_path,
+        original_authority: host.map(|_| authority),
+        path,
         query,
         authority: host.unwrap_or(authority),
     })

@@ -52,7 +52,7 @@ pub struct UpstreamConnection {
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
-    Failed(std::io::Error),
+    Failed,
     TimedOut,
 }
 
@@ -90,14 +90,15 @@ impl ClusterView {
         }
     }
 
-    /// The endpoint for the next request, if there is one.
-    pub fn pick(&self, worker: &Worker, tried: &[usize]) -> Option<&Rc<Endpoint>> {
+    /// The endpoint for the next try, if there is one, and its place among the endpoints. Those
+    /// that were `tried` are left out as long as there are others.
+    pub fn pick(&self, worker: &Worker, tried: &[usize]) -> Option<(usize, &Rc<Endpoint>)> {
         let mut balancer = self.balancer.borrow_mut();
         let mut random = worker.random.borrow_mut();
         let at = self
             .cluster
             .pick_endpoint(&mut balancer, self, &mut random, tried)?;
-        self.endpoints.get(at)
+        Some((at, self.endpoints.get(at)?))
     }
 
     /// Closes pooled connections that are dead or have been idle for too long.
@@ -175,9 +176,9 @@ impl Endpoint {
                     reused: false,
                 })
             }
-            Ok(Err(error)) => {
+            Ok(Err(_)) => {
                 stats.upstream_cx_connect_fail.add(1);
-                Err(ConnectError::Failed(error))
+                Err(ConnectError::Failed)
             }
             Err(_) => {
                 stats.upstream_cx_connect_fail.add(1);
@@ -231,6 +232,14 @@ impl UpstreamConnection {
             since: rt::now(),
         };
         self.endpoint.idle.borrow_mut().push(idle);
+    }
+
+    /// Releases the connection if it `goes_on`, and closes it otherwise.
+    pub fn leave(self, goes_on: bool) {
+        match goes_on {
+            true => self.release(),
+            false => self.close(),
+        }
     }
 
     /// Closes the connection, because the exchange on it went wrong or it was not to be kept.

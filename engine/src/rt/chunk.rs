@@ -130,19 +130,25 @@ impl Chunk {
         if count == 0 {
             return Chunk::default();
         }
+        let mut first = self.share();
+        first.truncate(count);
+        self.advance(count);
+        first
+    }
+
+    /// Another chunk over the same bytes.
+    pub fn share(&self) -> Chunk {
         if let Some(header) = self.header {
             // SAFETY: a header is live as long as a chunk refers to it.
             let references = unsafe { &header.as_ref().references };
             references.set(references.get() + 1);
         }
-        let first = Chunk {
+        Chunk {
             data: self.data,
-            length: count,
+            length: self.length,
             header: self.header,
             local: PhantomData,
-        };
-        self.advance(count);
-        first
+        }
     }
 
     /// Keeps the first `count` bytes only.

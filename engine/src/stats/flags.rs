@@ -13,6 +13,7 @@ macro_rules! flags {
     };
 }
 
+// In the order in which Envoy names several.
 flags! {
     /// No healthy upstream endpoint.
     NO_HEALTHY_UPSTREAM = 0, "UH";
@@ -28,18 +29,22 @@ flags! {
     UPSTREAM_OVERFLOW = 5, "UO";
     /// No route.
     NO_ROUTE_FOUND = 6, "NR";
+    /// A delay was injected.
+    DELAY_INJECTED = 7, "DI";
+    /// An abort was injected.
+    FAULT_INJECTED = 8, "FI";
     /// The downstream went away.
-    DOWNSTREAM_CONNECTION_TERMINATION = 7, "DC";
-    /// The downstream broke the protocol.
-    DOWNSTREAM_PROTOCOL_ERROR = 8, "DPE";
-    /// The upstream broke the protocol.
-    UPSTREAM_PROTOCOL_ERROR = 9, "UPE";
-    /// The route's cluster does not exist.
-    NO_CLUSTER_FOUND = 10, "NC";
+    DOWNSTREAM_CONNECTION_TERMINATION = 9, "DC";
+    /// Retries were exhausted.
+    UPSTREAM_RETRY_LIMIT_EXCEEDED = 10, "URX";
     /// The stream was idle for too long.
     STREAM_IDLE_TIMEOUT = 11, "SI";
-    /// Retries were exhausted.
-    UPSTREAM_RETRY_LIMIT_EXCEEDED = 12, "URX";
+    /// The downstream broke the protocol.
+    DOWNSTREAM_PROTOCOL_ERROR = 12, "DPE";
+    /// The upstream broke the protocol.
+    UPSTREAM_PROTOCOL_ERROR = 13, "UPE";
+    /// The route's cluster does not exist.
+    NO_CLUSTER_FOUND = 14, "NC";
 }
 
 impl ResponseFlags {

@@ -106,6 +106,8 @@ impl Fleet {
             generation: AtomicU64::new(1),
             snapshot: ArcSwap::new(options.snapshot.clone()),
             draining: AtomicBool::new(false),
+            delayed_requests: AtomicU64::new(0),
+            mirrors_in_flight: AtomicU64::new(0),
             registry: options.registry.clone(),
             desks,
         });

@@ -15,6 +15,10 @@ pub struct FleetState {
     pub generation: AtomicU64,
     pub snapshot: ArcSwap<Snapshot>,
     pub draining: AtomicBool,
+    /// Requests that an injected delay holds at the moment.
+    pub delayed_requests: AtomicU64,
+    /// Copies of requests that wait for their responses.
+    pub mirrors_in_flight: AtomicU64,
     pub registry: Arc<Registry>,
     pub desks: Vec<WorkerDesk>,
 }

@@ -8,7 +8,8 @@ use crate::resource::virtual_service::{
 };
 use crate::settings::duration;
 use crate::snapshot::{
-    self, AbortAnswer, CorsPolicy, Fault, PartsPerMillion, RetryPolicy, StringMatch,
+    self, AbortAnswer, CorsPolicy, Fault, FaultSide, PartsPerMillion, RetryConditions, RetryPolicy,
+    StringMatch,
 };
 use crate::source::Origin;
 
@@ -22,7 +23,8 @@ pub fn default_retry() -> Arc<RetryPolicy> {
         Arc::new(RetryPolicy {
             attempts: 2,
             per_try_timeout_ms: None,
-            retry_on: conditions(DEFAULT_RETRY_ON),
+            retry_on: names(DEFAULT_RETRY_ON),
+            conditions: RetryConditions::of(DEFAULT_RETRY_ON.split(',')),
             status_codes: Vec::new(),
             retry_remote_localities: false,
             exclude_tried: true,
@@ -34,7 +36,7 @@ pub fn default_retry() -> Arc<RetryPolicy> {
 }
 
 /// Names in a list with commas.
-fn conditions(list: &str) -> Vec<String> {
+fn names(list: &str) -> Vec<String> {
     let names = list
         .split(',')
         .map(str::trim)
@@ -51,7 +53,7 @@ pub fn retry(written: &HttpRetry, origin: Origin) -> Option<RetryPolicy> {
     policy.origin = Some(origin);
     policy.attempts = u32::try_from(written.attempts).unwrap_or(u32::MAX);
     if !written.retry_on.is_empty() {
-        let (codes, named): (Vec<_>, Vec<_>) = conditions(&written.retry_on)
+        let (codes, named): (Vec<_>, Vec<_>) = names(&written.retry_on)
             .into_iter()
             .partition(|name| is_status(name));
         policy.status_codes = codes.iter().filter_map(|code| code.parse().ok()).collect();
@@ -60,6 +62,7 @@ pub fn retry(written: &HttpRetry, origin: Origin) -> Option<RetryPolicy> {
         if !policy.status_codes.is_empty() && !policy.retry_on.iter().any(|name| name == by_code) {
             policy.retry_on.push(by_code.to_string());
         }
+        policy.conditions = RetryConditions::of(policy.retry_on.iter().map(String::as_str));
     }
     let ms = |text: &Option<String>| text.as_deref().and_then(|t| duration::parse_ms(t).ok());
     policy.per_try_timeout_ms = ms(&written.per_try_timeout).filter(|ms| *ms > 0);
@@ -83,8 +86,20 @@ fn share(percent: Percent) -> PartsPerMillion {
     PartsPerMillion((percent.value * 10_000.0).clamp(0.0, 1_000_000.0) as u32)
 }
 
+/// The annotation of a VirtualService that says where its faults happen.
+pub const FAULT_SIDE: &str = "ringroad.dev/fault-side";
+
+/// The side that a value of [`FAULT_SIDE`] names.
+pub fn fault_side(written: &str) -> Option<FaultSide> {
+    match written {
+        "downstream" => Some(FaultSide::Downstream),
+        "upstream" => Some(FaultSide::Upstream),
+        _ => None,
+    }
+}
+
 /// The faults of a route; `None` when none can ever happen.
-pub fn fault(written: &HttpFault) -> Option<Fault> {
+pub fn fault(written: &HttpFault, side: FaultSide) -> Option<Fault> {
     let delay = written.delay.as_ref().and_then(|delay| {
         let share = match delay.percentage {
             Some(percentage) => share(percentage),
@@ -102,7 +117,7 @@ pub fn fault(written: &HttpFault) -> Option<Fault> {
     });
     let delay = delay.filter(|delay| delay.share.0 > 0);
     let abort = abort.filter(|abort| abort.share.0 > 0);
-    (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
+    (delay.is_some() || abort.is_some()).then_some(Fault { side, delay, abort })
 }
 
 fn abort_answer(abort: &FaultAbort) -> Option<AbortAnswer> {

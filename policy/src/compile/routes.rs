@@ -8,7 +8,7 @@ use super::header_operations::edits;
 use super::http_match::{applies, conditions};
 use super::names::{MESH, cluster_name, resolve_short_name};
 use super::registry::{Registry, Service};
-use super::route_policies::{cors, default_retry, fault, mirrors, retry};
+use super::route_policies::{FAULT_SIDE, cors, default_retry, fault, fault_side, mirrors, retry};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::virtual_service::{
     Destination, DirectResponse, HttpMatch, HttpRedirect, HttpRoute, VirtualService,
@@ -16,8 +16,8 @@ use crate::resource::virtual_service::{
 use crate::resource::{Metadata, Object};
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
-    self, ClusterId, HeaderEdits, Mirror, NO_SPLIT, PathMatch, PathRewrite, Redirect, RedirectPath,
-    RegexRewrite, Route, RouteAction, RouteMatch,
+    self, ClusterId, Fault, FaultSide, HeaderEdits, Mirror, NO_SPLIT, PathMatch, PathRewrite,
+    Redirect, RedirectPath, RegexRewrite, Route, RouteAction, RouteMatch,
 };
 use crate::source::{FieldPath, Origin};
 
@@ -156,7 +156,7 @@ impl RouteBuilder<'_, '_> {
             response_headers: headers.response,
             path_rewrite: None,
             host_rewrite: headers.authority,
-            fault: rule.fault.as_ref().and_then(fault),
+            fault: self.fault(),
             mirrors: Vec::new(),
             cors: None,
             operation: String::new(),
@@ -245,6 +245,27 @@ impl RouteBuilder<'_, '_> {
         }
         route.action = RouteAction::Forward(destinations);
         Some(())
+    }
+
+    fn fault(&mut self) -> Option<Fault> {
+        let written = self.rule.fault.as_ref()?;
+        let side = match self.metadata.annotations.get(FAULT_SIDE) {
+            None => FaultSide::default(),
+            Some(side) => fault_side(side).unwrap_or_else(|| {
+                let message =
+                    format!("`{FAULT_SIDE}: {side}` is no side: faults happen downstream");
+                let place = FieldPath::root()
+                    .field("metadata")
+                    .field("annotations")
+                    .field(FAULT_SIDE);
+                let place = Place::Field(self.origin(place));
+                let warning = Diagnostic::warning("fault-side", place, message);
+                self.findings
+                    .add(warning.with_help("write `downstream` or `upstream`"));
+                FaultSide::default()
+            }),
+        };
+        fault(written, side)
     }
 
     fn rewrite(&mut self, route: &mut Route) {

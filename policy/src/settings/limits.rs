@@ -102,6 +102,12 @@ limits! {
         "Most client connections of the process; further ones are closed at once.";
     max_discarded_body_bytes / "maxDiscardedBodyBytes": Bytes = 64 * 1024,
         "Most bytes that are read and dropped after an answer that was given before its request had ended, so that closing the connection does not destroy the answer on its way.";
+    max_replay_body_bytes / "maxReplayBodyBytes": Bytes = 1024 * 1024,
+        "Most bytes of a request body that are kept so that a retry or a mirror can send them; a longer body is streamed on without either.";
+    max_active_faults / "maxActiveFaults": Count = 10_000,
+        "Most requests of the process that an injected delay holds at a time; further ones are not delayed.";
+    max_mirrors_in_flight / "maxMirrorsInFlight": Count = 10_000,
+        "Most mirrored requests of the process that wait for their responses; further ones are not sent.";
     max_interim_responses / "maxInterimResponses": Count = 32,
         "Most interim (1xx) responses of an upstream before its final one; above it 502.";
     receive_buffer_bytes / "receiveBufferBytes": Bytes = 32 * 1024,

@@ -128,6 +128,9 @@ pub struct ProxySettings {
     pub reload_settle_ms: u64,
     /// Istio: mesh `connectTimeout`.
     pub connect_timeout_ms: u64,
+    /// Where all that is random begins, so that a run can be repeated; `None` is different in
+    /// each process.
+    pub seed: Option<u64>,
     pub dns: DnsSettings,
     pub limits: Limits,
 }
@@ -150,6 +153,7 @@ impl Default for ProxySettings {
             drain_deadline_ms: 45_000,
             reload_settle_ms: 20,
             connect_timeout_ms: 10_000,
+            seed: None,
             dns: DnsSettings::default(),
             limits: Limits::default(),
         }
@@ -182,6 +186,7 @@ pub struct ProxySettingsSpec {
     pub drain_deadline: Option<String>,
     pub reload_settle: Option<String>,
     pub connect_timeout: Option<String>,
+    pub seed: Option<u64>,
     pub dns: DnsSpec,
     pub limits: LimitsSpec,
 }
@@ -257,6 +262,7 @@ impl ProxySettings {
         );
         settings.access_log = spec.access_log.format;
         settings.workers = overrides.workers.or(spec.workers);
+        settings.seed = spec.seed;
         if let Some(text) = &spec.admin_address {
             settings.admin_address = address(text, &["adminAddress"])?;
         }

@@ -14,6 +14,7 @@ mod path_index;
 mod path_probe;
 mod random;
 mod request;
+mod retry;
 mod rewrite;
 mod route_policy;
 mod routes;
@@ -41,9 +42,10 @@ pub use matching::{
 };
 pub use random::Random;
 pub use request::{HeaderLookup, RequestFacts};
+pub use retry::{RetryConditions, RetryPolicy, TryFailure, TryResponse};
 pub use rewrite::{PathRewrite, Redirect, RedirectPath, RegexRewrite};
 pub use route_policy::{
-    AbortAnswer, CorsPolicy, Fault, FaultAbort, FaultDelay, Mirror, PartsPerMillion, RetryPolicy,
+    AbortAnswer, CorsPolicy, Fault, FaultAbort, FaultDelay, FaultSide, Mirror, PartsPerMillion,
 };
 pub use routes::{
     Decision, Destination, NO_SPLIT, NoTrace, Route, RouteAction, RouteTable, Trace, VirtualHost,

@@ -65,7 +65,9 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
 
 /// Characters that may not stand in a path as they are (RFC 3986 section 3.3).
 fn must_be_escaped(byte: u8) -> bool {
-    byte <= b' ' || byte >= 0x7f || matches!(byte, b'"' | b'<' | b'>' | b'`' | b'{' | b'}')
+    byte <= b' '
+        || byte >= 0x7f
+        || matches!(byte, b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {

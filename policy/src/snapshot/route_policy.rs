@@ -1,38 +1,35 @@
-//! What a route adds to forwarding: retries, faults, mirrors, cross-origin rules.
+//! What a route adds to forwarding: faults, mirrors, cross-origin rules.
 
 use super::ClusterId;
 use super::matching::StringMatch;
-use crate::source::Origin;
-
-/// An effective retry policy, defaults filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RetryPolicy {
-    /// Retries after the first try.
-    pub attempts: u32,
-    /// Until the response head; `None` is no limit of its own.
-    pub per_try_timeout_ms: Option<u64>,
-    /// Envoy's names of conditions, in the order written.
-    pub retry_on: Vec<String>,
-    /// Status codes that `retriable-status-codes` stands for.
-    pub status_codes: Vec<u16>,
-    /// Retries prefer endpoints of other localities.
-    pub retry_remote_localities: bool,
-    /// Retries leave out endpoints that were tried; off with a consistent hash and one
-    /// destination.
-    pub exclude_tried: bool,
-    /// B of the jittered back-off `[0, (2^N - 1) * B)`, at most 10 * B.
-    pub backoff_base_ms: u64,
-    /// Where it was written; `None` is Istio's default policy.
-    pub origin: Option<Origin>,
-}
+use super::random::Random;
 
 /// A share in parts of a million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PartsPerMillion(pub u32);
 
-/// Faults that are injected before forwarding.
+impl PartsPerMillion {
+    /// Draws once.
+    pub fn hits(self, random: &mut Random) -> bool {
+        (random.below(1_000_000) as u32) < self.0
+    }
+}
+
+/// Where faults happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FaultSide {
+    /// Before the request is forwarded, as in Istio: no retry, timeout or ejection sees them.
+    #[default]
+    Downstream,
+    /// In each try, as if the upstream were slow or answered so: retries, timeouts and ejection
+    /// act on them.
+    Upstream,
+}
+
+/// Faults that are injected. Delay and abort are drawn independently, the delay first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
+    pub side: FaultSide,
     pub delay: Option<FaultDelay>,
     pub abort: Option<FaultAbort>,
 }
@@ -64,7 +61,7 @@ pub struct Mirror {
     pub share: PartsPerMillion,
 }
 
-/// Cross-origin resource sharing.
+/// Cross-origin resource sharing (the Fetch standard, section "CORS protocol").
 #[derive(Debug, Clone)]
 pub struct CorsPolicy {
     pub allow_origins: Vec<StringMatch>,
@@ -77,4 +74,13 @@ pub struct CorsPolicy {
     pub allow_credentials: Option<bool>,
     /// Preflights of other origins go to the upstream.
     pub forward_unmatched_preflights: bool,
+}
+
+impl CorsPolicy {
+    /// Whether pages of the `origin` that a request names may read responses.
+    pub fn allows(&self, origin: &[u8]) -> bool {
+        self.allow_origins
+            .iter()
+            .any(|allowed| allowed.is_match(origin))
+    }
 }

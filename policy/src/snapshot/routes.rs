@@ -9,8 +9,9 @@ use super::matching::{Mismatch, RouteMatch};
 use super::path_index::PathIndex;
 use super::path_probe::{Probe, Verdict};
 use super::request::RequestFacts;
+use super::retry::RetryPolicy;
 use super::rewrite::{PathRewrite, Redirect};
-use super::route_policy::{CorsPolicy, Fault, Mirror, RetryPolicy};
+use super::route_policy::{CorsPolicy, Fault, Mirror};
 use crate::source::Origin;
 
 /// All virtual hosts behind one listener.

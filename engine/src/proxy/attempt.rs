@@ -1,0 +1,574 @@
+//! One try of a request on one endpoint.
+
+use super::answer::Answer;
+use super::body::{Body, BodyFailure, Download, SourceFailure};
+use super::connection::Connection;
+use super::deadline::{alongside, poll_once, until};
+use super::edits::EditLevels;
+use super::fault::{Injected, inject};
+use super::format::RequestFormat;
+use super::head_bytes::{ResponseHeadFailure, receive_response_head};
+use super::mirror::Mirrors;
+use super::record::Record;
+use super::replay::Replay;
+use super::request_head::UpstreamHead;
+use super::request_id::RequestId;
+use super::response_head::{Delivery, DownstreamHead, write_interim};
+use super::retries::{Retries, client_gone};
+use super::target::Plan;
+use super::timeouts::Timeouts;
+use super::upstream::{Endpoint, UpstreamConnection};
+use crate::rt::{Buffer, Chunk, Deadline, Stream};
+use crate::stats::{ClusterStats, ResponseFlags};
+use crate::worker::{Rules, Worker, WorkerLimits};
+use ringroad_codec::http1::{BodyError, BodyFraming, CONTINUE, RequestHead, ResponseHead, Version};
+use ringroad_policy::snapshot::{FaultSide, TryFailure};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A request that has been routed: what all its tries share.
+pub struct RoutedRequest<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub limits: &'a WorkerLimits,
+    pub rules: &'a Rules,
+    pub head: &'a RequestHead,
+    /// The bytes that `head` was parsed from.
+    pub bytes: &'a [u8],
+    pub request_id: &'a RequestId,
+    pub is_grpc: bool,
+    pub plan: &'a Plan<'a>,
+    pub response_edits: EditLevels<'a>,
+    pub timeouts: Timeouts,
+}
+
+/// The request's body on its way upstream.
+pub struct RequestBody<'a> {
+    pub body: Body,
+    pub replay: &'a mut Replay,
+    /// Whether the client was told to send it.
+    pub is_asked_for: bool,
+    /// Copies that wait for its end.
+    pub mirrors: Mirrors,
+}
+
+impl RequestBody<'_> {
+    /// Whether the request can be sent once more, from its first byte.
+    pub fn can_repeat(&self) -> bool {
+        self.replay.is_whole()
+    }
+}
+
+/// How the client's side can end a request before its answer is whole.
+pub enum ClientFailure {
+    Gone,
+    Framing(BodyError),
+}
+
+/// What became of a try.
+pub enum Outcome {
+    /// The answer went downstream, whole.
+    Answered,
+    /// The request is to be tried again, after a pause.
+    Repeat,
+    /// Nothing has gone downstream yet: the proxy answers.
+    Unanswered(Answer),
+    /// The client ended or broke its side.
+    Client(ClientFailure),
+    /// The answer broke off after its head had gone downstream; `ended_by_close` says that a mere
+    /// close would make it look whole.
+    BrokenOff {
+        flags: ResponseFlags,
+        details: &'static str,
+        ended_by_close: bool,
+    },
+}
+
+/// What became of the request on one connection.
+enum Sent {
+    Answered {
+        upstream_goes_on: bool,
+    },
+    Repeat {
+        upstream_goes_on: bool,
+    },
+    /// No response: what that means for a retry, and the answer if there is none.
+    Failed(TryFailure, Answer),
+    /// The upstream connection ended before any byte of a response.
+    NoResponse {
+        nothing_sent: bool,
+    },
+    /// The proxy answers, whatever the retry policy.
+    Unanswered(Answer),
+    Client(ClientFailure),
+    BrokenOff {
+        flags: ResponseFlags,
+        details: &'static str,
+        ended_by_close: bool,
+    },
+}
+
+/// Sends the request to `endpoint` and passes the response on, unless it is to be tried again.
+pub async fn attempt(
+    request: &RoutedRequest<'_>,
+    endpoint: &Rc<Endpoint>,
+    connection: &mut Connection,
+    body: &mut RequestBody<'_>,
+    retries: &mut Retries<'_>,
+    record: &mut Record<'_>,
+    response_head: &mut ResponseHead,
+) -> Outcome {
+    let stats: &ClusterStats = &request.plan.cluster.stats;
+    request.timeouts.try_begins(&connection.deadline);
+
+    let upstream_fault = request.plan.route.fault.as_ref();
+    if let Some(fault) = upstream_fault.filter(|fault| fault.side == FaultSide::Upstream) {
+        match inject(fault, request.worker, connection, record).await {
+            Injected::Nothing => {}
+            Injected::ClientGone => return Outcome::Client(ClientFailure::Gone),
+            Injected::TimedOut => return request.timed_out(retries, body, record),
+            Injected::Abort(answer) => {
+                return match retries.repeats_status(answer.status, body.can_repeat(), record) {
+                    true => Outcome::Repeat,
+                    false => Outcome::Unanswered(answer),
+                };
+            }
+        }
+    }
+
+    // A reused connection may turn out dead: then the request goes out again on a fresh one, once,
+    // if that cannot double it.
+    let mut may_reuse = true;
+    loop {
+        let pooled = if may_reuse { endpoint.checkout() } else { None };
+        let upstream = match pooled {
+            Some(upstream) => upstream,
+            None => {
+                let patience =
+                    Duration::from_millis(request.plan.cluster.cluster.connect_timeout_ms);
+                match until(&connection.deadline, endpoint.connect(patience)).await {
+                    Ok(Ok(upstream)) => upstream,
+                    Ok(Err(error)) => {
+                        let answer = Answer::connect_failed(error);
+                        let failure = TryFailure::NoConnection;
+                        return request.failed(failure, answer, retries, body, record);
+                    }
+                    Err(_) => return request.timed_out(retries, body, record),
+                }
+            }
+        };
+        stats.upstream_rq_total.add(1);
+        let sent = exchange_on(
+            request,
+            &upstream,
+            connection,
+            body,
+            retries,
+            record,
+            response_head,
+        )
+        .await;
+        match sent {
+            Sent::Answered { upstream_goes_on } => {
+                upstream.leave(upstream_goes_on);
+                return Outcome::Answered;
+            }
+            Sent::Repeat { upstream_goes_on } => {
+                upstream.leave(upstream_goes_on);
+                return Outcome::Repeat;
+            }
+            Sent::NoResponse { nothing_sent } => {
+                let was_reused = upstream.reused;
+                upstream.close();
+                let method = request.head.method.of(request.bytes);
+                let is_safe = matches!(method, b"GET" | b"HEAD") && body.body.complete;
+                let may_repeat = (is_safe || nothing_sent) && body.can_repeat();
+                let settings = &request.rules.view.snapshot.settings;
+                if was_reused && may_reuse && may_repeat && settings.replay_on_dead_connection {
+                    stats.upstream_rq_replayed.add(1);
+                    may_reuse = false;
+                    continue;
+                }
+                let failure = TryFailure::Reset {
+                    request_began: !nothing_sent,
+                };
+                let answer = Answer::upstream_closed();
+                return request.failed(failure, answer, retries, body, record);
+            }
+            Sent::Failed(failure, answer) => {
+                upstream.close();
+                return request.failed(failure, answer, retries, body, record);
+            }
+            Sent::Unanswered(answer) => {
+                upstream.close();
+                return Outcome::Unanswered(answer);
+            }
+            Sent::Client(failure) => {
+                upstream.close();
+                stats.upstream_rq_tx_reset.add(1);
+                return Outcome::Client(failure);
+            }
+            Sent::BrokenOff {
+                flags,
+                details,
+                ended_by_close,
+            } => {
+                upstream.close();
+                return Outcome::BrokenOff {
+                    flags,
+                    details,
+                    ended_by_close,
+                };
+            }
+        }
+    }
+}
+
+/// Sends the request on one connection, and its response downstream.
+async fn exchange_on(
+    request: &RoutedRequest<'_>,
+    upstream: &UpstreamConnection,
+    connection: &mut Connection,
+    body: &mut RequestBody<'_>,
+    retries: &mut Retries<'_>,
+    record: &mut Record<'_>,
+    response_head: &mut ResponseHead,
+) -> Sent {
+    let plan = request.plan;
+    let stats: &ClusterStats = &plan.cluster.stats;
+    let head = request.head;
+    let endpoint = &upstream.endpoint;
+    let to_head_request = head.method.of(request.bytes) == b"HEAD";
+
+    // The request: head and the first bytes of the body in one send. The rest of the body follows
+    // while the response is awaited. The send is watched only if need be: what matters is what
+    // comes back.
+    let format = request.format(
+        connection.peer,
+        &connection.stream,
+        endpoint.socket_address(),
+    );
+    let mut out = Buffer::lease();
+    request.write_head(&format, retries.number(), &mut out);
+    let piece = body.replay.first();
+    let must_continue =
+        head.expect_continue && !body.body.complete && piece.is_empty() && !body.is_asked_for;
+    let sent_bytes = (out.len() + piece.len()) as u64;
+    stats.upstream_cx_tx_bytes_total.add(sent_bytes);
+    let mut sending = upstream.stream.send(out, piece);
+    let uploaded = Cell::new(body.body.complete && body.replay.len() <= 1);
+    let can_repeat = Cell::new(body.can_repeat());
+    let client_side = ClientSide {
+        stream: &connection.stream,
+        unread: &mut connection.unread,
+        body,
+        upstream: &upstream.stream,
+        must_continue,
+        uploaded: &uploaded,
+        can_repeat: &can_repeat,
+        deadline: &connection.deadline,
+        request,
+    };
+    let mut client_side = pin!(client_side.serve());
+
+    // The response head; interim responses go straight on.
+    let mut unread = Chunk::default();
+    let mut interim_responses = 0;
+    let response_bytes = loop {
+        let response = receive_response_head(
+            &upstream.stream,
+            &mut unread,
+            endpoint.expects_bulk.get(),
+            &request.limits.head,
+            to_head_request,
+            response_head,
+        );
+        let response = alongside(client_side.as_mut(), response);
+        let response_bytes = match until(&connection.deadline, response).await {
+            Ok(Ok(Ok(bytes))) => bytes,
+            Ok(Ok(Err(ResponseHeadFailure::Malformed))) => return malformed_response(stats),
+            Ok(Ok(Err(failure))) => {
+                stats.upstream_cx_destroy_remote_with_active_rq.add(1);
+                if failure.after_bytes() {
+                    let failure = TryFailure::Reset {
+                        request_began: true,
+                    };
+                    return Sent::Failed(failure, Answer::upstream_closed());
+                }
+                let nothing_sent = matches!(poll_once(&mut sending).await, Some(Err(_)));
+                return Sent::NoResponse { nothing_sent };
+            }
+            Ok(Err(failure)) => return Sent::Client(failure),
+            Err(_) if request.timeouts.request_is_over() => {
+                return Sent::Unanswered(Answer::upstream_timeout());
+            }
+            Err(_) => return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout()),
+        };
+        if !response_head.is_interim() {
+            break response_bytes;
+        }
+        stats.upstream_rq_1xx.add(1);
+        interim_responses += 1;
+        if interim_responses > request.limits.settings.max_interim_responses {
+            return malformed_response(stats);
+        }
+        if response_head.status != 100 && head.version == Version::Http11 {
+            connection.listener.stats.downstream_rq_1xx.add(1);
+            let mut out = Buffer::lease();
+            write_interim(response_head, &response_bytes, &mut out);
+            // An interim response that cannot be sent shows with the final one.
+            let _ = connection.stream.send(out, Chunk::default()).await;
+        }
+    };
+    if response_head.status == 101 {
+        // No upgrade was passed on, so none can have been agreed to.
+        return malformed_response(stats);
+    }
+    request.timeouts.try_ended(&connection.deadline);
+    let mut response_body = Body::new(response_head.framing, &request.limits.body);
+    if retries.repeats_response(response_head, &response_bytes, can_repeat.get(), record) {
+        let is_whole = response_body.take(&mut unread).is_ok() && response_body.complete;
+        let request_is_out =
+            uploaded.get() && matches!(poll_once(&mut sending).await, Some(Ok(())));
+        let upstream_goes_on =
+            response_head.keep_alive && is_whole && request_is_out && unread.is_empty();
+        return Sent::Repeat { upstream_goes_on };
+    }
+
+    // The response: its head and the first bytes of its body in one send.
+    record.response_started(response_head.status, request.timeouts.complete_at());
+    endpoint.expects_bulk.set(response_body.is_bulk());
+    let delivery = Delivery::choose(response_head.framing, head.version);
+    let Ok(first) = response_body.take_first(&mut unread, delivery) else {
+        return malformed_response(stats);
+    };
+    let ends_by_close =
+        response_head.framing == BodyFraming::UntilClose && delivery != Delivery::Chunked;
+    record.keep_alive = head.keep_alive
+        && uploaded.get()
+        && delivery != Delivery::Dechunked
+        && !ends_by_close
+        && !request.worker.is_draining()
+        && !request.rules.is_removed();
+    let format = RequestFormat {
+        response: Some(response_head.headers(&response_bytes)),
+        response_code: Some(response_head.status),
+        ..format
+    };
+    let mut out = Buffer::lease();
+    DownstreamHead {
+        head: response_head,
+        bytes: &response_bytes,
+        delivery,
+        client_version: head.version,
+        keep_alive: record.keep_alive,
+        direction: record.direction,
+        upstream_service_time_ms: record.upstream_service_time_ms(),
+        edits: &request.response_edits,
+        format: &format,
+    }
+    .write(request.worker, &mut out);
+    record.set_response_head_bytes(out.len());
+    let download = Download {
+        body: &mut response_body,
+        source: &upstream.stream,
+        unread: &mut unread,
+        sink: &connection.stream,
+        delivery,
+        sent_bytes: &record.bytes_sent,
+    };
+    let download = alongside(client_side.as_mut(), download.run(out, first));
+    let ended_by_close =
+        response_head.framing == BodyFraming::UntilClose || head.version == Version::Http10;
+    let (flags, details) = match until(&connection.deadline, download).await {
+        Ok(Ok(Ok(()))) => {
+            if !unread.is_empty() {
+                stats.upstream_cx_protocol_error.add(1);
+            }
+            let request_is_out =
+                uploaded.get() && matches!(poll_once(&mut sending).await, Some(Ok(())));
+            return Sent::Answered {
+                upstream_goes_on: response_head.keep_alive && request_is_out && unread.is_empty(),
+            };
+        }
+        Ok(Ok(Err(BodyFailure::Sink))) => return Sent::Client(ClientFailure::Gone),
+        Ok(Ok(Err(BodyFailure::Source(SourceFailure::Framing(_))))) => {
+            stats.upstream_cx_protocol_error.add(1);
+            let flags = ResponseFlags::UPSTREAM_PROTOCOL_ERROR;
+            (flags, "upstream_body_error")
+        }
+        Ok(Ok(Err(BodyFailure::Source(SourceFailure::Closed | SourceFailure::Broken)))) => {
+            stats.upstream_cx_destroy_remote_with_active_rq.add(1);
+            let flags = ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
+            let details = "upstream_reset_after_response_started{connection_termination}";
+            (flags, details)
+        }
+        Ok(Err(failure)) => return Sent::Client(failure),
+        Err(_) => {
+            let flags = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
+            (flags, "response_timeout")
+        }
+    };
+    Sent::BrokenOff {
+        flags,
+        details,
+        ended_by_close,
+    }
+}
+
+/// The upstream broke the protocol before anything went downstream.
+fn malformed_response(stats: &ClusterStats) -> Sent {
+    stats.upstream_cx_protocol_error.add(1);
+    let failure = TryFailure::Reset {
+        request_began: true,
+    };
+    Sent::Failed(failure, Answer::upstream_protocol_error())
+}
+
+impl<'a> RoutedRequest<'a> {
+    /// A try without a response: another one, or the answer.
+    fn failed(
+        &self,
+        failure: TryFailure,
+        answer: Answer,
+        retries: &mut Retries<'_>,
+        body: &RequestBody<'_>,
+        record: &mut Record<'_>,
+    ) -> Outcome {
+        match retries.repeats_failure(failure, body.can_repeat(), record) {
+            true => Outcome::Repeat,
+            false => Outcome::Unanswered(answer),
+        }
+    }
+
+    /// The deadline of the try or of the whole request has passed.
+    fn timed_out(
+        &self,
+        retries: &mut Retries<'_>,
+        body: &RequestBody<'_>,
+        record: &mut Record<'_>,
+    ) -> Outcome {
+        if self.timeouts.request_is_over() {
+            return Outcome::Unanswered(Answer::upstream_timeout());
+        }
+        let answer = Answer::per_try_timeout();
+        self.failed(TryFailure::TimedOut, answer, retries, body, record)
+    }
+
+    /// What configured header values are rendered from.
+    pub fn format<'f>(
+        &'f self,
+        peer: SocketAddr,
+        downstream: &'f Stream,
+        upstream: Option<SocketAddr>,
+    ) -> RequestFormat<'f> {
+        RequestFormat {
+            request: self.head.headers(self.bytes),
+            response: None,
+            method: self.head.method.of(self.bytes),
+            path: &self.plan.path,
+            authority: self.plan.authority.as_bytes(),
+            version: self.head.version,
+            peer,
+            downstream,
+            upstream,
+            cluster: &self.plan.cluster.cluster.name,
+            route: &self.plan.route.name,
+            response_code: None,
+            now: self.worker.wall_clock(),
+        }
+    }
+
+    /// Appends the head of the `number`th try to `out`.
+    pub fn write_head(&self, format: &RequestFormat<'_>, number: u32, out: &mut Vec<u8>) {
+        UpstreamHead {
+            head: self.head,
+            bytes: self.bytes,
+            path: &self.plan.path,
+            query: self.plan.query,
+            authority: self.plan.authority,
+            original_path: self.plan.original_path.as_deref(),
+            original_authority: self.plan.original_authority,
+            direction: self.rules.listener().direction,
+            peer: format.peer.ip(),
+            attempt: number,
+            timeout_ms: self.timeouts.expected_ms(),
+            is_grpc: self.is_grpc,
+            request_id: self.request_id,
+            edits: &self.plan.request_edits(),
+            format,
+        }
+        .write(out);
+    }
+}
+
+/// The client's side of a request that is on its way: the rest of its body goes upstream, then the
+/// client is watched, so that one that leaves does not keep an upstream busy.
+struct ClientSide<'a, 'b> {
+    stream: &'a Stream,
+    unread: &'a mut Chunk,
+    body: &'a mut RequestBody<'b>,
+    upstream: &'a Stream,
+    must_continue: bool,
+    uploaded: &'a Cell<bool>,
+    can_repeat: &'a Cell<bool>,
+    deadline: &'a Deadline,
+    request: &'a RoutedRequest<'a>,
+}
+
+impl ClientSide<'_, '_> {
+    /// Ends only when the client does so.
+    async fn serve(mut self) -> ClientFailure {
+        if !self.uploaded.get() {
+            match self.upload().await {
+                Ok(()) => {}
+                Err(BodyFailure::Source(SourceFailure::Framing(error))) => {
+                    return ClientFailure::Framing(error);
+                }
+                Err(BodyFailure::Source(_)) => return ClientFailure::Gone,
+                // The upstream takes no more: its answer, or its end, is on the way.
+                Err(BodyFailure::Sink) => {}
+            }
+        }
+        client_gone(self.stream).await;
+        ClientFailure::Gone
+    }
+
+    async fn upload(&mut self) -> Result<(), BodyFailure> {
+        if self.must_continue {
+            self.body.is_asked_for = true;
+            let mut out = Buffer::lease();
+            out.extend_from_slice(CONTINUE);
+            let asked = self.stream.send(out, Chunk::default()).await;
+            asked.map_err(|_| BodyFailure::Source(SourceFailure::Broken))?;
+        }
+        // What earlier tries have sent already.
+        for at in 1..self.body.replay.len() {
+            self.send(self.body.replay.piece(at)).await?;
+        }
+        while !self.body.body.complete {
+            let received = self.body.body.receive(self.stream, self.unread).await;
+            let piece = received.map_err(BodyFailure::Source)?;
+            if !self.body.replay.keep(&piece) {
+                let stats = &self.request.plan.cluster.stats;
+                stats.retry_or_shadow_abandoned.add(1);
+            }
+            self.can_repeat.set(self.body.can_repeat());
+            self.send(piece).await?;
+            if self.body.body.complete {
+                self.request.timeouts.request_complete(self.deadline);
+                let mirrors = &mut self.body.mirrors;
+                mirrors.launch(self.request.worker, self.body.replay);
+            }
+        }
+        self.uploaded.set(true);
+        Ok(())
+    }
+
+    async fn send(&self, piece: Chunk) -> Result<(), BodyFailure> {
+        let sent = self.upstream.send(Buffer::default(), piece).await;
+        sent.map_err(|_| BodyFailure::Sink)
+    }
+}

@@ -1,0 +1,73 @@
+//! What has been received of a request body, kept so that another try or a mirror can send it.
+
+use crate::rt::Chunk;
+
+/// The pieces of one request body, framing included, in the buffers they came in.
+#[derive(Default)]
+pub struct Replay {
+    pieces: Vec<Chunk>,
+    bytes: usize,
+    most_bytes: usize,
+    is_lost: bool,
+}
+
+impl Replay {
+    /// Begins with what came together with the head. `most_bytes` is 0 when nobody will ask for
+    /// the body again.
+    pub fn begin(&mut self, first: Chunk, most_bytes: usize) {
+        self.pieces.clear();
+        self.bytes = first.len();
+        self.most_bytes = most_bytes;
+        self.is_lost = false;
+        if !first.is_empty() {
+            self.pieces.push(first);
+        }
+    }
+
+    /// Lets go of the pieces.
+    pub fn end(&mut self) {
+        self.pieces.clear();
+    }
+
+    /// The piece that goes out together with the head.
+    pub fn first(&mut self) -> Chunk {
+        match self.pieces.first() {
+            Some(first) if self.most_bytes > 0 => first.share(),
+            Some(_) => {
+                self.is_lost = true;
+                self.pieces.pop().unwrap_or_default()
+            }
+            None => Chunk::default(),
+        }
+    }
+
+    /// The number of pieces kept.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The piece `at`, once more.
+    pub fn piece(&self, at: usize) -> Chunk {
+        self.pieces.get(at).map(Chunk::share).unwrap_or_default()
+    }
+
+    /// Keeps a further piece. False: the body has just become too long to be kept.
+    pub fn keep(&mut self, piece: &Chunk) -> bool {
+        self.bytes += piece.len();
+        if self.is_lost || piece.is_empty() {
+            return true;
+        }
+        self.is_lost = self.bytes > self.most_bytes;
+        if self.is_lost {
+            self.pieces.clear();
+        } else {
+            self.pieces.push(piece.share());
+        }
+        !self.is_lost || self.most_bytes == 0
+    }
+
+    /// Whether all that was received can be sent again.
+    pub fn is_whole(&self) -> bool {
+        !self.is_lost
+    }
+}

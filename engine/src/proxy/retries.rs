@@ -1,0 +1,190 @@
+//! Whether a request is tried again, and what is counted for it. Names are Envoy's.
+
+use super::connection::Connection;
+use super::deadline::{alongside, until};
+use super::record::Record;
+use super::timeouts::Timeouts;
+use crate::rt::{self, Idle, Stream};
+use crate::stats::{ClusterStats, ResponseFlags};
+use crate::worker::Worker;
+use ringroad_codec::http1::{Headers, ResponseHead};
+use ringroad_policy::snapshot::{RetryPolicy, TryFailure, TryResponse};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// The tries of one request.
+pub struct Retries<'a> {
+    policy: Option<&'a RetryPolicy>,
+    stats: &'a ClusterStats,
+    /// Tries begun.
+    tries: u32,
+    /// Endpoints that were tried, for policies that leave them out.
+    tried: &'a mut Vec<usize>,
+}
+
+/// How a wait between two tries ended.
+pub enum Pause {
+    Over,
+    ClientGone,
+    /// The time limit of the request has passed.
+    TimedOut,
+}
+
+impl<'a> Retries<'a> {
+    /// `tried` is working memory.
+    pub fn new(
+        policy: Option<&'a RetryPolicy>,
+        stats: &'a ClusterStats,
+        tried: &'a mut Vec<usize>,
+    ) -> Self {
+        tried.clear();
+        Self {
+            policy,
+            stats,
+            tries: 0,
+            tried,
+        }
+    }
+
+    /// Endpoints that the next try leaves out.
+    pub fn tried(&self) -> &[usize] {
+        self.tried
+    }
+
+    /// The number of the present try, from 1.
+    pub fn number(&self) -> u32 {
+        self.tries
+    }
+
+    /// A try on the endpoint at `index` begins.
+    pub fn begin(&mut self, index: usize) {
+        self.tries += 1;
+        if self.policy.is_some_and(|policy| policy.exclude_tried) {
+            self.tried.push(index);
+        }
+    }
+
+    /// Decides about a response whose head has come.
+    pub fn repeats_response(
+        &mut self,
+        head: &ResponseHead,
+        bytes: &[u8],
+        can_repeat: bool,
+        record: &mut Record<'_>,
+    ) -> bool {
+        let Some(policy) = self.policy else {
+            return false;
+        };
+        let response = try_response(head.status, &head.headers(bytes));
+        let wanted = policy.repeats_response(&response);
+        self.decide(policy, wanted, can_repeat, record)
+    }
+
+    /// Decides about a status that stands for a response.
+    pub fn repeats_status(
+        &mut self,
+        status: u16,
+        can_repeat: bool,
+        record: &mut Record<'_>,
+    ) -> bool {
+        let Some(policy) = self.policy else {
+            return false;
+        };
+        let response = TryResponse {
+            status,
+            ..TryResponse::default()
+        };
+        let wanted = policy.repeats_response(&response);
+        self.decide(policy, wanted, can_repeat, record)
+    }
+
+    /// Decides about a try that got no response.
+    pub fn repeats_failure(
+        &mut self,
+        failure: TryFailure,
+        can_repeat: bool,
+        record: &mut Record<'_>,
+    ) -> bool {
+        let Some(policy) = self.policy else {
+            return false;
+        };
+        let wanted = policy.repeats_failure(failure);
+        self.decide(policy, wanted, can_repeat, record)
+    }
+
+    fn decide(
+        &self,
+        policy: &RetryPolicy,
+        wanted: bool,
+        can_repeat: bool,
+        record: &mut Record<'_>,
+    ) -> bool {
+        if !wanted {
+            if self.tries > 1 {
+                self.stats.upstream_rq_retry_success.add(1);
+            }
+            return false;
+        }
+        if !can_repeat {
+            return false;
+        }
+        if self.tries > policy.attempts {
+            self.stats.upstream_rq_retry_limit_exceeded.add(1);
+            record.flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+            return false;
+        }
+        self.stats.upstream_rq_retry.add(1);
+        self.stats.upstream_rq_retry_backoff_exponential.add(1);
+        true
+    }
+
+    /// Waits before the next try.
+    pub async fn pause(
+        &self,
+        worker: &Worker,
+        connection: &Connection,
+        timeouts: &Timeouts,
+    ) -> Pause {
+        timeouts.try_ended(&connection.deadline);
+        let backoff_us = self.policy.map_or(0, |policy| {
+            policy.backoff_us(self.tries, &mut worker.random.borrow_mut())
+        });
+        let until_then = rt::sleep_until(rt::now() + Duration::from_micros(backoff_us));
+        let gone = pin!(client_gone(&connection.stream));
+        match until(&connection.deadline, alongside(gone, until_then)).await {
+            Ok(Ok(())) => Pause::Over,
+            Ok(Err(())) => Pause::ClientGone,
+            Err(_) => Pause::TimedOut,
+        }
+    }
+}
+
+/// What a response says about being tried again.
+fn try_response(status: u16, headers: &Headers<'_>) -> TryResponse {
+    let grpc_status = match status {
+        200 => headers
+            .first("grpc-status")
+            .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()),
+        _ => None,
+    };
+    // An answer that nobody would repeat in any case need not be asked.
+    let is_success = status < 400;
+    TryResponse {
+        status,
+        grpc_status,
+        is_overloaded: !is_success && headers.first("x-envoy-overloaded").is_some(),
+        is_rate_limited: !is_success && headers.first("x-envoy-ratelimited").is_some(),
+    }
+}
+
+/// Ends when the client has closed its side, or broken it.
+pub async fn client_gone(stream: &Stream) {
+    poll_fn(|cx| match stream.poll_ready(cx) {
+        Poll::Ready(()) if stream.peek_state() == Idle::Closed => Poll::Ready(()),
+        // A pipelined request waits its turn, and so does the news that follows it.
+        _ => Poll::Pending,
+    })
+    .await;
+}

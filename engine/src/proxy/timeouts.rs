@@ -1,0 +1,90 @@
+//! The time limits of a request and of each of its tries.
+
+use super::connection::deadline_after;
+use crate::rt::{self, Deadline};
+use std::cell::Cell;
+use std::time::Instant;
+
+/// How long a request may take. The clocks start when the client has sent all of it.
+pub struct Timeouts {
+    /// Over all tries and the waiting between them; 0 is no limit.
+    pub request_ms: u64,
+    /// Until the response head of one try; 0 is no limit.
+    pub per_try_ms: u64,
+    complete_at: Cell<Option<Instant>>,
+    try_began_at: Cell<Option<Instant>>,
+}
+
+impl Timeouts {
+    /// `request_ms` and `per_try_ms` are 0 for no limit.
+    pub fn new(request_ms: u64, per_try_ms: u64) -> Self {
+        Self {
+            request_ms,
+            per_try_ms,
+            complete_at: Cell::new(None),
+            try_began_at: Cell::new(None),
+        }
+    }
+
+    /// What the upstream is told that it has: milliseconds, if there is a limit.
+    pub fn expected_ms(&self) -> Option<u64> {
+        match (self.request_ms, self.per_try_ms) {
+            (0, 0) => None,
+            (request, 0) => Some(request),
+            (_, per_try) => Some(per_try),
+        }
+    }
+
+    /// The client has sent all.
+    pub fn request_complete(&self, deadline: &Deadline) {
+        self.complete_at.set(Some(rt::now()));
+        self.arm(deadline);
+    }
+
+    /// When the request was complete, or now.
+    pub fn complete_at(&self) -> Instant {
+        self.complete_at.get().unwrap_or_else(rt::now)
+    }
+
+    pub fn try_begins(&self, deadline: &Deadline) {
+        self.try_began_at.set(Some(rt::now()));
+        self.arm(deadline);
+    }
+
+    /// Its response has begun, or the try has failed: only the limit of the whole request is left.
+    pub fn try_ended(&self, deadline: &Deadline) {
+        self.try_began_at.set(None);
+        self.arm(deadline);
+    }
+
+    /// Whether the whole request has taken too long.
+    pub fn request_is_over(&self) -> bool {
+        self.request_ends_at().is_some_and(|at| at <= rt::now())
+    }
+
+    fn request_ends_at(&self) -> Option<Instant> {
+        deadline_after(self.complete_at.get()?, self.request_ms)
+    }
+
+    fn arm(&self, deadline: &Deadline) {
+        if self.request_ms == 0 && self.per_try_ms == 0 {
+            deadline.set(None);
+            return;
+        }
+        let complete_at = self.complete_at.get();
+        let try_ends_at = complete_at
+            .zip(self.try_began_at.get())
+            .and_then(|(complete, began)| deadline_after(complete.max(began), self.per_try_ms));
+        let ends = [self.request_ends_at(), try_ends_at];
+        deadline.set(ends.into_iter().flatten().min());
+    }
+}
+
+/// The limit of a gRPC request: the caller's, but never above the route's.
+pub fn shorter_limit_ms(route_ms: u64, caller_ms: u64) -> u64 {
+    match (route_ms, caller_ms) {
+        (0, caller) => caller,
+        (route, 0) => route,
+        (route, caller) => route.min(caller),
+    }
+}

@@ -1,0 +1,281 @@
+//! Retries and time limits, seen by the upstream and by the client, on both drivers.
+
+mod harness;
+
+use harness::raw::{ScriptedConnection, ScriptedUpstream, converse, status};
+use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+const RULES: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop}
+spec:
+  hosts: ["*"]
+  gateways: [gate]
+  http:
+  - match: [{uri: {prefix: /5xx}}]
+    retries: {attempts: 2, retryOn: 5xx, backoff: 1ms}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /listed}}]
+    retries: {attempts: 1, retryOn: "418,retriable-4xx", backoff: 1ms}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /never}}]
+    retries: {attempts: 0}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /per-try}}]
+    timeout: 10s
+    retries: {attempts: 2, perTryTimeout: 100ms, retryOn: gateway-error, backoff: 1ms}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /in-all}}]
+    timeout: 150ms
+    retries: {attempts: 10, perTryTimeout: 100ms, retryOn: gateway-error, backoff: 1ms}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - route: [{destination: {host: shop.test, port: {number: 80}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints:
+"#;
+
+fn start(driver: &str, upstreams: &[SocketAddr]) -> (Proxy, SocketAddr) {
+    start_with(driver, upstreams, "{role: gateway}")
+}
+
+fn start_with(driver: &str, upstreams: &[SocketAddr], spec: &str) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let mut rules = RULES.to_string();
+    for upstream in upstreams {
+        let (ip, port) = (upstream.ip(), upstream.port());
+        rules += &format!("  - address: {ip}\n    ports: {{http: {port}}}\n");
+    }
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("rules.yaml", &rules),
+        ("settings.yaml", &settings(spec)),
+    ]);
+    let args = ["--driver", driver, "--workers", "1"];
+    (Proxy::start_with_workers(config, &args), address)
+}
+
+fn answer(connection: &mut ScriptedConnection, status: u16, headers: &str, body: &str) {
+    let length = body.len();
+    connection.send(format!(
+        "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    ));
+}
+
+/// Answers with the statuses of the path in turn, then with the last of them: `/5xx/503/200`.
+/// `reset` closes, `hang` never answers.
+fn by_path() -> ScriptedUpstream {
+    let seen = Mutex::new(std::collections::HashMap::<String, usize>::new());
+    ScriptedUpstream::start(move |connection| {
+        while let Some((path, head)) = connection.head() {
+            let steps: Vec<&str> = path.split('/').skip(2).collect();
+            let at = {
+                let mut seen = seen.lock().expect("not poisoned");
+                let at = seen.entry(path.clone()).or_default();
+                *at += 1;
+                (*at - 1).min(steps.len() - 1)
+            };
+            let length = head
+                .lines()
+                .find_map(|line| {
+                    line.to_ascii_lowercase()
+                        .strip_prefix("content-length: ")?
+                        .parse()
+                        .ok()
+                })
+                .unwrap_or(0);
+            let body = connection.body(length);
+            match steps[at] {
+                "reset" => return,
+                "hang" => {}
+                "overloaded" => answer(connection, 503, "x-envoy-overloaded: true\r\n", ""),
+                "grpc14" => answer(connection, 200, "grpc-status: 14\r\n", ""),
+                status => {
+                    let status = status.parse().expect("a status");
+                    answer(connection, status, "", &String::from_utf8_lossy(&body));
+                }
+            }
+        }
+    })
+}
+
+fn stat(proxy: &Proxy, name: &str) -> u64 {
+    proxy.stat(&format!("cluster.outbound|80||shop.test.{name}"))
+}
+
+#[test]
+fn what_is_retried_is_what_the_policy_says() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        // A reset must be the retry policy's business alone.
+        let spec = "{role: gateway, replayOnDeadConnection: false}";
+        let (proxy, address) = start_with(driver, &[upstream.address], spec);
+        for (path, status, tries) in [
+            ("/5xx/503/500/200", 200, 3),
+            ("/5xx/503", 503, 3),
+            ("/5xx/reset/200", 200, 2),
+            ("/5xx/404/200", 404, 1),
+            ("/5xx/overloaded/200", 503, 1),
+            ("/listed/418/200", 200, 2),
+            ("/listed/409/200", 200, 2),
+            ("/listed/503/200", 503, 1),
+            ("/never/reset/200", 503, 1),
+            // Istio's default: neither a status nor a reset, but what gRPC calls unavailable.
+            ("/default/503/200", 503, 1),
+            ("/default/reset/200", 503, 1),
+            ("/default/grpc14/200", 200, 2),
+        ] {
+            let before = upstream.heads().len();
+            let mut client = Client::connect(address).expect("connects");
+            let answer = client.send("GET", "a.test", path).expect("an answer");
+            assert_eq!(answer.status, status, "{driver} {path}");
+            let heads = upstream.heads();
+            let counts: Vec<&str> = heads[before..]
+                .iter()
+                .filter_map(|head| {
+                    head.lines()
+                        .find_map(|l| l.strip_prefix("x-envoy-attempt-count: "))
+                })
+                .collect();
+            let expected: Vec<String> = (1..=tries).map(|n| n.to_string()).collect();
+            assert_eq!(counts, expected, "{driver} {path}");
+        }
+        assert_eq!(stat(&proxy, "upstream_rq_retry"), 2 + 2 + 1 + 1 + 1 + 1);
+        assert_eq!(stat(&proxy, "upstream_rq_retry_success"), 5);
+        assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 1);
+        let metrics = proxy.admin("/stats/prometheus").body;
+        assert!(metrics.contains("response_flags=\"URX\""), "{metrics}");
+    }
+}
+
+#[test]
+fn a_retry_goes_to_an_endpoint_that_was_not_tried() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        // Two of three refuse; with two retries every request finds the third.
+        let (proxy, address) = start(driver, &[free_address(), upstream.address, free_address()]);
+        for _ in 0..20 {
+            let answer = harness::get(address, "a.test", "/default/200");
+            assert_eq!(answer.status, 200);
+        }
+        assert!(stat(&proxy, "upstream_rq_retry_success") > 0);
+        assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 0);
+    }
+}
+
+#[test]
+fn nobody_to_connect_to_is_503_after_the_last_retry() {
+    for driver in DRIVERS {
+        let (proxy, address) = start(driver, &[free_address()]);
+        let answer = harness::get(address, "a.test", "/default/200");
+        assert_eq!(answer.status, 503);
+        assert_eq!(stat(&proxy, "upstream_cx_connect_fail"), 3);
+        assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 1);
+        let metrics = proxy.admin("/stats/prometheus").body;
+        assert!(metrics.contains("response_flags=\"UF,URX\""), "{metrics}");
+    }
+}
+
+#[test]
+fn a_retry_sends_the_whole_body_again() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        let (proxy, address) = start(driver, &[upstream.address]);
+        let body: String = (0..20_000).map(|n| format!("{n:06} ")).collect();
+        let request = format!(
+            "POST /5xx/503/reset/200 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (head, rest) = request.split_at(request.len() / 2);
+        let (answer, _) = converse(address, &[head.as_bytes(), rest.as_bytes()]);
+        assert_eq!(status(&answer), 200);
+        assert!(answer.ends_with(&body), "{driver}: {} bytes", answer.len());
+        assert_eq!(stat(&proxy, "upstream_rq_retry_success"), 1);
+    }
+}
+
+#[test]
+fn a_body_over_the_cap_is_streamed_without_a_retry() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        let spec = "{role: gateway, limits: {maxReplayBodyBytes: 1000}}";
+        let (proxy, address) = start_with(driver, &[upstream.address], spec);
+        let body = "x".repeat(100_000);
+        let head = format!(
+            "POST /5xx/503/200 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let (answer, _) = converse(address, &[head.as_bytes(), body.as_bytes()]);
+        assert_eq!(status(&answer), 503);
+        assert_eq!(stat(&proxy, "upstream_rq_retry"), 0);
+        assert_eq!(stat(&proxy, "retry_or_shadow_abandoned"), 1);
+    }
+}
+
+#[test]
+fn a_slow_try_is_cut_and_another_one_made() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        let (proxy, address) = start(driver, &[upstream.address]);
+        let answer = harness::get(address, "a.test", "/per-try/hang/200");
+        assert_eq!(answer.status, 200);
+        assert_eq!(upstream.heads().len(), 2);
+        assert!(upstream.heads()[0].contains("x-envoy-expected-rq-timeout-ms: 100"));
+
+        let answer = harness::get(address, "a.test", "/per-try/hang");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (504, "upstream request timeout")
+        );
+        assert_eq!(upstream.heads().len(), 5);
+        assert_eq!(stat(&proxy, "upstream_rq_per_try_timeout"), 1);
+
+        let before = upstream.heads().len();
+        let answer = harness::get(address, "a.test", "/in-all/hang");
+        assert_eq!(answer.status, 504);
+        let tries = upstream.heads().len() - before;
+        assert_eq!(tries, 2, "the timeout of the route ends the second try");
+        assert_eq!(stat(&proxy, "upstream_rq_timeout"), 1);
+        let metrics = proxy.admin("/stats/prometheus").body;
+        assert!(metrics.contains("response_flags=\"UT,URX\""), "{metrics}");
+    }
+}
+
+#[test]
+fn a_grpc_caller_sets_the_limit_and_is_told_by_a_status() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        let (_proxy, address) = start(driver, &[upstream.address]);
+        let call = |path: &str, headers: &str| {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\
+                 content-type: application/grpc\r\n{headers}\r\n"
+            );
+            converse(address, &[request.as_bytes()]).0
+        };
+        let answer = call("/never/hang", "grpc-timeout: 50m\r\n");
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.contains("grpc-status: 14\r\n"), "{answer}");
+        assert!(
+            answer.contains("grpc-message: upstream request timeout\r\n"),
+            "{answer}"
+        );
+        let answer = call("/in-all/hang", "grpc-timeout: 1H\r\n");
+        assert!(answer.contains("grpc-status: 14\r\n"), "{answer}");
+        let heads = upstream.heads();
+        let last = heads.last().expect("a head");
+        assert!(last.contains("grpc-timeout: 100m\r\n"), "{last}");
+        assert!(!last.contains("1H"), "{last}");
+    }
+}
