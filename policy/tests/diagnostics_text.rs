@@ -235,9 +235,9 @@ fn json_has_the_documented_shape() {
     assert_eq!(
         render_json(&files, &diagnostics),
         "[\n  {\"severity\":\"error\",\"code\":\"bad\",\"file\":\"a.yaml\",\"line\":7,\"column\":20,\
-         \"field\":\"spec.servers[0].port.number\",\"message\":\"a \\\"b\\\"\",\"help\":\"c\"},\n  \
+         \"field\":\"spec.servers[0].port.number\",\"message\":\"a \\\"b\\\"\",\"help\":\"c\",\"related\":null},\n  \
          {\"severity\":\"warning\",\"code\":\"all\",\"file\":null,\"line\":null,\"column\":null,\
-         \"field\":null,\"message\":\"everything\",\"help\":null}\n]\n"
+         \"field\":null,\"message\":\"everything\",\"help\":null,\"related\":null}\n]\n"
     );
     assert_eq!(render_json(&files, &[]), "[]\n");
     assert_eq!(render_text(&files, &[]), "");

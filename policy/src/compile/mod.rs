@@ -1,6 +1,7 @@
 //! Resources → one snapshot, as Istio would have told Envoy, and warnings about what Istio leaves
 //! silent: references to nothing, duplicates, and what can never be reached.
 
+mod advice;
 mod base64;
 mod clusters;
 mod destination_rules;
@@ -14,7 +15,9 @@ mod references;
 mod registry;
 mod route_policies;
 mod routes;
+mod rule_conflicts;
 mod sidecar;
+mod unreachable;
 mod virtual_hosts;
 mod workload;
 
@@ -68,6 +71,8 @@ pub fn compile(
         Role::Sidecar => sidecar::build_listeners(&mut compiler),
     };
     references::report(&mut compiler);
+    rule_conflicts::report(&mut compiler);
+    advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let Compiler {
         clusters,
         splits,

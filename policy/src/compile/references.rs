@@ -1,11 +1,17 @@
 //! References to nothing, whether or not a listener of this process would follow them.
 
+use std::collections::HashMap;
+
 use super::Compiler;
-use super::names::{MESH, cluster_name, resolve_gateway, resolve_short_name};
+use super::findings::Findings;
+use super::gateways::resolved_hosts;
+use super::names::{MESH, cluster_name, overlap, resolve_gateway, resolve_short_name};
 use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::resource::Metadata;
-use crate::resource::virtual_service::Destination;
+use crate::resource::gateway::Gateway;
+use crate::resource::virtual_service::{Destination, VirtualService};
+use crate::resource::{Metadata, Object};
+use crate::settings::ProxySettings;
 use crate::source::FieldPath;
 
 /// Warns of gateways, hosts, ports and subsets that VirtualServices name and nobody declares.
@@ -36,13 +42,17 @@ pub fn report(compiler: &mut Compiler<'_>) {
 
 fn report_gateways(compiler: &mut Compiler<'_>) {
     let gateways = compiler.resources.gateways.iter();
-    let known: std::collections::HashSet<String> = gateways
-        .map(|object| format!("{}/{}", object.metadata.namespace, object.metadata.name))
+    let known: Gateways<'_> = gateways
+        .map(|object| {
+            let name = format!("{}/{}", object.metadata.namespace, object.metadata.name);
+            (name, object)
+        })
         .collect();
     for object in &compiler.resources.virtual_services {
+        report_unbound_hosts(compiler.settings, object, &known, &mut compiler.findings);
         for (index, reference) in object.spec.gateways.iter().enumerate() {
             let resolved = resolve_gateway(reference, &object.metadata.namespace);
-            if resolved == MESH || known.contains(&resolved) {
+            if resolved == MESH || known.contains_key(&resolved) {
                 continue;
             }
             let place = FieldPath::root()
@@ -56,6 +66,79 @@ fn report_gateways(compiler: &mut Compiler<'_>) {
             compiler.findings.add(warning.with_help(help));
         }
     }
+}
+
+/// Gateways by `namespace/name`.
+type Gateways<'r> = HashMap<String, &'r Object<Gateway>>;
+
+/// Warns where no server of a gateway has a host of the VirtualService that names it, and of hosts
+/// that none of its gateways has.
+fn report_unbound_hosts(
+    settings: &ProxySettings,
+    object: &Object<VirtualService>,
+    known: &Gateways<'_>,
+    findings: &mut Findings,
+) {
+    let namespace = object.metadata.namespace.as_str();
+    let hosts = resolved_hosts(object, settings);
+    let field = |name: &str| FieldPath::root().field("spec").field(name);
+    let mut is_bound = vec![false; hosts.len()];
+    let mut knows_all = !object.spec.gateways.is_empty();
+    let mut binds_all = true;
+    for (index, reference) in object.spec.gateways.iter().enumerate() {
+        let name = resolve_gateway(reference, namespace);
+        let Some(gateway) = known.get(&name) else {
+            // The mesh has every host.
+            knows_all = false;
+            continue;
+        };
+        let mut binds = false;
+        for (host, is_bound) in hosts.iter().zip(&mut is_bound) {
+            let covers = gateway_hosts(gateway, namespace).any(|known| overlap(known, host));
+            *is_bound |= covers;
+            binds |= covers;
+        }
+        if !binds && !hosts.is_empty() {
+            binds_all = false;
+            let message = format!(
+                "gateway `{name}` has none of these hosts for namespace `{namespace}`: nothing \
+                 is bound there"
+            );
+            let place = Place::Field(object.metadata.origin(field("gateways").index(index)));
+            let servers = gateway.metadata.origin(field("servers"));
+            let warning = Diagnostic::warning("host-not-in-gateway", place, message)
+                .with_help("add a host to `hosts` of a server, or name a host that it has")
+                .with_related(servers, "the servers of the gateway");
+            findings.add(warning);
+        }
+    }
+    if !knows_all || !binds_all {
+        return;
+    }
+    for (index, (host, is_bound)) in hosts.iter().zip(is_bound).enumerate() {
+        if !is_bound {
+            let message = format!("no gateway of this VirtualService has the host `{host}`");
+            let place = Place::Field(object.metadata.origin(field("hosts").index(index)));
+            let help = "add it to `hosts` of a server of the gateway, or remove it";
+            findings
+                .add(Diagnostic::warning("host-not-in-gateway", place, message).with_help(help));
+        }
+    }
+}
+
+/// The hosts of a gateway's servers that VirtualServices of `namespace` may bind to.
+fn gateway_hosts<'g>(
+    gateway: &'g Object<Gateway>,
+    namespace: &'g str,
+) -> impl Iterator<Item = &'g str> {
+    let own = gateway.metadata.namespace.as_str();
+    let hosts = gateway.spec.servers.iter().flat_map(|server| &server.hosts);
+    hosts.filter_map(move |host| match host.split_once('/') {
+        None => Some(host.as_str()),
+        Some(("*", host)) => Some(host),
+        Some((".", host)) => (own == namespace).then_some(host),
+        Some((owner, host)) => (owner == namespace).then_some(host),
+    })
 }
 
 fn report_destination(

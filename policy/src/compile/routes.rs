@@ -97,7 +97,11 @@ fn report_left_out(object: &Object<VirtualService>, last: usize, findings: &mut 
         let message = format!("this rule is never reached: `spec.http[{last}]` takes all requests");
         let place = Place::Field(object.metadata.origin(place));
         let help = "put it before the rule that matches everything, or remove it";
-        findings.add(Diagnostic::warning("unreachable-route", place, message).with_help(help));
+        let taker = FieldPath::root().field("spec").field("http").index(last);
+        let warning = Diagnostic::warning("unreachable-route", place, message)
+            .with_help(help)
+            .with_related(object.metadata.origin(taker), "this rule takes them");
+        findings.add(warning);
     }
 }
 
@@ -211,8 +215,9 @@ impl RouteBuilder<'_, '_> {
             if !alone && written.weight <= 0 {
                 let place = Place::Field(self.origin(place));
                 let message = "this destination has weight 0 beside others and gets no request";
-                self.findings
-                    .add(Diagnostic::warning("zero-weight", place, message));
+                let help = "give it a weight, or remove it";
+                let warning = Diagnostic::warning("zero-weight", place, message);
+                self.findings.add(warning.with_help(help));
                 continue;
             }
             let (cluster_name, cluster) =

@@ -342,15 +342,24 @@ impl TableBuilder<'_, '_> {
             field: FieldPath::root().field("spec").field("hosts"),
         });
         let by = winner
+            .as_ref()
             .and_then(|winner| self.compiler.name_of(winner.document))
             .map_or_else(|| "another one".to_string(), |name| format!("`{name}`"));
         let message = format!(
             "the host `{domain}` is taken by the older VirtualService {by}; in a sidecar they are not merged"
         );
         let help = "write both into one VirtualService";
-        self.compiler
-            .findings
-            .add(Diagnostic::warning("duplicate-host", place, message).with_help(help));
+        let mut warning = Diagnostic::warning("duplicate-host", place, message).with_help(help);
+        if let Some(winner) = winner {
+            let hosts = FieldPath::root().field("spec").field("hosts");
+            let document = winner.document;
+            let origin = Origin {
+                document,
+                field: hosts,
+            };
+            warning = warning.with_related(origin, "the hosts of the one that wins");
+        }
+        self.compiler.findings.add(warning);
     }
 }
 

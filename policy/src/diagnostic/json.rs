@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Diagnostic, place_all};
-use crate::source::SourceFile;
+use crate::source::{FileId, SourceFile};
 
 /// One entry of the array; `docs/diagnostics.md` promises this shape. What does not apply is
 /// `null`, and never left out.
@@ -17,22 +17,42 @@ struct Entry<'d> {
     field: Option<&'d str>,
     message: &'d str,
     help: Option<&'d str>,
+    related: Option<RelatedEntry<'d>>,
+}
+
+#[derive(Serialize)]
+struct RelatedEntry<'d> {
+    note: &'d str,
+    file: Option<&'d str>,
+    line: Option<u32>,
+    column: Option<u32>,
+    field: String,
 }
 
 /// The diagnostics as a JSON array in the order of [`place_all`], one entry a line.
 pub fn render_json(files: &[SourceFile], diagnostics: &[Diagnostic]) -> String {
     let mut out = String::from("[");
     for (at, placed) in place_all(files, diagnostics).iter().enumerate() {
-        let file = placed.file.and_then(|file| files.get(file.0 as usize));
+        let path = |file: FileId| Some(files.get(file.0 as usize)?.path.as_str());
         let entry = Entry {
             severity: placed.diagnostic.severity.to_string(),
             code: placed.diagnostic.code,
-            file: file.map(|file| file.path.as_str()),
+            file: placed.file.and_then(path),
             line: placed.span.map(|span| span.start.line),
             column: placed.span.map(|span| span.start.column),
             field: placed.field.as_deref(),
             message: &placed.diagnostic.message,
             help: placed.diagnostic.help.as_deref(),
+            related: placed.diagnostic.related.as_ref().map(|related| {
+                let start = placed.related.map(|(_, span)| span.start);
+                RelatedEntry {
+                    note: &related.note,
+                    file: path(related.origin.document.file),
+                    line: start.map(|start| start.line),
+                    column: start.map(|start| start.column),
+                    field: related.origin.field.to_string(),
+                }
+            }),
         };
         out.push_str(if at == 0 { "\n  " } else { ",\n  " });
         // Strings and numbers always serialize.

@@ -56,6 +56,16 @@ pub struct Diagnostic {
     pub message: String,
     /// What to write instead.
     pub help: Option<String>,
+    /// The other place that it is about, such as the route that wins.
+    pub related: Option<Related>,
+}
+
+/// A second place of a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    pub origin: Origin,
+    /// What stands there, without a full stop: `this route takes them`.
+    pub note: String,
 }
 
 impl Diagnostic {
@@ -66,6 +76,7 @@ impl Diagnostic {
             place,
             message: message.into(),
             help: None,
+            related: None,
         }
     }
 
@@ -76,11 +87,19 @@ impl Diagnostic {
             place,
             message: message.into(),
             help: None,
+            related: None,
         }
     }
 
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Names a second place, shown after the help.
+    pub fn with_related(mut self, origin: Origin, note: impl Into<String>) -> Self {
+        let note = note.into();
+        self.related = Some(Related { origin, note });
         self
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Diagnostic, Place};
-use crate::source::{FileId, SourceFile, Span};
+use crate::source::{FileId, Origin, SourceFile, Span};
 use crate::yaml::{self, Query};
 
 /// A diagnostic and where it stands.
@@ -16,34 +16,50 @@ pub struct Placed<'d> {
     pub span: Option<Span>,
     /// The field as a path such as `spec.http[0].route`; empty for the root of a document.
     pub field: Option<String>,
+    /// Where its second place stands.
+    pub related: Option<(FileId, Span)>,
+}
+
+/// Whose position is looked up: of the diagnostic with this index, or of its second place.
+enum Asked {
+    Itself(usize),
+    Related(usize),
 }
 
 /// All diagnostics with their places: by file, line and column, those without a file last. The
 /// same text and diagnostics give the same order.
 pub fn place_all<'d>(files: &[SourceFile], diagnostics: &'d [Diagnostic]) -> Vec<Placed<'d>> {
     let mut placed: Vec<Placed<'d>> = diagnostics.iter().map(without_lookup).collect();
-    let mut to_look_up: BTreeMap<FileId, Vec<(usize, Query<'d>)>> = BTreeMap::new();
-    for (at, diagnostic) in diagnostics.iter().enumerate() {
-        let (Place::Field(origin) | Place::Key(origin)) = &diagnostic.place else {
-            continue;
-        };
+    let mut to_look_up: BTreeMap<FileId, Vec<(Asked, Query<'d>)>> = BTreeMap::new();
+    let mut ask = |asked: Asked, origin: &'d Origin, key: bool| {
         let query = Query {
             document: origin.document.index,
             path: &origin.field,
-            key: matches!(diagnostic.place, Place::Key(_)),
+            key,
         };
-        to_look_up
-            .entry(origin.document.file)
-            .or_default()
-            .push((at, query));
+        let of_file = to_look_up.entry(origin.document.file).or_default();
+        of_file.push((asked, query));
+    };
+    for (at, diagnostic) in diagnostics.iter().enumerate() {
+        match &diagnostic.place {
+            Place::Field(origin) => ask(Asked::Itself(at), origin, false),
+            Place::Key(origin) => ask(Asked::Itself(at), origin, true),
+            _ => {}
+        }
+        if let Some(related) = &diagnostic.related {
+            ask(Asked::Related(at), &related.origin, false);
+        }
     }
     for (file, asked) in to_look_up {
         let Some(source) = files.get(file.0 as usize) else {
             continue;
         };
         let queries: Vec<Query<'d>> = asked.iter().map(|(_, query)| *query).collect();
-        for ((at, _), span) in asked.iter().zip(yaml::locate_all(&source.text, &queries)) {
-            placed[*at].span = Some(span);
+        for ((asked, _), span) in asked.iter().zip(yaml::locate_all(&source.text, &queries)) {
+            match asked {
+                Asked::Itself(at) => placed[*at].span = Some(span),
+                Asked::Related(at) => placed[*at].related = Some((file, span)),
+            }
         }
     }
     placed.sort_by(|one, other| {
@@ -91,5 +107,6 @@ fn without_lookup(diagnostic: &Diagnostic) -> Placed<'_> {
         file,
         span,
         field,
+        related: None,
     }
 }

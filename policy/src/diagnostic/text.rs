@@ -87,11 +87,7 @@ impl<'f> Writer<'f> {
         if let Some(file) = placed.file {
             self.out.push_str(&margin);
             self.paint(BLUE, "-->");
-            let path = self
-                .files
-                .get(file.0 as usize)
-                .map_or("?", |file| file.path.as_str());
-            let _ = write!(self.out, " {}", printable(path));
+            let _ = write!(self.out, " {}", printable(self.path_of(file)));
             if let Some(span) = placed.span {
                 let _ = write!(self.out, ":{}:{}", span.start.line, span.start.column);
             }
@@ -101,14 +97,31 @@ impl<'f> Writer<'f> {
             }
         }
         if let Some(help) = &diagnostic.help {
-            let start = format!("{margin} = help: ");
-            let help = self.wrapped(help, start.len(), start.len());
-            let _ = write!(self.out, "{margin} ");
-            self.paint(BLUE, "=");
-            self.paint(BOLD, " help");
-            let _ = writeln!(self.out, ": {help}");
+            self.remark(&margin, "help", help);
+        }
+        if let Some(related) = &diagnostic.related {
+            let place = placed.related.map(|(file, span)| {
+                let path = self.path_of(file);
+                format!(": {path}:{}:{}", span.start.line, span.start.column)
+            });
+            let note = format!("{}{}", related.note, place.unwrap_or_default());
+            self.remark(&margin, "note", &note);
         }
         self.out.push('\n');
+    }
+
+    fn path_of(&self, file: FileId) -> &'f str {
+        let file = self.files.get(file.0 as usize);
+        file.map_or("?", |file| file.path.as_str())
+    }
+
+    fn remark(&mut self, margin: &str, name: &str, text: &str) {
+        let start = format!("{margin} = {name}: ");
+        let text = self.wrapped(text, start.len(), start.len());
+        let _ = write!(self.out, "{margin} ");
+        self.paint(BLUE, "=");
+        self.paint(BOLD, &format!(" {name}"));
+        let _ = writeln!(self.out, ": {text}");
     }
 
     fn source_line(&mut self, file: FileId, span: Span, number: &str, margin: &str, color: &str) {

@@ -2,6 +2,7 @@
 
 use super::layer4_routes::check_subset_name;
 use super::names::{check_host, check_labels_of};
+use super::replaced_policies;
 use super::selectors::check_selector;
 use super::traffic_policy;
 use super::visibility::{Exported, check_export_to};
@@ -39,4 +40,5 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     };
     check_export_to(&spec.get("exportTo"), exported, report);
     check_selector(&selector, report);
+    replaced_policies::check(spec, report);
 }

@@ -2,6 +2,7 @@
 
 use super::headers::{self, check_matched_name, check_operations, check_string_match};
 use super::http_actions;
+use super::idle_fields;
 use super::layer4_routes::{check_destination, check_weights};
 use super::names::{check_dns_label, check_labels_of};
 use super::values::{check_port_number, check_range, report_missing};
@@ -28,6 +29,7 @@ pub(super) fn check(route: &Node<'_>, context: &Context<'_>, report: &mut Report
         check_operations(&destination.get("headers"), report);
     }
     check_weights(&destinations, report);
+    idle_fields::check(route, report);
 }
 
 /// One of `route`, `redirect`, `directResponse` and `delegate` says what happens.

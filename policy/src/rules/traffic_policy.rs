@@ -1,8 +1,8 @@
 //! `trafficPolicy` of a DestinationRule, and the connection pools that a Sidecar has as well.
 
-use super::locality;
 use super::names::check_fqdn;
 use super::values::{check_not_negative, check_port, check_range, is_ip, report_missing};
+use super::{idle_limits, locality};
 use crate::schema::{Node, Report};
 
 /// Blocks that a port of its own may have, too.
@@ -69,7 +69,9 @@ pub(super) fn check(policy: &Node<'_>, report: &mut Report<'_>) {
 fn check_shared_blocks(policy: &Node<'_>, report: &mut Report<'_>) {
     let outlier = policy.get("outlierDetection");
     check_outlier_detection(&outlier, report);
+    idle_limits::check_outlier_detection(&outlier, report);
     check_connection_pool(&policy.get("connectionPool"), report);
+    idle_limits::check_connection_pool(&policy.get("connectionPool"), report);
     check_load_balancer(&policy.get("loadBalancer"), outlier.is_set(), report);
     check_client_tls(&policy.get("tls"), report);
 }

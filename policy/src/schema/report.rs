@@ -2,7 +2,7 @@
 
 use super::node::Node;
 use crate::diagnostic::{Diagnostic, Place, Severity};
-use crate::source::DocumentId;
+use crate::source::{DocumentId, Origin};
 use crate::yaml::Document;
 
 /// The findings about one document.
@@ -79,6 +79,20 @@ impl<'d> Report<'d> {
     ) {
         let place = Place::key(self.id(), node.path());
         self.push(Diagnostic::warning(code, place, message).with_help(help));
+    }
+
+    /// A policy that takes the place of the one at `other`.
+    pub fn replaced(
+        &mut self,
+        node: &Node<'_>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+        other: Origin,
+        note: &str,
+    ) {
+        let place = Place::field(self.id(), node.path());
+        let warning = Diagnostic::warning("policy-replaced", place, message);
+        self.push(warning.with_help(help).with_related(other, note));
     }
 
     fn id(&self) -> DocumentId {

@@ -1,6 +1,7 @@
 //! What Istio would refuse or warn about, document by document.
 
 mod delegates;
+mod duplicates;
 
 use crate::diagnostic::Diagnostic;
 use crate::rules;
@@ -8,14 +9,15 @@ use crate::schema::{self, Node, Report};
 use crate::yaml::Document;
 
 /// Checks the names, types and meaning of everything that is written. References to other
-/// documents are not followed: those are the compiler's to warn about. Only a circle of delegates
-/// is looked for here.
+/// documents are not followed: those are the compiler's to warn about. Only circles of delegates
+/// and documents of one name are looked for here.
 pub fn validate(documents: &[Document]) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for document in documents {
         check_document(document, &mut diagnostics);
     }
     delegates::check(documents, &mut diagnostics);
+    duplicates::check(documents, &mut diagnostics);
     diagnostics
 }
 

@@ -113,6 +113,9 @@ fn is_list(mapping: &Mapping) -> bool {
 const EXAMPLE_HEAD: &str = "begin the document with `apiVersion: networking.istio.io/v1`, \
     `kind: VirtualService` and `metadata:` with a `name:`";
 
+const TEST_CASES_HELP: &str = "keep the file out of this folder, and run it by \
+    `ringroad test FILE --config FOLDER`";
+
 /// Reads the head of one document.
 struct Head<'d> {
     id: DocumentId,
@@ -122,8 +125,15 @@ struct Head<'d> {
 impl Head<'_> {
     fn read(&mut self, mapping: Mapping) -> Option<Document> {
         if !mapping.contains_key("apiVersion") && !mapping.contains_key("kind") {
-            let message = "the document has neither `apiVersion` nor `kind`";
-            self.error(code::MISSING_KIND, &[], message, EXAMPLE_HEAD);
+            let (message, help) = if mapping.contains_key("testCases") {
+                ("these are test cases, no configuration", TEST_CASES_HELP)
+            } else {
+                (
+                    "the document has neither `apiVersion` nor `kind`",
+                    EXAMPLE_HEAD,
+                )
+            };
+            self.error(code::MISSING_KIND, &[], message, help);
             return None;
         }
         let api_version = self.required(&mapping, "apiVersion", code::MISSING_API_VERSION);

@@ -1,0 +1,124 @@
+//! What a configuration does under failure that its author may not see: limits that never bite,
+//! and retries that nothing limits. Looks at the compiled routes, so that only what requests can
+//! reach is spoken of.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::findings::Findings;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::snapshot::{Cluster, Discovery, Listener, Route, UNLIMITED};
+use crate::source::Origin;
+
+/// More attempts than Istio makes by itself are worth a word when nothing limits them.
+const MANY_ATTEMPTS: u32 = 3;
+
+pub fn report(listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>], findings: &mut Findings) {
+    let mut used = BTreeSet::new();
+    for listener in listeners {
+        let hosts = listener.route_table().into_iter();
+        let hosts = hosts.flat_map(|table| table.virtual_hosts());
+        for route in hosts.flat_map(|host| host.routes()) {
+            let reached = route.destinations().iter().filter_map(|to| to.cluster);
+            used.extend(reached.map(|id| id.0 as usize));
+            report_retries(route, clusters, findings);
+        }
+    }
+    report_ejection(used.iter().filter_map(|at| clusters.get(*at)), findings);
+}
+
+/// Retries that multiply the load on a failing service.
+fn report_retries(route: &Route, clusters: &[Arc<Cluster>], findings: &mut Findings) {
+    let Some(retry) = &route.retry else { return };
+    let Some(origin) = retry
+        .origin
+        .as_ref()
+        .filter(|_| retry.attempts >= MANY_ATTEMPTS)
+    else {
+        return;
+    };
+    let reached = route.destinations().iter().filter_map(|to| to.cluster);
+    let mut reached = reached.filter_map(|id| clusters.get(id.0 as usize));
+    let unlimited = reached.find(|cluster| cluster.connection_pool.max_retries == UNLIMITED);
+    let Some(cluster) = unlimited else { return };
+    let endpoints = match cluster.endpoints.len() {
+        0 => String::new(),
+        1 => " on 1 endpoint".to_string(),
+        count => format!(" on {count} endpoints"),
+    };
+    let message = format!(
+        "when `{}` fails, it gets up to {} times its requests{endpoints}: nothing limits retries",
+        cluster.service.host,
+        u64::from(retry.attempts) + 1
+    );
+    let help = "write `retryBudget: {percent: 20}` or `connectionPool: {http: {maxRetries: 10}}` \
+                in the `trafficPolicy` of its DestinationRule";
+    let place = Place::Field(origin.clone());
+    findings.add(Diagnostic::warning("unlimited-retries", place, message).with_help(help));
+}
+
+/// Outlier detection whose `maxEjectionPercent` is less than one endpoint. Envoy ejects while
+/// `100 * (ejected + 1) / endpoints` is at most the percentage.
+fn report_ejection<'c>(used: impl Iterator<Item = &'c Arc<Cluster>>, findings: &mut Findings) {
+    let mut smallest: HashMap<&Origin, &Cluster> = HashMap::new();
+    let mut in_order = Vec::new();
+    for cluster in used {
+        let Some(outlier) = &cluster.outlier_detection else {
+            continue;
+        };
+        let Some(origin) = &cluster.policy_origins.outlier_detection else {
+            continue;
+        };
+        let count = cluster.endpoints.len() as u64;
+        let is_known = count > 0 && cluster.discovery == Discovery::Static;
+        let counts_nothing = outlier.consecutive_5xx.is_none()
+            && outlier.consecutive_gateway_errors.is_none()
+            && outlier.consecutive_local_origin_failures.is_none();
+        let none = u64::from(outlier.max_ejection_percent) * count < 100;
+        if !is_known || counts_nothing || !none {
+            continue;
+        }
+        let known = smallest.entry(origin).or_insert_with(|| {
+            in_order.push(origin);
+            cluster
+        });
+        if cluster.endpoints.len() < known.endpoints.len() {
+            *known = cluster;
+        }
+    }
+    for origin in in_order {
+        let Some(cluster) = smallest.get(origin) else {
+            continue;
+        };
+        findings.add(never_ejects(cluster, origin));
+    }
+}
+
+fn never_ejects(cluster: &Cluster, origin: &Origin) -> Diagnostic {
+    let count = cluster.endpoints.len();
+    let percent = cluster
+        .outlier_detection
+        .as_ref()
+        .map_or(0, |outlier| outlier.max_ejection_percent);
+    let subset = match cluster.subset.as_str() {
+        "" => String::new(),
+        subset => format!(" (subset `{subset}`)"),
+    };
+    let endpoints = if count == 1 { "endpoint" } else { "endpoints" };
+    let message = format!(
+        "`{}`{subset} has {count} {endpoints}, of which `maxEjectionPercent: {percent}` is less \
+         than one: none is ever ejected",
+        cluster.service.host
+    );
+    let help = match count {
+        1 => "write `maxEjectionPercent: 100` to eject the only endpoint (503 UH), or remove \
+              `outlierDetection`"
+            .to_string(),
+        count => format!(
+            "write `maxEjectionPercent: {}` to eject one at a time, or up to 100",
+            100_usize.div_ceil(count)
+        ),
+    };
+    let place = Place::Field(origin.clone());
+    Diagnostic::warning("never-ejects", place, message).with_help(help)
+}

@@ -1,0 +1,176 @@
+//! DestinationRules that govern nothing, or that keep another one from governing.
+
+use super::Compiler;
+use super::findings::Findings;
+use super::names::{is_subset, is_wildcard, resolve_short_name};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::resource::Object;
+use crate::resource::destination_rule::{DestinationRule, TrafficPolicy};
+use crate::source::{FieldPath, Origin};
+
+/// A rule and its host, fully qualified and lower-case.
+struct Rule<'r> {
+    object: &'r Object<DestinationRule>,
+    host: String,
+}
+
+/// Warns of rules for hosts that nobody declares, of second rules for one host, and of rules that
+/// keep a wider one away as a whole.
+pub fn report(compiler: &mut Compiler<'_>) {
+    let suffix = &compiler.settings.domain_suffix;
+    let of = |object| {
+        let Object { metadata, spec }: &Object<DestinationRule> = object;
+        let host = resolve_short_name(&spec.host, &metadata.namespace, suffix);
+        let host = host.to_ascii_lowercase();
+        Rule { object, host }
+    };
+    let resources = compiler.resources;
+    let rules: Vec<Rule<'_>> = resources.destination_rules.iter().map(of).collect();
+    for rule in &rules {
+        report_unknown_host(rule, compiler);
+    }
+    let root = compiler.settings.root_namespace.as_str();
+    let findings = &mut compiler.findings;
+    let mut first_of_host = std::collections::HashMap::new();
+    for rule in &rules {
+        let namespace = rule.namespace();
+        let selector = rule.object.spec.workload_selector.as_ref();
+        let selector = selector.map(|selector| &selector.match_labels);
+        let same = first_of_host.entry((&rule.host, namespace, selector));
+        let earlier: &mut Vec<&Rule<'_>> = same.or_default();
+        report_dropped(rule, earlier, findings);
+        earlier.push(rule);
+    }
+    let is_wide = |rule: &&Rule<'_>| is_wildcard(&rule.host) || rule.namespace() == root;
+    for wide in rules.iter().filter(is_wide) {
+        for narrow in &rules {
+            if narrow.keeps_away(wide, root) {
+                report_replaced(narrow, wide, findings);
+            }
+        }
+    }
+}
+
+impl Rule<'_> {
+    fn namespace(&self) -> &str {
+        &self.object.metadata.namespace
+    }
+
+    fn origin(&self, field: &str) -> Origin {
+        let place = FieldPath::root().field("spec").field(field);
+        self.object.metadata.origin(place)
+    }
+
+    /// Whether services of this rule are looked up here first, and the wider rule never is.
+    fn keeps_away(&self, wide: &Rule<'_>, root: &str) -> bool {
+        let same_namespace = self.namespace() == wide.namespace();
+        let is_narrower = match same_namespace {
+            true => self.host != wide.host && is_subset(&self.host, &wide.host),
+            false => wide.namespace() == root && is_subset(&self.host, &wide.host),
+        };
+        let selects = |rule: &Rule<'_>| rule.object.spec.workload_selector.is_some();
+        is_narrower && !selects(self) && !selects(wide)
+    }
+}
+
+fn report_unknown_host(rule: &Rule<'_>, compiler: &mut Compiler<'_>) {
+    let registry = &compiler.registry;
+    let mut services = registry.services.iter();
+    let is_known = registry.find(&rule.host, rule.namespace()).is_some()
+        || is_wildcard(&rule.host) && services.any(|s| is_subset(&s.host, &rule.host));
+    if !is_known {
+        let message = format!(
+            "nobody declares the host `{}`: this rule governs nothing",
+            rule.host
+        );
+        let place = Place::Field(rule.origin("host"));
+        let help = "add a ServiceEntry or Service with this host, or correct the name";
+        let warning = Diagnostic::warning("unknown-host", place, message);
+        compiler.findings.add(warning.with_help(help));
+    }
+}
+
+/// What a rule says again after older ones for the same host.
+fn report_dropped(rule: &Rule<'_>, earlier: &[&Rule<'_>], findings: &mut Findings) {
+    let with_policy = earlier
+        .iter()
+        .find(|other| other.object.spec.traffic_policy.is_some());
+    if let (Some(winner), Some(_)) = (with_policy, &rule.object.spec.traffic_policy) {
+        let message = format!(
+            "an older DestinationRule for `{}` has a traffic policy: this one is dropped, not \
+             added to it",
+            rule.host
+        );
+        let place = Place::Field(rule.origin("trafficPolicy"));
+        let warning = Diagnostic::warning("duplicate-rule", place, message)
+            .with_help("write both into one DestinationRule")
+            .with_related(winner.origin("trafficPolicy"), "the policy that counts");
+        findings.add(warning);
+    }
+    for (at, subset) in rule.object.spec.subsets.iter().enumerate() {
+        let winner = earlier.iter().find_map(|other| {
+            let mut subsets = other.object.spec.subsets.iter();
+            let index = subsets.position(|known| known.name == subset.name)?;
+            Some((other, index))
+        });
+        let Some((winner, index)) = winner else {
+            continue;
+        };
+        let message = format!(
+            "an older DestinationRule for `{}` has the subset `{}`: this one is dropped",
+            rule.host, subset.name
+        );
+        let place = |rule: &Rule<'_>, index: usize| {
+            let Origin { document, field } = rule.origin("subsets");
+            let field = field.index(index);
+            Origin { document, field }
+        };
+        let warning = Diagnostic::warning("duplicate-rule", Place::Field(place(rule, at)), message)
+            .with_help("remove one of the two, or give it a name of its own")
+            .with_related(place(winner, index), "the subset that counts");
+        findings.add(warning);
+    }
+}
+
+/// The blocks of a wider rule that a narrower one does not have.
+fn report_replaced(narrow: &Rule<'_>, wide: &Rule<'_>, findings: &mut Findings) {
+    let Some(policy) = &wide.object.spec.traffic_policy else {
+        return;
+    };
+    let own = narrow.object.spec.traffic_policy.as_ref();
+    let own = own.map(blocks).unwrap_or_default();
+    let mut lost = blocks(policy);
+    lost.retain(|block| !own.contains(block));
+    if lost.is_empty() {
+        return;
+    }
+    let listed: Vec<String> = lost.iter().map(|block| format!("`{block}`")).collect();
+    let message = format!(
+        "for `{}` this rule counts alone: {} of the rule for `{}` in namespace `{}` is not \
+         inherited",
+        narrow.host,
+        listed.join(", "),
+        wide.host,
+        wide.namespace()
+    );
+    let help = format!("repeat {} here", listed.join(", "));
+    let warning = Diagnostic::warning(
+        "policy-replaced",
+        Place::Field(narrow.origin("host")),
+        message,
+    )
+    .with_help(help)
+    .with_related(wide.origin("trafficPolicy"), "what is not inherited");
+    findings.add(warning);
+}
+
+/// The blocks that a policy has.
+fn blocks(policy: &TrafficPolicy) -> Vec<&'static str> {
+    let all = [
+        ("loadBalancer", policy.load_balancer.is_some()),
+        ("connectionPool", policy.connection_pool.is_some()),
+        ("outlierDetection", policy.outlier_detection.is_some()),
+    ];
+    let written = all.into_iter().filter(|(_, is_written)| *is_written);
+    written.map(|(name, _)| name).collect()
+}

@@ -1,0 +1,173 @@
+//! Fields of an HTTP route that are accepted and change nothing, and rewrites that do more than
+//! they say. Istio is silent about all of these.
+
+use crate::schema::{Node, Report, duration_ns};
+
+pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
+    check_answered(route, report);
+    check_only_weight(route, report);
+    check_mirror_share(route, report);
+    check_fault_shares(&route.get("fault"), report);
+    check_tries(route, report);
+    check_rewritten_prefixes(route, report);
+    let conditions = route.get("match");
+    for condition in conditions.items() {
+        check_match(&condition, report);
+    }
+    let cors = route.get("corsPolicy");
+    if cors.is_set() && cors.get("allowOrigins").is_empty() && cors.get("allowOrigin").is_empty() {
+        let message = "the policy allows no origin";
+        report.key_warning("no-effect", &cors, message, "write `allowOrigins:`");
+    }
+}
+
+/// What only forwarding needs, on a route that the proxy answers itself.
+fn check_answered(route: &Node<'_>, report: &mut Report<'_>) {
+    let answer = if route.get("redirect").is_set() {
+        "a redirect"
+    } else if route.get("directResponse").is_set() {
+        "a direct response"
+    } else {
+        return;
+    };
+    for name in ["timeout", "retries", "mirror", "mirrors"] {
+        let field = route.get(name);
+        if field.is_set() {
+            let message = format!("`{name}` has no effect beside {answer}: nothing is forwarded");
+            report.key_warning("no-effect", &field, message, "remove it");
+        }
+    }
+    let headers = route.get("headers");
+    let request = headers.get("request");
+    if request.is_set() {
+        let message = format!("nobody sees the request headers: {answer} forwards nothing");
+        let help = "remove them, or write `response:` if the answer is meant";
+        report.key_warning("no-effect", &request, message, help);
+    }
+}
+
+/// A share of something, given to the only destination there is.
+fn check_only_weight(route: &Node<'_>, report: &mut Report<'_>) {
+    let destinations = route.get("route");
+    let mut items = destinations.items();
+    let (Some(only), None) = (items.next(), items.next()) else {
+        return;
+    };
+    let weight = only.get("weight");
+    if !matches!(weight.integer(), 0 | 100) {
+        let message = format!(
+            "the only destination gets every request, not {} of 100",
+            weight.integer()
+        );
+        let help = "add the destination that gets the rest, or remove `weight`";
+        report.warning("no-effect", &weight, message, help);
+    }
+}
+
+fn check_mirror_share(route: &Node<'_>, report: &mut Report<'_>) {
+    for name in ["mirrorPercentage", "mirrorPercent"] {
+        let share = route.get(name);
+        if share.is_set() && !route.get("mirror").is_set() {
+            let message = format!("`{name}` has no effect without `mirror`");
+            let help = match route.get("mirrors").is_set() {
+                true => "write `percentage:` in each of `mirrors`",
+                false => "write `mirror:`, or remove it",
+            };
+            report.key_warning("no-effect", &share, message, help);
+        }
+    }
+}
+
+/// Istio's own documentation says that a fault without a share hits all requests; what it tells
+/// Envoy is none.
+fn check_fault_shares(fault: &Node<'_>, report: &mut Report<'_>) {
+    for name in ["delay", "abort"] {
+        let kind = fault.get(name);
+        let has_share = kind.get("percentage").is_set() || kind.get("percent").integer() != 0;
+        if kind.is_set() && !has_share {
+            let message = format!("without `percentage` this {name} never happens");
+            let help = "write `percentage: {value: 100}`";
+            report.key_warning("no-effect", &kind, message, help);
+        }
+    }
+}
+
+/// A limit of one try that the limit of all tries makes pointless.
+fn check_tries(route: &Node<'_>, report: &mut Report<'_>) {
+    let retries = route.get("retries");
+    let per_try = retries.get("perTryTimeout");
+    let whole = route.get("timeout");
+    let (Some(try_ns), Some(whole_ns)) = (duration_ns(per_try.text()), duration_ns(whole.text()))
+    else {
+        return;
+    };
+    if whole_ns > 0 && try_ns >= whole_ns {
+        let message = format!(
+            "no try is cut at {}: the `timeout` of {} for all tries comes first, and no try is \
+             left for a retry",
+            per_try.text(),
+            whole.text()
+        );
+        let help = "write a `perTryTimeout` that is shorter than `timeout`";
+        report.warning("no-effect", &per_try, message, help);
+    }
+}
+
+fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {
+    if !condition.get("gateways").is_empty() {
+        for name in ["sourceLabels", "sourceNamespace"] {
+            let field = condition.get(name);
+            if !field.is_empty() || !field.text().is_empty() {
+                let message = format!("beside `gateways`, `{name}` is not looked at");
+                let help = "remove one of the two, or write two matches";
+                report.key_warning("no-effect", &field, message, help);
+            }
+        }
+    }
+    let ignores_case = condition.get("ignoreUriCase");
+    let uri = condition.get("uri");
+    let has_text = uri.get("exact").is_set() || uri.get("prefix").is_set();
+    if ignores_case.is_true() && !has_text {
+        let (message, help) = match uri.get("regex").is_set() {
+            true => (
+                "`ignoreUriCase` has no effect on a regular expression",
+                "begin the expression with `(?i)`",
+            ),
+            false => ("there is no `uri` whose case to ignore", "remove it"),
+        };
+        report.key_warning("no-effect", &ignores_case, message, help);
+    }
+}
+
+/// A prefix is replaced as text, so that a slash is doubled or lost where the two do not both end
+/// in one.
+fn check_rewritten_prefixes(route: &Node<'_>, report: &mut Report<'_>) {
+    let rewrite = route.get("rewrite");
+    let uri = rewrite.get("uri");
+    let new = uri.text();
+    if new.is_empty() {
+        return;
+    }
+    let conditions = route.get("match");
+    for condition in conditions.items() {
+        let path = condition.get("uri");
+        let prefix = path.get("prefix").text();
+        if prefix.len() < 2 || prefix.ends_with('/') == new.ends_with('/') {
+            continue;
+        }
+        let example = format!("{}/x", prefix.trim_end_matches('/'));
+        let made = format!("{new}{}", &example[prefix.len()..]);
+        let message =
+            format!("the prefix `{prefix}` is replaced as text: `{example}` becomes `{made}`");
+        let help = if new.ends_with('/') {
+            format!("match `{prefix}/` with this rewrite, and `{prefix}` alone by `exact`")
+        } else {
+            format!(
+                "write `{new}/`, or match `{}`",
+                prefix.trim_end_matches('/')
+            )
+        };
+        report.warning("rewrite-slash", &uri, message, help);
+        return;
+    }
+}

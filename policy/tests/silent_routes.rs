@@ -1,0 +1,339 @@
+//! Routes and documents that do less than they seem to: each is named, and the form that does what
+//! was meant is not.
+
+mod support;
+
+use ringroad_policy::diagnostic::{Place, render_json, render_text};
+use ringroad_policy::settings::Overrides;
+use ringroad_policy::snapshot::DnsTable;
+use ringroad_policy::source::SourceFile;
+use support::*;
+
+/// The code and field of each warning about a rule with this item of `http`, whose fields stand
+/// beside a destination unless it is an answer.
+fn of_route(fields: &str) -> Vec<(&'static str, String)> {
+    let text = format!(
+        "{GATEWAY}{}{}",
+        service("a.com", 80, 2),
+        rule(
+            "r",
+            &format!("hosts: ['*']\ngateways: [edge]\nhttp: [{{{fields}}}]\n")
+        )
+    );
+    of_text(&text)
+}
+
+fn of_text(text: &str) -> Vec<(&'static str, String)> {
+    let loaded = load_text(text);
+    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
+    let silenced = ["field-not-carried", "value-not-carried"];
+    let heard = loaded
+        .diagnostics
+        .iter()
+        .filter(|found| !silenced.contains(&found.code));
+    heard
+        .map(|found| {
+            let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
+                panic!("{found:?}")
+            };
+            assert!(found.help.is_some(), "what to write instead: {found:?}");
+            (found.code, origin.field.to_string())
+        })
+        .collect()
+}
+
+const TO_A: &str = "route: [{destination: {host: a.com}}]";
+
+/// `forward` beside a destination warns at `field` by `no-effect`.
+#[track_caller]
+fn idle(fields: &str, field: &str) {
+    let found = of_route(&format!("{TO_A}, {fields}"));
+    assert_eq!(
+        found,
+        [("no-effect", format!("spec.http[0].{field}"))],
+        "{fields}"
+    );
+}
+
+#[track_caller]
+fn clean(fields: &str) {
+    assert_eq!(of_route(&format!("{TO_A}, {fields}")), [], "{fields}");
+}
+
+#[test]
+fn what_only_forwarding_needs_is_idle_beside_an_answer() {
+    for answer in ["redirect: {uri: /new}", "directResponse: {status: 200}"] {
+        for (field, name) in [
+            ("timeout: 1s", "timeout"),
+            ("retries: {attempts: 1}", "retries"),
+            ("mirror: {host: a.com}", "mirror"),
+            ("headers: {request: {set: {x: y}}}", "headers.request"),
+        ] {
+            let found = of_route(&format!("{answer}, {field}"));
+            assert_eq!(found, [("no-effect", format!("spec.http[0].{name}"))]);
+        }
+        assert_eq!(of_route(answer), []);
+        let response = format!("{answer}, headers: {{response: {{set: {{x: y}}}}}}");
+        assert_eq!(of_route(&response), []);
+    }
+    clean("timeout: 1s, retries: {attempts: 1}, mirror: {host: a.com}");
+}
+
+#[test]
+fn a_share_of_the_only_destination_is_idle() {
+    let weight = |weight: u32| {
+        of_route(&format!(
+            "route: [{{destination: {{host: a.com}}, weight: {weight}}}]"
+        ))
+    };
+    let field = "spec.http[0].route[0].weight".to_string();
+    assert_eq!(weight(10), [("no-effect", field)]);
+    assert_eq!(weight(100), []);
+    assert_eq!(weight(0), []);
+}
+
+#[test]
+fn faults_and_mirrors_without_their_share_are_named() {
+    idle("fault: {delay: {fixedDelay: 5s}}", "fault.delay");
+    clean("fault: {delay: {fixedDelay: 5s, percentage: {value: 10}}}");
+    clean("fault: {delay: {fixedDelay: 5s, percentage: {value: 0}}}");
+    idle("fault: {abort: {httpStatus: 500}}", "fault.abort");
+    clean("fault: {abort: {httpStatus: 500, percentage: {value: 5}}}");
+    idle("mirrorPercentage: {value: 10}", "mirrorPercentage");
+    clean("mirror: {host: a.com}, mirrorPercentage: {value: 10}");
+}
+
+#[test]
+fn a_try_that_may_take_as_long_as_all_tries_is_named() {
+    let tries = |per_try: &str, all: &str| {
+        format!("timeout: {all}, retries: {{attempts: 2, perTryTimeout: {per_try}}}")
+    };
+    idle(&tries("3s", "2s"), "retries.perTryTimeout");
+    idle(&tries("2s", "2s"), "retries.perTryTimeout");
+    clean(&tries("500ms", "2s"));
+}
+
+#[test]
+fn conditions_that_are_not_looked_at_are_named() {
+    idle(
+        "match: [{gateways: [edge], sourceLabels: {app: x}}]",
+        "match[0].sourceLabels",
+    );
+    idle(
+        "match: [{uri: {regex: '/a.*'}, ignoreUriCase: true}]",
+        "match[0].ignoreUriCase",
+    );
+    idle(
+        "match: [{method: {exact: GET}, ignoreUriCase: true}]",
+        "match[0].ignoreUriCase",
+    );
+    clean("match: [{uri: {prefix: /a}, ignoreUriCase: true, gateways: [edge]}]");
+    idle("corsPolicy: {allowMethods: [GET]}", "corsPolicy");
+    clean("corsPolicy: {allowOrigins: [{exact: 'http://x.com'}], allowMethods: [GET]}");
+}
+
+#[test]
+fn a_prefix_rewrite_that_doubles_or_loses_a_slash_is_named() {
+    let rewrite = |prefix: &str, to: &str| {
+        of_route(&format!(
+            "{TO_A}, match: [{{uri: {{prefix: {prefix}}}}}], rewrite: {{uri: {to}}}"
+        ))
+    };
+    let uri = || vec![("rewrite-slash", "spec.http[0].rewrite.uri".to_string())];
+    assert_eq!(rewrite("/api", "/"), uri());
+    assert_eq!(rewrite("/api/", "/v2"), uri());
+    assert_eq!(rewrite("/api/", "/"), []);
+    assert_eq!(rewrite("/api", "/v2"), []);
+    assert_eq!(rewrite("/", "/v2/"), []);
+    let both = "match: [{uri: {prefix: /api/}}, {uri: {exact: /api}}], rewrite: {uri: /}";
+    clean(both);
+}
+
+#[test]
+fn what_a_rewrite_without_its_slash_does_is_told_by_example() {
+    let text = |prefix: &str, to: &str| {
+        let route = format!(
+            "hosts: ['*']\ngateways: [edge]\nhttp: [{{{TO_A}, match: [{{uri: {{prefix: {prefix}}}}}], rewrite: {{uri: {to}}}}}]\n"
+        );
+        let loaded =
+            load_text(&(GATEWAY.to_string() + &service("a.com", 80, 1) + &rule("r", &route)));
+        loaded.diagnostics[0].message.clone()
+    };
+    assert!(text("/api", "/").ends_with("`/api/x` becomes `//x`"));
+    assert!(text("/api/", "/v2").ends_with("`/api/x` becomes `/v2x`"));
+}
+
+/// Warnings of a gateway with these matches, each with an answer of its own.
+fn of_matches(matches: &[&str]) -> Vec<(&'static str, String)> {
+    let each = matches
+        .iter()
+        .map(|one| format!("{{match: [{one}], directResponse: {{status: 200}}}}"));
+    let http: Vec<String> = each.collect();
+    let spec = format!(
+        "hosts: ['*']\ngateways: [edge]\nhttp: [{}]\n",
+        http.join(", ")
+    );
+    of_text(&(GATEWAY.to_string() + &rule("r", &spec)))
+}
+
+#[test]
+fn routes_whose_conditions_an_earlier_one_implies_are_named() {
+    let second = || vec![("unreachable-route", "spec.http[1].match[0]".to_string())];
+    for (wide, narrow) in [
+        ("{headers: {a: {}}}", "{headers: {a: {exact: b}}}"),
+        ("{headers: {a: {prefix: b}}}", "{headers: {a: {exact: bc}}}"),
+        (
+            "{headers: {a: {regex: 'b+'}}}",
+            "{headers: {a: {exact: bbb}}}",
+        ),
+        (
+            "{headers: {a: {}}}",
+            "{uri: {prefix: /x}, headers: {a: {}, b: {}}}",
+        ),
+        ("{queryParams: {q: {}}}", "{queryParams: {q: {exact: '1'}}}"),
+        (
+            "{method: {regex: 'GET|HEAD'}}",
+            "{method: {exact: GET}, uri: {exact: /x}}",
+        ),
+        (
+            "{withoutHeaders: {a: {exact: x}}}",
+            "{headers: {a: {exact: y}}}",
+        ),
+        ("{uri: {regex: '/a.*'}}", "{uri: {exact: /abc}}"),
+        (
+            "{uri: {prefix: /A}, ignoreUriCase: true}",
+            "{uri: {prefix: /ab}}",
+        ),
+    ] {
+        assert_eq!(of_matches(&[wide, narrow]), second(), "{wide} {narrow}");
+    }
+    for (one, other) in [
+        ("{headers: {a: {exact: b}}}", "{headers: {a: {}}}"),
+        ("{headers: {a: {exact: b}}}", "{headers: {a: {exact: c}}}"),
+        ("{headers: {a: {}}}", "{headers: {b: {}}}"),
+        (
+            "{headers: {a: {}}, method: {exact: GET}}",
+            "{headers: {a: {}}}",
+        ),
+        (
+            "{queryParams: {q: {exact: '1'}}}",
+            "{queryParams: {q: {exact: '2'}}}",
+        ),
+        (
+            "{withoutHeaders: {a: {exact: x}}}",
+            "{headers: {a: {exact: x}}}",
+        ),
+        ("{withoutHeaders: {a: {}}}", "{headers: {b: {exact: y}}}"),
+        ("{uri: {regex: '/a.*'}}", "{uri: {prefix: /a}}"),
+        (
+            "{uri: {prefix: /ab}}",
+            "{uri: {prefix: /A}, ignoreUriCase: true}",
+        ),
+    ] {
+        assert_eq!(of_matches(&[one, other]), [], "{one} {other}");
+    }
+}
+
+#[test]
+fn the_route_that_wins_is_shown_by_file_and_line() {
+    let files = [
+        ("gate.yaml", GATEWAY.to_string()),
+        ("old.yaml", rule("a", "hosts: ['*']\ngateways: [edge]\nhttp:\n- match: [{uri: {prefix: /x}}]\n  directResponse: {status: 200}\n")),
+        ("new.yaml", rule("b", "hosts: ['*']\ngateways: [edge]\nhttp:\n- match: [{uri: {exact: /x/y}}]\n  directResponse: {status: 200}\n")),
+    ]
+    .map(|(path, text)| SourceFile { path: path.to_string(), text });
+    let loaded = ringroad_policy::load(&files, &Overrides::default(), &DnsTable::default());
+    assert_eq!(codes(&loaded.diagnostics), ["unreachable-route"]);
+    let text = render_text(&files, &loaded.diagnostics);
+    assert!(text.contains(" --> new.yaml:9:13\n"), "{text}");
+    assert!(
+        text.contains(" = note: this route takes them: old.yaml:9:13\n"),
+        "{text}"
+    );
+    let json = render_json(&files, &loaded.diagnostics);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["related"]["file"], "old.yaml");
+    assert_eq!(json[0]["related"]["line"], 9);
+    assert_eq!(json[0]["related"]["field"], "spec.http[0].match[0]");
+}
+
+#[test]
+fn hosts_that_no_gateway_has_are_named() {
+    let gateway = GATEWAY.replace("['*']", "['shop.com', 'other/api.com']");
+    let of = |hosts: &str| {
+        let spec = format!(
+            "hosts: [{hosts}]\ngateways: [edge]\nhttp: [{{directResponse: {{status: 200}}}}]\n"
+        );
+        of_text(&(gateway.clone() + &rule("r", &spec)))
+    };
+    let code = "host-not-in-gateway";
+    assert_eq!(of("web.com"), [(code, "spec.gateways[0]".to_string())]);
+    assert_eq!(
+        of("shop.com, web.com"),
+        [(code, "spec.hosts[1]".to_string())]
+    );
+    assert_eq!(of("api.com"), [(code, "spec.gateways[0]".to_string())]);
+    assert_eq!(of("shop.com"), []);
+    assert_eq!(of("'*.com'"), []);
+    let meshed = "hosts: [shop.com, web.com]\ngateways: [edge, mesh]\nhttp: [{directResponse: {status: 200}}]\n";
+    assert_eq!(of_text(&(gateway.clone() + &rule("r", meshed))), []);
+}
+
+#[test]
+fn two_documents_of_one_name_are_named() {
+    let spec = |path: &str| {
+        format!(
+            "hosts: ['*']\ngateways: [edge]\nhttp: [{{match: [{{uri: {{exact: {path}}}}}], directResponse: {{status: 200}}}}]\n"
+        )
+    };
+    let one = rule("r", &spec("/1"));
+    let twice = format!("{GATEWAY}{one}{}", rule("r", &spec("/2")));
+    assert_eq!(
+        of_text(&twice),
+        [("duplicate-document", "metadata.name".to_string())]
+    );
+    let elsewhere = rule("r", &spec("/2")).replace("{name: r}", "{name: r, namespace: other}");
+    assert_eq!(
+        of_text(&format!(
+            "{GATEWAY}{one}{}",
+            elsewhere.replace("[edge]", "[default/edge]")
+        )),
+        []
+    );
+    let other_version = rule("r", &spec("/2")).replace("io/v1", "io/v1beta1");
+    assert_eq!(
+        of_text(&format!("{GATEWAY}{one}{other_version}")),
+        [("duplicate-document", "metadata.name".to_string())]
+    );
+    let other_kind = destination_rule("r", "host: a.com\nsubsets: []\n");
+    let text = format!("{GATEWAY}{}{one}{other_kind}", service("a.com", 80, 1));
+    assert_eq!(of_text(&text), []);
+}
+
+#[test]
+fn test_cases_among_the_configuration_are_recognised() {
+    let loaded = load_text("testCases:\n- description: x\n");
+    assert!(loaded.snapshot.is_none());
+    let help = loaded.diagnostics[0].help.as_deref().unwrap();
+    assert!(help.contains("ringroad test"), "{help}");
+}
+
+#[test]
+fn the_winner_of_a_host_in_a_sidecar_is_shown() {
+    let spec = "hosts: [a.com]\nhttp: [{route: [{destination: {host: a.com}}]}]\n";
+    let text = format!(
+        "{}{}{}{}",
+        sidecar("default"),
+        service("a.com", 80, 1),
+        rule("first", spec),
+        rule("second", spec)
+    );
+    let loaded = load_text(&text);
+    let [found] = loaded.diagnostics.as_slice() else {
+        panic!("{:#?}", loaded.diagnostics)
+    };
+    assert_eq!(found.code, "duplicate-host");
+    let related = found.related.as_ref().unwrap();
+    assert_eq!(related.origin.field.to_string(), "spec.hosts");
+    assert_eq!(related.origin.document.index, 2);
+}

@@ -1,0 +1,248 @@
+//! DestinationRules that do less than they seem to: each is named, and the form that does what was
+//! meant is not.
+
+mod support;
+
+use ringroad_policy::diagnostic::{Diagnostic, Place};
+use support::*;
+
+/// Code, field and message of each warning.
+fn found(text: &str) -> Vec<(&'static str, String, String)> {
+    let loaded = load_text(text);
+    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
+    let silenced = ["field-not-carried", "value-not-carried"];
+    let heard = |found: &&Diagnostic| !silenced.contains(&found.code);
+    let each = loaded.diagnostics.iter().filter(heard);
+    each.map(|found| {
+        let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
+            panic!("{found:?}")
+        };
+        assert!(found.help.is_some(), "what to write instead: {found:?}");
+        (found.code, origin.field.to_string(), found.message.clone())
+    })
+    .collect()
+}
+
+/// The same without messages.
+fn codes_of(text: &str) -> Vec<(&'static str, String)> {
+    let all = found(text).into_iter();
+    all.map(|(code, field, _)| (code, field)).collect()
+}
+
+fn with_service(versions: u8, rules: &[&str]) -> String {
+    let mut text = sidecar("default") + &service("a.com", 80, versions);
+    for (at, spec) in rules.iter().enumerate() {
+        text += &destination_rule(&format!("r{at}"), spec);
+    }
+    text
+}
+
+#[test]
+fn a_subset_that_drops_part_of_the_rules_policy_is_told_what_to_repeat() {
+    let rule = |block: &str| {
+        format!(
+            "host: a.com\n\
+             trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: 100}}}}}}\n\
+             subsets:\n\
+             - name: v1\n  labels: {{version: v1}}\n  \
+               trafficPolicy: {{connectionPool: {block}}}\n"
+        )
+    };
+    let text = with_service(1, &[&rule("{http: {maxRetries: 3}}")]);
+    let [(code, field, message)] = found(&text).try_into().expect("one warning");
+    assert_eq!(code, "policy-replaced");
+    assert_eq!(field, "spec.subsets[0].trafficPolicy.connectionPool");
+    assert!(message.contains("`tcp.maxConnections`"), "{message}");
+    let repeated = "{tcp: {maxConnections: 100}, http: {maxRetries: 3}}";
+    assert_eq!(found(&with_service(1, &[&rule(repeated)])), []);
+}
+
+#[test]
+fn another_balancer_in_a_subset_is_no_loss() {
+    let rule = "host: a.com\n\
+        trafficPolicy: {loadBalancer: {simple: RANDOM}}\n\
+        subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}]\n";
+    assert_eq!(found(&with_service(1, &[rule])), []);
+}
+
+#[test]
+fn settings_of_a_port_that_drop_whole_blocks_are_told() {
+    let rule = |port: &str| {
+        format!(
+            "host: a.com\n\
+             trafficPolicy:\n  outlierDetection: {{consecutive5xxErrors: 3, maxEjectionPercent: 100}}\n  \
+             portLevelSettings: [{{port: {{number: 80}}, {port}}}]\n"
+        )
+    };
+    let text = with_service(1, &[&rule("loadBalancer: {simple: RANDOM}")]);
+    let [(code, field, message)] = found(&text).try_into().expect("one warning");
+    assert_eq!(code, "policy-replaced");
+    assert_eq!(field, "spec.trafficPolicy.portLevelSettings[0]");
+    assert!(
+        message.contains("port 80 loses `outlierDetection.consecutive5xxErrors`"),
+        "{message}"
+    );
+    let repeated = "loadBalancer: {simple: RANDOM}, \
+                    outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 100}";
+    assert_eq!(found(&with_service(1, &[&rule(repeated)])), []);
+}
+
+#[test]
+fn a_subset_and_its_ports_replace_the_rule_too() {
+    let rule = "host: a.com\n\
+        trafficPolicy: {connectionPool: {tcp: {maxConnections: 9}}}\n\
+        subsets:\n\
+        - name: v1\n  labels: {version: v1}\n  \
+          trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}\n";
+    assert_eq!(
+        codes_of(&with_service(1, &[rule])),
+        [(
+            "policy-replaced",
+            "spec.subsets[0].trafficPolicy.portLevelSettings[0]".to_string()
+        )]
+    );
+}
+
+#[test]
+fn a_rule_that_keeps_a_wider_one_away_is_told() {
+    let wide = "host: '*.com'\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 100}}\n";
+    let narrow = "host: a.com\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}\n";
+    let [(code, field, message)] = found(&with_service(1, &[wide, narrow]))
+        .try_into()
+        .expect("one warning");
+    assert_eq!((code, field.as_str()), ("policy-replaced", "spec.host"));
+    assert!(message.contains("`outlierDetection`"), "{message}");
+    let both = "host: a.com\ntrafficPolicy: {loadBalancer: {simple: RANDOM}, \
+                outlierDetection: {maxEjectionPercent: 100}}\n";
+    assert_eq!(found(&with_service(1, &[wide, both])), []);
+    // In the root namespace it is wider whatever its host.
+    let in_root =
+        destination_rule("r", wide).replace("{name: r}", "{name: r, namespace: istio-system}");
+    let text = with_service(1, &[narrow]) + &in_root;
+    assert_eq!(
+        codes_of(&text),
+        [("policy-replaced", "spec.host".to_string())]
+    );
+}
+
+#[test]
+fn second_rules_for_a_host_are_named_with_what_is_dropped() {
+    let first = "host: a.com\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}\n\
+                 subsets: [{name: v1, labels: {version: v1}}]\n";
+    let second = "host: a.com\ntrafficPolicy: {connectionPool: {tcp: {maxConnections: 9}}}\n\
+                  subsets: [{name: v1, labels: {version: v2}}, {name: v2, labels: {version: v2}}]\n";
+    let dropped = codes_of(&with_service(2, &[first, second]));
+    assert_eq!(
+        dropped,
+        [
+            ("duplicate-rule", "spec.trafficPolicy".to_string()),
+            ("duplicate-rule", "spec.subsets[0]".to_string()),
+        ]
+    );
+    let further = "host: a.com\nsubsets: [{name: v2, labels: {version: v2}}]\n";
+    assert_eq!(found(&with_service(2, &[first, further])), []);
+}
+
+#[test]
+fn a_rule_for_nobody_is_named() {
+    let rule =
+        |host: &str| format!("host: {host}\nsubsets: [{{name: v1, labels: {{version: v1}}}}]\n");
+    let host = || vec![("unknown-host", "spec.host".to_string())];
+    assert_eq!(codes_of(&with_service(1, &[&rule("b.com")])), host());
+    assert_eq!(codes_of(&with_service(1, &[&rule("'*.org'")])), host());
+    assert_eq!(found(&with_service(1, &[&rule("a.com")])), []);
+    assert_eq!(found(&with_service(1, &[&rule("'*.com'")])), []);
+}
+
+#[test]
+fn an_ejection_percentage_of_less_than_one_endpoint_is_named_with_one_that_works() {
+    let rule = |percent: &str| {
+        format!(
+            "host: a.com\ntrafficPolicy: {{outlierDetection: {{consecutive5xxErrors: 3{percent}}}}}\n"
+        )
+    };
+    let help_of = |versions: u8, percent: &str| {
+        let loaded = load_text(&with_service(versions, &[&rule(percent)]));
+        let mut found = loaded.diagnostics.into_iter();
+        found
+            .find(|found| found.code == "never-ejects")
+            .and_then(|found| found.help)
+    };
+    let help = help_of(3, "").expect("10% of three is none");
+    assert!(help.contains("`maxEjectionPercent: 34`"), "{help}");
+    assert!(help_of(3, ", maxEjectionPercent: 33").is_some());
+    assert_eq!(help_of(3, ", maxEjectionPercent: 34"), None);
+    assert_eq!(help_of(10, ""), None);
+    assert!(help_of(9, "").is_some());
+}
+
+#[test]
+fn retries_that_nothing_limits_are_named() {
+    let text = |attempts: u32, policy: &str| {
+        let retries = format!("retries: {{attempts: {attempts}, retryOn: 5xx}}");
+        let route = format!(
+            "hosts: [a.com]\nhttp: [{{route: [{{destination: {{host: a.com}}}}], {retries}}}]\n"
+        );
+        with_service(2, &[&format!("host: a.com\n{policy}")]) + &rule("r", &route)
+    };
+    let [(code, field, message)] = found(&text(5, "subsets: []\n")).try_into().expect("one");
+    assert_eq!(
+        (code, field.as_str()),
+        ("unlimited-retries", "spec.http[0].retries")
+    );
+    assert!(
+        message.contains("6 times") && message.contains("2 endpoints"),
+        "{message}"
+    );
+    let limited = "trafficPolicy: {connectionPool: {http: {maxRetries: 10}}}\n";
+    assert_eq!(found(&text(5, limited)), []);
+    assert_eq!(found(&text(2, "subsets: []\n")), []);
+}
+
+#[test]
+fn limits_that_limit_nothing_are_named() {
+    let of = |policy: &str| {
+        let rule = format!("host: a.com\ntrafficPolicy: {{{policy}}}\n");
+        codes_of(&with_service(1, &[&rule]))
+    };
+    let no_effect = |field: &str| vec![("no-effect", format!("spec.trafficPolicy.{field}"))];
+    let outlier = |fields: &str| {
+        of(&format!(
+            "outlierDetection: {{maxEjectionPercent: 100{fields}}}"
+        ))
+    };
+    assert_eq!(
+        outlier(", consecutive5xxErrors: 0"),
+        no_effect("outlierDetection.consecutive5xxErrors")
+    );
+    assert_eq!(
+        outlier(", consecutive5xxErrors: 0, consecutiveGatewayErrors: 2"),
+        []
+    );
+    assert_eq!(
+        outlier(", consecutiveGatewayErrors: 5"),
+        no_effect("outlierDetection.consecutiveGatewayErrors")
+    );
+    assert_eq!(outlier(", consecutiveGatewayErrors: 4"), []);
+    assert_eq!(
+        of("connectionPool: {http: {maxRetries: 0}}"),
+        no_effect("connectionPool.http.maxRetries")
+    );
+    assert_eq!(of("connectionPool: {http: {maxRetries: 1}}"), []);
+    assert_eq!(
+        of("connectionPool: {tcp: {maxConnections: 0}}"),
+        no_effect("connectionPool.tcp.maxConnections")
+    );
+}
+
+#[test]
+fn a_percentage_of_zero_is_the_default_and_that_is_said() {
+    let rule = "host: a.com\ntrafficPolicy: {outlierDetection: {maxEjectionPercent: 0}}\n";
+    assert_eq!(
+        codes_of(&with_service(10, &[rule])),
+        [(
+            "no-effect",
+            "spec.trafficPolicy.outlierDetection.maxEjectionPercent".to_string()
+        )]
+    );
+}
