@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use ringroad_policy::snapshot::{Decision, RequestFacts, RouteTable};
+use ringroad_policy::snapshot::{ConnectionFacts, Decision, RequestFacts, RouteTable};
 
 mod compiled;
 
@@ -25,6 +25,7 @@ fn look_up(table: &RouteTable, host: &str, path: &str, headers: &Headers) {
         path,
         query: None,
         headers,
+        connection: ConnectionFacts::UNKNOWN,
     };
     match table.route(black_box(&request)) {
         Decision::Route { route, .. } => {

@@ -6,8 +6,8 @@ use super::upstream::ClusterView;
 use crate::worker::{Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead, Upgrade};
 use ringroad_policy::snapshot::{
-    Decision, Destination, HeaderLookup, Redirect, RedirectPath, RequestFacts, Route, RouteAction,
-    path,
+    ConnectionFacts, Decision, Destination, HeaderLookup, Redirect, RedirectPath, RequestFacts,
+    Route, RouteAction, path,
 };
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -91,6 +91,7 @@ pub fn plan<'a>(
         path: &normal,
         query,
         headers: &lookup,
+        connection: ConnectionFacts::UNKNOWN,
     };
     let table = rules.listener().route_table();
     let route = match table.map(|table| table.route(&facts)) {

@@ -9,7 +9,7 @@ use crate::proxy::connection::connection_spawner;
 use crate::rt::{self, DriverChoice, DriverReport, Listener, Notified, RuntimeOptions};
 use crate::stats::Registry;
 use arc_swap::ArcSwap;
-use ringroad_policy::snapshot::Snapshot;
+use ringroad_policy::snapshot::{Listener as SnapshotListener, ListenerKind, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -193,7 +193,7 @@ impl Fleet {
         let bound = lock(&self.bound);
         let mut sockets = Vec::new();
         for listener in &snapshot.listeners {
-            if bound.contains_key(&listener.name) {
+            if bound.contains_key(&listener.name) || !is_served(listener) {
                 continue;
             }
             let address = listener.address;
@@ -227,7 +227,7 @@ impl Fleet {
             let stays = snapshot
                 .listeners
                 .iter()
-                .any(|listener| listener.name == *name);
+                .any(|listener| listener.name == *name && is_served(listener));
             if !stays {
                 for desk in &self.state.desks {
                     desk.send(Command::Unlisten { name: name.clone() });
@@ -304,6 +304,14 @@ impl FleetState {
             .iter()
             .map(|desk| desk.connections.load(Ordering::Relaxed))
             .sum()
+    }
+}
+
+/// Whether connections of this kind of listener are carried; others are not bound.
+fn is_served(listener: &SnapshotListener) -> bool {
+    match listener.kind {
+        ListenerKind::Http(_) => true,
+        ListenerKind::Chains(_) | ListenerKind::Intercepted(_) => false,
     }
 }
 

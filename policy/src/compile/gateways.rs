@@ -204,7 +204,9 @@ fn build_table(port: &Port<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
                     listen_port,
                     rule_namespace: &object.metadata.namespace,
                 };
-                lists.push(build_routes(object, &scope, &mut compiler.findings));
+                let rules = &compiler.http_rules[at];
+                let findings = &mut compiler.findings;
+                lists.push(build_routes(&object.metadata, rules, &scope, findings));
                 lists.len() - 1
             });
             if lists[source].is_empty() {

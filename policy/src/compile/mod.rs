@@ -4,6 +4,7 @@
 mod advice;
 mod base64;
 mod clusters;
+mod delegates;
 mod destination_rules;
 mod findings;
 mod gateways;
@@ -44,6 +45,8 @@ struct Compiler<'r> {
     clusters: Clusters,
     splits: Splits,
     findings: Findings,
+    /// Of each VirtualService, in their order.
+    http_rules: Vec<Vec<delegates::Rule<'r>>>,
 }
 
 /// Compiles what validation has let pass. The diagnostics hold an error only for what validation
@@ -58,6 +61,7 @@ pub fn compile(
     let rules = RuleIndex::new(resources, &settings);
     let clusters = Clusters::new(&registry, &rules, &settings, &mut findings);
     let splits = Splits::default();
+    let http_rules = delegates::rules(resources, &settings, &mut findings);
     let mut compiler = Compiler {
         resources,
         settings: &settings,
@@ -65,6 +69,7 @@ pub fn compile(
         clusters,
         splits,
         findings,
+        http_rules,
     };
     let listeners = match settings.role {
         Role::Gateway => gateways::build_listeners(&mut compiler),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::clusters::Clusters;
+use super::delegates::Rule;
 use super::findings::Findings;
 use super::header_operations::edits;
 use super::http_match::{applies, conditions};
@@ -10,10 +11,10 @@ use super::names::{MESH, cluster_name, resolve_short_name};
 use super::registry::{Registry, Service};
 use super::route_policies::{FAULT_SIDE, cors, default_retry, fault, fault_side, mirrors, retry};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::resource::Metadata;
 use crate::resource::virtual_service::{
-    Destination, DirectResponse, HttpMatch, HttpRedirect, HttpRoute, VirtualService,
+    Destination, DirectResponse, HttpMatch, HttpRedirect, HttpRoute,
 };
-use crate::resource::{Metadata, Object};
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
     self, ClusterId, Fault, FaultSide, HeaderEdits, Mirror, NO_SPLIT, PathMatch, PathRewrite,
@@ -35,34 +36,35 @@ pub struct RouteScope<'a> {
     pub rule_namespace: &'a str,
 }
 
-/// Routes in order; generation stops behind the first one that matches everything.
+/// Routes in order; generation stops behind the first one that matches everything. `root` is the
+/// VirtualService whose rules these are, some of them by delegation.
 pub fn build_routes(
-    object: &Object<VirtualService>,
+    root: &Metadata,
+    rules: &[Rule<'_>],
     scope: &RouteScope<'_>,
     findings: &mut Findings,
 ) -> Vec<Route> {
     let mut routes = Vec::new();
-    let rules = &object.spec.http;
     for (at, rule) in rules.iter().enumerate() {
-        let place = FieldPath::root().field("spec").field("http").index(at);
-        let metadata = &object.metadata;
         let mut builder = RouteBuilder {
-            metadata,
-            rule,
+            root,
+            metadata: rule.metadata,
+            rule: &rule.route,
             scope,
             findings,
-            place,
+            place: rule.place.clone(),
         };
-        let mut stop = rule.r#match.is_empty();
+        let matches = &rule.route.r#match;
+        let mut stop = matches.is_empty();
         let mut stops_everywhere = stop;
         if stop {
-            routes.extend(builder.build(None));
+            routes.extend(builder.build(rule.origin(), None));
         }
-        for (index, condition) in rule.r#match.iter().enumerate() {
+        for (index, condition) in matches.iter().enumerate() {
             if !applies(condition, scope) {
                 continue;
             }
-            let Some(route) = builder.build(Some((index, condition))) else {
+            let Some(route) = builder.build(rule.match_origin(index), Some(condition)) else {
                 continue;
             };
             stop = route.matches.is_catch_all();
@@ -74,7 +76,7 @@ pub fn build_routes(
         }
         if stop {
             if stops_everywhere {
-                report_left_out(object, at, findings);
+                report_left_out(&rules[at + 1..], rule, findings);
             }
             break;
         }
@@ -91,21 +93,30 @@ fn is_unfiltered(condition: &HttpMatch) -> bool {
 }
 
 /// Warns of the rules behind one that takes everything: they never become routes.
-fn report_left_out(object: &Object<VirtualService>, last: usize, findings: &mut Findings) {
-    for at in last + 1..object.spec.http.len() {
-        let place = FieldPath::root().field("spec").field("http").index(at);
-        let message = format!("this rule is never reached: `spec.http[{last}]` takes all requests");
-        let place = Place::Field(object.metadata.origin(place));
+fn report_left_out(behind: &[Rule<'_>], last: &Rule<'_>, findings: &mut Findings) {
+    for rule in behind {
+        let by = if rule.metadata.document == last.metadata.document {
+            format!("`{}`", last.place)
+        } else {
+            let Metadata {
+                namespace, name, ..
+            } = last.metadata;
+            format!("`{}` of `{namespace}/{name}`", last.place)
+        };
+        let message = format!("this rule is never reached: {by} takes all requests");
+        let place = Place::Field(rule.origin());
         let help = "put it before the rule that matches everything, or remove it";
-        let taker = FieldPath::root().field("spec").field("http").index(last);
         let warning = Diagnostic::warning("unreachable-route", place, message)
             .with_help(help)
-            .with_related(object.metadata.origin(taker), "this rule takes them");
+            .with_related(last.origin(), "this rule takes them");
         findings.add(warning);
     }
 }
 
 struct RouteBuilder<'a, 'f> {
+    /// Of the VirtualService that the route is for.
+    root: &'a Metadata,
+    /// Of the one that the rule is written in.
     metadata: &'a Metadata,
     rule: &'a HttpRoute,
     scope: &'a RouteScope<'a>,
@@ -124,20 +135,19 @@ impl RouteBuilder<'_, '_> {
         self.findings.add(Diagnostic::error(code, place, message));
     }
 
-    fn build(&mut self, condition: Option<(usize, &HttpMatch)>) -> Option<Route> {
+    /// The route of a match, or of a rule without one, that is written at `origin`.
+    fn build(&mut self, origin: Origin, condition: Option<&HttpMatch>) -> Option<Route> {
         let rule = self.rule;
-        let mut place = self.place.clone();
         let mut name = rule.name.clone();
         let mut matches = RouteMatch::any();
-        if let Some((index, written)) = condition {
-            place = place.field("match").index(index);
+        if let Some(written) = condition {
             if !written.name.is_empty() {
                 name = format!("{name}.{}", written.name);
             }
             matches = match conditions(written) {
                 Ok(matches) => matches,
                 Err(message) => {
-                    self.refuse(place, "invalid-regex", message);
+                    self.refuse(origin.field, "invalid-regex", message);
                     return None;
                 }
             };
@@ -150,7 +160,7 @@ impl RouteBuilder<'_, '_> {
             .and_then(|text| duration::parse_ms(text).ok());
         let mut route = Route {
             name,
-            origin: Some(self.origin(place)),
+            origin: Some(origin),
             matches,
             action: RouteAction::Forward(Vec::new()),
             timeout_ms: timeout.filter(|ms| *ms > 0),
@@ -402,7 +412,7 @@ impl RouteBuilder<'_, '_> {
         };
         match (single.next(), single.next(), single.next()) {
             (Some(port), _, Some(host)) => format!("{host}:{port}{path}"),
-            _ => format!("{}:{}{path}", self.metadata.name, self.scope.listen_port),
+            _ => format!("{}:{}{path}", self.root.name, self.scope.listen_port),
         }
     }
 }

@@ -56,6 +56,8 @@ pub fn build_listeners(compiler: &mut Compiler<'_>) -> Vec<Arc<Listener>> {
 
 /// A VirtualService of the mesh with its hosts, fully qualified and lower-case.
 struct MeshRule<'r> {
+    /// Among all VirtualServices.
+    index: usize,
     object: &'r Object<VirtualService>,
     hosts: Vec<String>,
 }
@@ -80,10 +82,14 @@ fn mesh_rules<'r>(compiler: &Compiler<'r>) -> MeshRules<'r> {
     });
     let rules: Vec<MeshRule<'r>> = selected
         .into_iter()
-        .map(|(_, object)| {
+        .map(|(index, object)| {
             let hosts = resolved_hosts(object, settings);
             let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-            MeshRule { object, hosts }
+            MeshRule {
+                index,
+                object,
+                hosts,
+            }
         })
         .collect();
     let mut by_wildcard = HashMap::new();
@@ -240,7 +246,9 @@ impl TableBuilder<'_, '_> {
             listen_port: self.port,
             rule_namespace: &rule.object.metadata.namespace,
         };
-        let routes = build_routes(rule.object, &scope, &mut self.compiler.findings);
+        let rules_of_it = &self.compiler.http_rules[rule.index];
+        let findings = &mut self.compiler.findings;
+        let routes = build_routes(&rule.object.metadata, rules_of_it, &scope, findings);
         if routes.is_empty() {
             return None;
         }

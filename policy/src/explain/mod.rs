@@ -9,8 +9,8 @@ mod wording;
 use serde::Serialize;
 
 use crate::snapshot::{
-    Cluster, Decision, Listener, Mismatch, RequestFacts, Route, RouteAction, Snapshot, Trace,
-    VirtualHost, path,
+    Cluster, ConnectionFacts, Decision, Listener, Mismatch, RequestFacts, Route, RouteAction,
+    Snapshot, Trace, VirtualHost, path,
 };
 use crate::source::SourceFile;
 
@@ -192,6 +192,7 @@ fn tell(
         path: &normal,
         query,
         headers: &request.headers,
+        connection: ConnectionFacts::UNKNOWN,
     };
     let mut trace = Retelling {
         explanation,

@@ -40,6 +40,7 @@ pub struct TrafficPolicy {
     pub load_balancer: Option<LoadBalancer>,
     pub connection_pool: Option<ConnectionPool>,
     pub outlier_detection: Option<OutlierDetection>,
+    pub tls: Option<ClientTls>,
     pub port_level_settings: Vec<PortPolicy>,
 }
 
@@ -51,6 +52,22 @@ pub struct PortPolicy {
     pub load_balancer: Option<LoadBalancer>,
     pub connection_pool: Option<ConnectionPool>,
     pub outlier_detection: Option<OutlierDetection>,
+    pub tls: Option<ClientTls>,
+}
+
+/// `tls`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientTls {
+    pub mode: Option<String>,
+    pub client_certificate: String,
+    pub private_key: String,
+    pub ca_certificates: String,
+    pub credential_name: String,
+    pub subject_alt_names: Vec<String>,
+    pub sni: String,
+    pub insecure_skip_verify: Option<bool>,
+    pub ca_crl: String,
 }
 
 /// `loadBalancer`.

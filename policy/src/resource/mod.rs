@@ -3,7 +3,9 @@
 pub mod destination_rule;
 pub mod gateway;
 pub mod kubernetes;
+pub mod peer_authentication;
 pub mod service_entry;
+pub mod sidecar;
 mod text_match;
 pub mod virtual_service;
 
@@ -58,6 +60,8 @@ pub struct Resources {
     pub service_entries: Vec<Object<service_entry::ServiceEntry>>,
     pub workload_entries: Vec<Object<service_entry::WorkloadEntry>>,
     pub gateways: Vec<Object<gateway::Gateway>>,
+    pub sidecars: Vec<Object<sidecar::Sidecar>>,
+    pub peer_authentications: Vec<Object<peer_authentication::PeerAuthentication>>,
     pub services: Vec<Object<kubernetes::Service>>,
     pub endpoint_slices: Vec<Object<kubernetes::EndpointSlice>>,
 }
@@ -89,6 +93,12 @@ impl Resources {
                 ("networking.istio.io", "Gateway") => {
                     read_spec(document, &mut resources.gateways, &mut problems);
                 }
+                ("networking.istio.io", "Sidecar") => {
+                    read_spec(document, &mut resources.sidecars, &mut problems);
+                }
+                ("security.istio.io", "PeerAuthentication") => {
+                    read_spec(document, &mut resources.peer_authentications, &mut problems);
+                }
                 ("", "Service") => read_spec(document, &mut resources.services, &mut problems),
                 ("discovery.k8s.io", "EndpointSlice") => {
                     let whole = Some(&document.value);
@@ -116,6 +126,8 @@ impl Resources {
         sort(&mut self.service_entries);
         sort(&mut self.workload_entries);
         sort(&mut self.gateways);
+        sort(&mut self.sidecars);
+        sort(&mut self.peer_authentications);
         sort(&mut self.services);
         sort(&mut self.endpoint_slices);
     }

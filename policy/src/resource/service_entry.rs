@@ -16,6 +16,7 @@ pub struct ServiceEntry {
     pub endpoints: Vec<WorkloadEntry>,
     pub workload_selector: Option<Selector>,
     pub export_to: Vec<String>,
+    pub subject_alt_names: Vec<String>,
 }
 
 /// `workloadSelector`, where labels stand under `labels`.

@@ -13,7 +13,45 @@ pub struct VirtualService {
     pub hosts: Vec<String>,
     pub gateways: Vec<String>,
     pub http: Vec<HttpRoute>,
+    pub tls: Vec<TlsRoute>,
+    pub tcp: Vec<TcpRoute>,
     pub export_to: Vec<String>,
+}
+
+/// `spec.tls[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct TlsRoute {
+    pub r#match: Vec<Layer4Match>,
+    pub route: Vec<RouteDestination>,
+}
+
+/// `spec.tcp[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct TcpRoute {
+    pub r#match: Vec<Layer4Match>,
+    pub route: Vec<RouteDestination>,
+}
+
+/// `match[]` of `tls` and of `tcp`, which has no `sniHosts`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Layer4Match {
+    pub sni_hosts: Vec<String>,
+    pub destination_subnets: Vec<String>,
+    pub port: u32,
+    pub source_labels: BTreeMap<String, String>,
+    pub source_namespace: String,
+    pub gateways: Vec<String>,
+}
+
+/// `route[]` of `tls` and `tcp`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct RouteDestination {
+    pub destination: Destination,
+    pub weight: i64,
 }
 
 /// `spec.http[]`.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::tls::UpstreamTls;
 use crate::source::Origin;
 
 /// Index of a cluster in its snapshot.
@@ -29,6 +31,8 @@ pub struct Cluster {
     pub upstream_idle_timeout_ms: Option<u64>,
     pub connection_pool: ConnectionPool,
     pub outlier_detection: Option<OutlierDetection>,
+    /// `None` is plain text; see [`Cluster::tls_for`].
+    pub tls: Option<Arc<UpstreamTls>>,
     pub discovery: Discovery,
     pub service: ServiceLabels,
     /// Empty for the whole service.
@@ -213,6 +217,7 @@ impl Cluster {
             upstream_idle_timeout_ms: Some(3_600_000),
             connection_pool: ConnectionPool::default(),
             outlier_detection: None,
+            tls: None,
             discovery: Discovery::Static,
             service: ServiceLabels::default(),
             subset: String::new(),

@@ -5,9 +5,12 @@
 
 mod balancer;
 mod cluster;
+mod connection;
 mod dns;
+mod filter_chain;
 mod headers;
 mod hosts;
+mod listener;
 mod matching;
 pub mod path;
 mod path_index;
@@ -19,23 +22,28 @@ mod rewrite;
 mod route_policy;
 mod routes;
 mod split;
+mod tls;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::settings::ProxySettings;
-use crate::source::Origin;
 
 pub use balancer::{AllAvailable, BalancerState, EndpointView};
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
     OutlierDetection, PolicyOrigins, ServiceLabels, TcpKeepalive, UNLIMITED, WorkloadLabels,
 };
+pub use connection::{ConnectionFacts, PeerIdentity};
 pub use dns::{DnsName, DnsTable};
+pub use filter_chain::{
+    ChainHandler, ChainMatch, ChainMismatch, FilterChain, FilterChains, Inspection, IpPrefix,
+    TcpDestination, TcpRoute, TransportProtocol,
+};
 pub use headers::{
     FormatContext, FormatError, HeaderEdits, HeaderValue, HeaderWrite, Operator, Segment, WriteMode,
 };
 pub use hosts::{HostIndex, without_port};
+pub use listener::{Direction, Doors, Interception, Listener, ListenerKind};
 pub use matching::{
     FullRegex, HeaderMatch, HeaderName, Mismatch, PathMatch, QueryMatch, RouteMatch, StringMatch,
     ValueMatch,
@@ -51,6 +59,10 @@ pub use routes::{
     Decision, Destination, NO_SPLIT, NoTrace, Route, RouteAction, RouteTable, Trace, VirtualHost,
 };
 pub use split::SplitState;
+pub use tls::{
+    CredentialSource, DownstreamTls, DownstreamTlsMode, TLS_MODE_ISTIO, TLS_MODE_LABEL, TlsVersion,
+    TrustSource, UpstreamSni, UpstreamTls, UpstreamTlsMode,
+};
 
 /// One compiled configuration.
 #[derive(Debug, Clone)]
@@ -58,6 +70,8 @@ pub struct Snapshot {
     pub settings: Arc<ProxySettings>,
     /// In the order of their ports.
     pub listeners: Vec<Arc<Listener>>,
+    /// What a sidecar does with connections that are redirected to it, whether or not they are.
+    pub doors: Option<Doors>,
     /// The index is the [`ClusterId`].
     pub clusters: Vec<Arc<Cluster>>,
     /// What clusters need resolved.
@@ -80,6 +94,7 @@ impl Snapshot {
         Self {
             settings,
             listeners,
+            doors: None,
             clusters,
             dns_names,
             split_identities,
@@ -101,44 +116,4 @@ impl Snapshot {
     pub fn cluster_named(&self, name: &str) -> Option<&Arc<Cluster>> {
         self.clusters.iter().find(|cluster| cluster.name == name)
     }
-}
-
-/// A socket to listen on and what its connections get.
-#[derive(Debug, Clone)]
-pub struct Listener {
-    /// Istio's name: `0.0.0.0_8080`.
-    pub name: String,
-    pub address: SocketAddr,
-    pub direction: Direction,
-    pub kind: ListenerKind,
-    /// `namespace/name` of the gateways whose servers are merged here; empty in a sidecar.
-    pub gateways: Vec<String>,
-    /// Where the port was written; `None` for listeners that the mesh adds by itself.
-    pub origin: Option<Origin>,
-}
-
-impl Listener {
-    /// The route table, if requests are routed here.
-    pub fn route_table(&self) -> Option<&Arc<RouteTable>> {
-        match &self.kind {
-            ListenerKind::Http(table) => Some(table),
-        }
-    }
-}
-
-/// Which side of a workload a listener serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From outside the mesh.
-    Gateway,
-    /// From the workload at hand to services.
-    Outbound,
-    /// From others to the workload at hand.
-    Inbound,
-}
-
-/// What a connection carries.
-#[derive(Debug, Clone)]
-pub enum ListenerKind {
-    Http(Arc<RouteTable>),
 }

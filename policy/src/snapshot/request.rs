@@ -1,5 +1,7 @@
 //! What a decision may ask about a request.
 
+use super::connection::ConnectionFacts;
+
 /// A request as the matchers see it. The path is normalised and has no query.
 #[derive(Clone, Copy)]
 pub struct RequestFacts<'a> {
@@ -12,6 +14,8 @@ pub struct RequestFacts<'a> {
     /// What follows the question mark.
     pub query: Option<&'a str>,
     pub headers: &'a dyn HeaderLookup,
+    /// What it came on.
+    pub connection: &'a ConnectionFacts,
 }
 
 /// Access to header fields by name.

@@ -4,7 +4,8 @@
 use ringroad_policy::diagnostic::Diagnostic;
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::{
-    Decision, DnsTable, EndpointAddress, Listener, RequestFacts, Route, RouteTable, Snapshot,
+    ConnectionFacts, Decision, DnsTable, EndpointAddress, Listener, RequestFacts, Route,
+    RouteTable, Snapshot,
 };
 use ringroad_policy::source::SourceFile;
 use ringroad_policy::{Loaded, load};
@@ -127,6 +128,7 @@ impl<'a> Get<'a> {
             path,
             query,
             headers: &self.headers,
+            connection: ConnectionFacts::UNKNOWN,
         }
     }
 
