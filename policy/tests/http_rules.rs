@@ -38,12 +38,17 @@ fn headers_match_by_value_presence_and_absence() {
     let empty = get("h", "/").with("x", "");
     let both = get("h", "/").with("x", "a").with("X", "b");
     for (condition, expected) in [
-        ("headers: {x: {exact: a}}", [false, true, false, false]),
+        ("headers: {x: {exact: a}}", [false, true, false, true]),
         ("headers: {X: {prefix: a}}", [false, true, false, true]),
-        ("headers: {x: {regex: 'a|c'}}", [false, true, false, false]),
-        ("headers: {x: {exact: 'a,b'}}", [false, false, false, true]),
+        ("headers: {x: {exact: b}}", [false, false, false, true]),
+        ("headers: {x: {regex: 'a|c'}}", [false, true, false, true]),
+        ("headers: {x: {exact: 'a,b'}}", [false, false, false, false]),
         ("headers: {x: {}}", [false, true, true, true]),
-        ("withoutHeaders: {x: {exact: a}}", [true, false, true, true]),
+        (
+            "withoutHeaders: {x: {exact: a}}",
+            [true, false, true, false],
+        ),
+        ("withoutHeaders: {x: {exact: b}}", [true, true, true, false]),
         ("withoutHeaders: {x: {}}", [true, false, false, false]),
         (
             "withoutHeaders: {x: {regex: '*'}}",
@@ -54,21 +59,6 @@ fn headers_match_by_value_presence_and_absence() {
             [&none, &a, &empty, &both].map(|request| takes(&format!("{{{condition}}}"), request));
         assert_eq!(found, expected, "{condition}");
     }
-}
-
-#[test]
-fn long_values_are_joined_too() {
-    let long = "v".repeat(400);
-    let joined = format!("{long},{long}");
-    let request = get("h", "/").with("x", &long).with("x", &long);
-    assert!(takes(
-        &format!("{{headers: {{x: {{exact: '{joined}'}}}}}}"),
-        &request
-    ));
-    assert!(!takes(
-        &format!("{{headers: {{x: {{exact: '{joined},'}}}}}}"),
-        &request
-    ));
 }
 
 #[test]

@@ -310,18 +310,12 @@ fn holds(text: &Text, value: &str) -> bool {
     }
 }
 
-fn header(ask: &Ask, name: &str) -> Option<String> {
-    let values: Vec<&str> = ask
-        .headers
+fn header<'a>(ask: &'a Ask, name: &str) -> Vec<&'a str> {
+    ask.headers
         .iter()
         .filter(|(key, _)| *key == name)
         .map(|(_, value)| *value)
-        .collect();
-    if values.is_empty() {
-        None
-    } else {
-        Some(values.join(","))
-    }
+        .collect()
 }
 
 fn parameter(ask: &Ask, name: &str) -> Option<String> {
@@ -358,13 +352,14 @@ fn meets(condition: &Condition, ask: &Ask) -> bool {
         && condition
             .headers
             .iter()
-            .all(|(name, text)| header(ask, name).is_some_and(|value| holds(text, &value)))
+            .all(|(name, text)| header(ask, name).iter().any(|value| holds(text, value)))
         && condition
             .without
             .iter()
             .all(|(name, text)| match (text, header(ask, name)) {
-                (Text::Present, value) => value.is_none(),
-                (text, value) => !holds(text, &value.unwrap_or_default()),
+                (Text::Present, values) => values.is_empty(),
+                (text, values) if values.is_empty() => !holds(text, ""),
+                (text, values) => !values.iter().any(|value| holds(text, value)),
             })
         && condition
             .query

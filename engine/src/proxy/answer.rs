@@ -17,6 +17,10 @@ pub struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// For gRPC callers; `None` is what the status stands for.
     pub grpc_status: Option<u16>,
+    /// Whether the connection ends with this answer, as after what should not have been sent.
+    pub ends_connection: bool,
+    /// Why there was no connection upstream, for the access log.
+    pub transport_failure: Option<String>,
 }
 
 impl Answer {
@@ -35,6 +39,8 @@ impl Answer {
             body,
             headers: Vec::new(),
             grpc_status: None,
+            ends_connection: false,
+            transport_failure: None,
         }
     }
 
@@ -85,15 +91,18 @@ impl Answer {
 
     /// The endpoint could not be connected to.
     pub fn connect_failed(error: ConnectError) -> Self {
-        let ConnectError::Failed = error else {
+        let ConnectError::Failed(cause) = error else {
             return Self::connect_timed_out();
         };
-        Self::reset(
-            503,
-            ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
-            "upstream_reset_before_response_started{remote_connection_failure}",
-            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-        )
+        Self {
+            transport_failure: Some(delayed_connect_error(&cause)),
+            ..Self::reset(
+                503,
+                ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+                "upstream_reset_before_response_started{remote_connection_failure}",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+            )
+        }
     }
 
     /// Connecting took longer than the connect timeout.
@@ -164,13 +173,27 @@ impl Answer {
 
     /// The request asks for a protocol that is not carried.
     pub fn upgrade_refused() -> Self {
-        Self::new(403, ResponseFlags::NONE, Self::UPGRADE_REFUSED, "")
+        Self {
+            ends_connection: true,
+            ..Self::new(403, ResponseFlags::NONE, Self::UPGRADE_REFUSED, "")
+        }
     }
 
     /// The path escapes its root or holds what no path may.
     pub fn bad_path() -> Self {
         let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
-        Self::new(400, flags, "path_normalization_failed", "")
+        Self {
+            ends_connection: true,
+            ..Self::new(400, flags, "path_normalization_failed", "")
+        }
+    }
+
+    /// An HTTP/1.0 request that does not say which host it is for.
+    pub fn no_host() -> Self {
+        Self {
+            ends_connection: true,
+            ..Self::new(400, ResponseFlags::NONE, "missing_host_header", "")
+        }
     }
 
     /// A response that a route or the catch-all virtual host gives directly.
@@ -212,4 +235,11 @@ impl Answer {
             ..Self::new(status, ResponseFlags::NONE, "direct_response", "")
         }
     }
+}
+
+/// The cause as access logs have it: without blanks, and without Rust's own addition of the number.
+fn delayed_connect_error(cause: &std::io::Error) -> String {
+    let text = cause.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    format!("delayed_connect_error:_{}", text.replace(' ', "_"))
 }

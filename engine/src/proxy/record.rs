@@ -35,6 +35,7 @@ pub struct Record<'a> {
     status: u16,
     flags: ResponseFlags,
     details: &'static str,
+    transport_failure: Option<String>,
     has_response: bool,
     upstream_service_time_ms: Option<u64>,
     pub request_body_bytes: u64,
@@ -80,6 +81,7 @@ impl<'a> Record<'a> {
             status: 0,
             flags: ResponseFlags::NONE,
             details: "",
+            transport_failure: None,
             has_response: false,
             upstream_service_time_ms: None,
             request_body_bytes: 0,
@@ -137,6 +139,7 @@ impl<'a> Record<'a> {
         };
         self.details = answer.details;
         self.flags.insert(answer.flags);
+        self.transport_failure.clone_from(&answer.transport_failure);
         if answer.flags.contains(ResponseFlags::NO_ROUTE_FOUND) {
             self.listener.stats.no_route.add(1);
         }
@@ -290,6 +293,7 @@ impl<'a> Record<'a> {
             response_code: self.status,
             response_flags: flags.as_deref().unwrap_or_default(),
             response_code_details: Some(self.details),
+            upstream_transport_failure_reason: self.transport_failure.as_deref(),
             bytes_received: self.request_body_bytes,
             bytes_sent: self.bytes_sent.get(),
             duration_ms: rt::now()

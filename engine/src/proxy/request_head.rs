@@ -87,6 +87,8 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         let grpc_timeout_ms = self.timeout_ms.filter(|_| self.is_grpc);
         let mut forwarded_for = false;
         let mut has_proto = false;
+        let mut has_length = false;
+        let mut takes_trailers = false;
         for span in &self.head.headers {
             let name = span.name.of(self.bytes);
             let kept = match span.kind {
@@ -95,7 +97,14 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
                 }
                 HeaderKind::Other | HeaderKind::Trailer => true,
                 HeaderKind::Host | HeaderKind::Expect => false,
-                HeaderKind::ContentLength => true,
+                HeaderKind::ContentLength => {
+                    has_length = true;
+                    true
+                }
+                HeaderKind::Te => {
+                    takes_trailers |= names_trailers(span.value.of(self.bytes));
+                    false
+                }
                 HeaderKind::XForwardedFor => {
                     forwarded_for |= is_edge;
                     !is_edge
@@ -115,6 +124,11 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         }
         if self.head.framing == BodyFraming::Chunked {
             write_header(out, b"transfer-encoding", b"chunked");
+        } else if !has_length && should_tell_length(self.head.method.of(self.bytes)) {
+            write_header(out, b"content-length", b"0");
+        }
+        if takes_trailers && self.edits.keeps(b"te") {
+            write_header(out, b"te", b"trailers");
         }
         if is_edge && self.edits.keeps(b"x-forwarded-for") {
             self.write_forwarded_for(forwarded_for, out);
@@ -176,6 +190,21 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         write_ip(self.peer, out);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Whether a request without a body says so: all methods but those for which nobody expects one
+/// (RFC 9110 section 8.6).
+fn should_tell_length(method: &[u8]) -> bool {
+    let bodiless: [&[u8]; 5] = [b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"];
+    !bodiless.contains(&method)
+}
+
+/// Whether a `TE` value takes trailers, the one thing in it that holds beyond this connection: they
+/// are passed on as they come (RFC 9110 section 10.1.4).
+fn names_trailers(value: &[u8]) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 fn keeps_envoy_header(name: &[u8], is_edge: bool) -> bool {

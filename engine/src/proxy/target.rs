@@ -76,12 +76,12 @@ pub fn plan<'a>(
     target: &'a mut String,
     rewritten: &'a mut Vec<u8>,
 ) -> Result<Plan<'a>, Refusal<'a>> {
-    if !matches!(head.upgrade, Upgrade::None | Upgrade::H2c) {
-        return Err(Refusal::plain(Answer::upgrade_refused()));
-    }
     let Some((path, query, authority)) = split_target(head, bytes, target) else {
         return Err(Refusal::plain(Answer::bad_path()));
     };
+    if head.host.is_none() {
+        return Err(Refusal::plain(Answer::no_host()));
+    }
     let normal = path::normalize(path).map_err(|_| Refusal::plain(Answer::bad_path()))?;
     let lookup = Lookup(head.headers(bytes));
     let facts = RequestFacts {
@@ -94,7 +94,16 @@ pub fn plan<'a>(
         connection: ConnectionFacts::UNKNOWN,
     };
     let table = rules.listener().route_table();
-    let route = match table.map(|table| table.route(&facts)) {
+    let decision = table.map(|table| table.route(&facts));
+    if !matches!(head.upgrade, Upgrade::None | Upgrade::H2c) {
+        let route = match decision {
+            Some(Decision::Route { route, .. }) => Some(route),
+            _ => None,
+        };
+        let answer = Answer::upgrade_refused();
+        return Err(Refusal { answer, route });
+    }
+    let route = match decision {
         Some(Decision::Route { route, .. }) => route,
         Some(Decision::HttpsRedirect(_)) => {
             return Err(Refusal::plain(redirect(&to_https(), &facts, 0)));

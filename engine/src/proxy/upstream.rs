@@ -52,7 +52,7 @@ pub struct UpstreamConnection {
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
-    Failed,
+    Failed(std::io::Error),
     TimedOut,
 }
 
@@ -176,9 +176,9 @@ impl Endpoint {
                     reused: false,
                 })
             }
-            Ok(Err(_)) => {
+            Ok(Err(error)) => {
                 stats.upstream_cx_connect_fail.add(1);
-                Err(ConnectError::Failed)
+                Err(ConnectError::Failed(error))
             }
             Err(_) => {
                 stats.upstream_cx_connect_fail.add(1);

@@ -45,7 +45,7 @@ fn header_mismatch(header: &HeaderMatch, request: &RequestFacts<'_>) -> String {
         HeaderName::Method => Some(request.method.to_string()),
         HeaderName::Scheme => Some(request.scheme.to_string()),
         HeaderName::Authority => Some(request.authority.to_string()),
-        HeaderName::Field(name) => joined(name, request),
+        HeaderName::Field(name) => values_of(name, request),
     };
     match (&header.value, value, header.inverted) {
         (ValueMatch::Present, None, _) => format!("header `{name}` is absent"),
@@ -73,12 +73,12 @@ fn header_mismatch(header: &HeaderMatch, request: &RequestFacts<'_>) -> String {
     }
 }
 
-fn joined(name: &str, request: &RequestFacts<'_>) -> Option<String> {
+fn values_of(name: &str, request: &RequestFacts<'_>) -> Option<String> {
     let mut values: Vec<String> = Vec::new();
     request.headers.visit(name, &mut |value| {
         values.push(String::from_utf8_lossy(value).into_owned());
     });
-    (!values.is_empty()).then(|| values.join(","))
+    (!values.is_empty()).then(|| values.join("` and `"))
 }
 
 fn query_mismatch(condition: &QueryMatch, query: Option<&str>) -> String {

@@ -141,7 +141,7 @@ impl HeaderName {
     }
 }
 
-/// A condition on a header; several values count as one, joined by commas.
+/// A condition on a header. Of a header that stands there several times, one value is enough.
 #[derive(Debug, Clone)]
 pub struct HeaderMatch {
     pub name: HeaderName,
@@ -176,54 +176,18 @@ impl HeaderMatch {
         }
     }
 
-    /// Whether the value matches; `None` when there is no such header.
+    /// Whether any of the values matches; `None` when there is no such header.
     fn holds_for_field(&self, name: &str, request: &RequestFacts<'_>) -> Option<bool> {
-        let mut count = 0_usize;
-        let mut held = false;
+        let mut held = None;
         request.headers.visit(name, &mut |value| {
-            if count == 0 {
-                held = match &self.value {
-                    ValueMatch::Present => true,
-                    ValueMatch::Text(text) => text.is_match(value),
-                };
-            }
-            count += 1;
+            let holds = match &self.value {
+                ValueMatch::Present => true,
+                ValueMatch::Text(text) => text.is_match(value),
+            };
+            held = Some(held == Some(true) || holds);
         });
-        match (count, &self.value) {
-            (0, _) => None,
-            (1, _) | (_, ValueMatch::Present) => Some(held),
-            (_, ValueMatch::Text(text)) => Some(join_values(name, request, |v| text.is_match(v))),
-        }
+        held
     }
-}
-
-/// Hands `judge` all values of a header joined by commas; on the stack unless they are long.
-fn join_values(name: &str, request: &RequestFacts<'_>, judge: impl FnOnce(&[u8]) -> bool) -> bool {
-    const ON_STACK_BYTES: usize = 512;
-    let mut len = 0;
-    request
-        .headers
-        .visit(name, &mut |value| len += value.len() + 1);
-    let mut on_stack = [0_u8; ON_STACK_BYTES];
-    let mut on_heap;
-    let joined: &mut [u8] = if len <= ON_STACK_BYTES {
-        &mut on_stack
-    } else {
-        on_heap = vec![0; len];
-        &mut on_heap
-    };
-    let mut at = 0;
-    request.headers.visit(name, &mut |value| {
-        if at > 0 {
-            joined[at - 1] = b',';
-        }
-        // A lookup that answers differently the second time must not lead out of the buffer.
-        if let Some(room) = joined.get_mut(at..at + value.len()) {
-            room.copy_from_slice(value);
-            at += value.len() + 1;
-        }
-    });
-    judge(&joined[..at.saturating_sub(1)])
 }
 
 /// A condition on the first query parameter of a name; names and values are compared as sent.

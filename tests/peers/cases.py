@@ -1,0 +1,223 @@
+"""The requests that both proxies get."""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    request: bytes
+    # Malformed requests are answered in each proxy's own words.
+    status_only: bool = False
+
+
+def get(target, host="plain.test", *lines, method="GET", version="1.1", body=b""):
+    head = [f"{method} {target} HTTP/{version}"]
+    if host is not None:
+        head.append(f"Host: {host}")
+    head += lines
+    return ("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body
+
+
+def matching():
+    def by(name, target, *lines, host="match.test", method="GET"):
+        return Case(name, get(target, host, *lines, method=method))
+
+    yield by("exact uri", "/exact")
+    yield by("exact uri with query", "/exact?a=1&b=2")
+    yield by("exact uri with a slash more", "/exact/")
+    yield by("exact uri in other case", "/EXACT")
+    yield by("prefix uri", "/prefix/a/b")
+    yield by("prefix uri within a word", "/prefixed")
+    yield by("prefix with slash", "/tree/leaf")
+    yield by("prefix with slash, without it", "/tree")
+    yield by("regex uri", "/regex/42?q=1")
+    yield by("regex uri in part", "/regex/42/more")
+    yield by("ignored case", "/nOcAsE")
+    yield by("ignored case of a prefix", "/ANYCASE/x")
+    yield by("method", "/by", method="PUT")
+    yield by("header exact", "/by", "X-Exact: one")
+    yield by("header exact, other value", "/by", "X-Exact: two")
+    yield by("header twice", "/by", "X-Exact: one", "X-Exact: two")
+    yield by("header twice, the second", "/by", "X-Exact: two", "X-Exact: one")
+    yield by("header twice, joined value", "/by", "X-Joined: one", "X-Joined: two")
+    yield by("header once, joined value", "/by", "X-Joined: one,two")
+    yield by("header with a comma", "/by", "X-Exact: one,two")
+    yield by("header twice, regex", "/by", "X-Regex: no", "X-Regex: ore")
+    yield by("header with spaces around", "/by", "X-Exact: \t one  ")
+    yield by("header prefix", "/by", "X-Prefix: one")
+    yield by("header regex", "/by", "X-Regex: ore")
+    yield by("header regex in part", "/by", "X-Regex: ores")
+    yield by("header present", "/by", "X-Present: any")
+    yield by("header present and empty", "/by", "X-Present:")
+    yield by("query exact", "/by?a=1&q=one")
+    yield by("query exact, second value", "/by?q=two&q=one")
+    yield by("query escaped", "/by?q=%6fne")
+    yield by("query regex", "/by?r=123")
+    yield by("query regex in part", "/by?r=123x")
+    yield by("query without value", "/by?q")
+    yield by("without header, absent", "/without")
+    yield by("without header, other value", "/without", "X-No: no")
+    yield by("without header, that value", "/without", "X-No: yes")
+    yield by("without header, that value first", "/without", "X-No: yes", "X-No: no")
+    yield by("without header, that value second", "/without", "X-No: no", "X-No: yes")
+    yield by("without any such header, absent", "/absent")
+    yield by("without any such header, there", "/absent", "X-No: 1")
+    yield by("authority with port", "/authority", host="match.test:8080")
+    yield by("authority without port", "/authority")
+    yield by("no route", "/nothing/here")
+
+
+def hosts():
+    yield Case("host with port", get("/", "plain.test:8080"))
+    yield Case("host in capitals", get("/", "PLAIN.Test"))
+    yield Case("wildcard host", get("/", "a.wild.test"))
+    yield Case("wildcard host, deeper", get("/", "a.b.wild.test:81"))
+    yield Case("wildcard host, bare", get("/", "wild.test"))
+    yield Case("exact host before wildcard", get("/", "beside.wild.test"))
+    yield Case("no virtual host", get("/", "unknown.test"))
+    yield Case("absolute form", get("http://plain.test/abs?x=1", "other.test"))
+    yield Case("absolute form with port", get("http://plain.test:8080/abs", "plain.test"))
+    yield Case("absolute form without path", get("http://plain.test", "plain.test"))
+    yield Case("HTTP/1.0", get("/", version="1.0"))
+    yield Case("HTTP/1.0 keep-alive", get("/", "plain.test", "Connection: keep-alive", version="1.0"))
+    yield Case("HTTP/1.0, chunked answer", get("/chunked", version="1.0"))
+    yield Case("connection: close", get("/", "plain.test", "Connection: close"))
+
+
+def actions():
+    def act(name, target, *lines, host="act.test", **more):
+        return Case(name, get(target, host, *lines, **more))
+
+    for name in ("uri", "authority", "https", "port", "302", "307"):
+        yield act(f"redirect {name}", f"/redirect-{name}/a?q=1")
+        yield act(f"redirect {name}, host with port", f"/redirect-{name}", host="act.test:8080")
+    yield act("redirect https, port 80", "/redirect-https", host="act.test:80")
+    yield act("redirect https, port 443", "/redirect-https", host="act.test:443")
+    yield act("redirect of HEAD", "/redirect-uri", method="HEAD")
+    yield act("redirect of POST", "/redirect-307", "Content-Length: 3", method="POST", body=b"abc")
+    yield act("direct response", "/direct-body")
+    yield act("direct response to HEAD", "/direct-body", method="HEAD")
+    yield act("direct response without body", "/direct-bare")
+    yield act("rewrite prefix", "/rewrite-prefix/a?q=1")
+    yield act("rewrite prefix, all of it", "/rewrite-prefix")
+    yield act("rewrite of a normalised path", "/x/../rewrite-prefix/%41")
+    yield act("rewrite whole", "/whole/a?q=1")
+    yield act("rewrite regex", "/rewrite-regex/item/42/item/7?q=/item/9")
+    yield act("rewrite regex that does not match", "/rewrite-regex/none")
+    yield act("rewrite authority", "/rewrite-authority")
+    yield act("subset v2", "/second")
+    yield act("header edits", "/edits", "X-Set: 1", "X-Set: 2", "X-Add: came", "X-Remove: 1", "X-Keep: 1")
+    yield act("timeout", "/timeout/stall")
+    yield act("within the timeout", "/timeout/a")
+    yield act("refused upstream", "/refused")
+    yield act("refused upstream, POST", "/refused", "Content-Length: 3", method="POST", body=b"abc")
+    yield act("missing cluster", "/missing")
+    yield act("no endpoints", "/empty")
+    yield act("no endpoints, HEAD", "/empty", method="HEAD")
+
+
+def paths():
+    targets = ["/a/../b", "/a/./b", "/a//b", "//a", "/a/..", "/../a", "/a/%2e%2e/b", "/a/%2E/b"]
+    targets += ["/a\\b", "/a\\..\\b", "/%41%7e", "/a%2fb", "/a%2Fb/../c", "/%zz", "/a%", "/%5c"]
+    targets += ["/a?x=/../y", "/a?", "/a?b?c", "/a;b=1", "/%00", "/a#f", "/{a}|^", "/a/...", "/a\"<b>`", "/%e2%82%ac"]
+    for target in targets:
+        yield Case(f"path {target}", get(target))
+    yield Case("path *", get("*", method="OPTIONS"))
+
+
+def exchanges():
+    def on_plain(name, target, *lines, **more):
+        return Case(name, get(target, "plain.test", *lines, **more))
+
+    yield on_plain("plain GET", "/")
+    yield on_plain("HEAD", "/", method="HEAD")
+    yield on_plain("DELETE", "/", method="DELETE")
+    for method in ("OPTIONS", "TRACE", "PATCH", "PURGE", "POST"):
+        yield on_plain(f"{method} without length", "/", method=method)
+    yield on_plain("POST with length", "/", "Content-Length: 5", method="POST", body=b"hello")
+    yield on_plain("POST of nothing", "/", "Content-Length: 0", method="POST")
+    chunks = b"3\r\nabc\r\n2;e=1\r\nde\r\n0\r\n\r\n"
+    yield on_plain("POST chunked", "/", "Transfer-Encoding: chunked", method="POST", body=chunks)
+    yield on_plain("expect", "/", "Content-Length: 2", "Expect: 100-continue", method="POST", body=b"ok")
+    yield on_plain("unknown expectation", "/", "Content-Length: 2", "Expect: else", method="POST", body=b"ok")
+    yield on_plain("XFF", "/", "X-Forwarded-For: 1.2.3.4")
+    yield on_plain("XFF twice", "/", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-For: 5.6.7.8, 9.9.9.9")
+    yield on_plain("XFP", "/", "X-Forwarded-Proto: https", "X-Forwarded-Host: h", "X-Forwarded-Port: 1")
+    yield on_plain("request id", "/", "X-Request-Id: mine")
+    yield on_plain("client certificate header", "/", "X-Forwarded-Client-Cert: By=x")
+    steering = ["max-retries: 3", "retry-on: 5xx", "upstream-rq-timeout-ms: 1", "internal: true"]
+    steering += ["expected-rq-timeout-ms: 5", "original-path: /x", "original-url: /x", "attempt-count: 9"]
+    steering += ["external-address: 1.1.1.1", "decorator-operation: x", "downstream-service-cluster: x"]
+    steering += ["downstream-service-node: x", "force-trace: 1", "ip-tags: x", "hedge-on-per-try-timeout: true"]
+    steering += ["upstream-alt-stat-name: x", "upstream-rq-per-try-timeout-ms: 1", "retry-grpc-on: cancelled"]
+    steering += ["retriable-status-codes: 500", "retriable-header-names: x", "peer-metadata: x", "unknown: x"]
+    steering += ["upstream-rq-timeout-alt-response: 1", "is-timeout-retry: 1", "upstream-stream-duration-ms: 1"]
+    for line in steering:
+        yield on_plain(f"x-envoy-{line.split(':')[0]}", "/", f"X-Envoy-{line}")
+    yield on_plain("connection-named", "/", "Connection: x-hop, keep-alive", "X-Hop: 1", "Keep-Alive: 5")
+    yield on_plain("proxy headers", "/", "Proxy-Connection: keep-alive", "Proxy-Authorization: x", "Proxy-Authenticate: x")
+    yield on_plain("TE", "/", "TE: trailers", "Connection: te")
+    yield on_plain("TE other", "/", "TE: gzip")
+    yield on_plain("TE several", "/", "TE: gzip, Trailers;q=0.5")
+    yield on_plain("TE in capitals", "/", "TE: gzip, Trailers")
+    yield on_plain("TE twice", "/", "TE: gzip", "TE: trailers")
+    yield on_plain("trailer announced", "/", "Trailer: x")
+    yield on_plain("h2c upgrade", "/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    yield on_plain("other upgrade", "/", "Connection: Upgrade", "Upgrade: other")
+    yield on_plain("upgrade not named", "/", "Upgrade: other")
+    yield on_plain("cookies", "/", "Cookie: a=1", "Cookie: b=2")
+    yield on_plain("same header twice", "/", "X-A: 1", "X-A: 2", "X-Empty:")
+    yield on_plain("gzip", "/gzip", "Accept-Encoding: gzip")
+    for behaviour in (
+        "no-content not-modified chunked hop-by-hop own-names cookies early-hints teapot until-close http10 "
+        "close reset cut-short garbage two-lengths"
+    ).split():
+        yield on_plain(f"upstream {behaviour}", f"/{behaviour}")
+    yield on_plain("HEAD of a chunked answer", "/no-content", method="HEAD")
+
+
+def malformed():
+    def bad(name, request):
+        return Case(name, request, status_only=True)
+
+    def lines(name, *extra, body=b"", method="GET"):
+        return bad(name, get("/", "plain.test", *extra, method=method, body=body))
+
+    yield bad("no host", get("/", None))
+    yield bad("no host, HTTP/1.0", get("/", None, version="1.0"))
+    yield bad("empty host", get("/", ""))
+    yield lines("two hosts", "Host: plain.test")
+    yield lines("space before the colon", "X-A : 1")
+    yield lines("space in a name", "X A: 1")
+    yield lines("no colon", "nonsense")
+    yield lines("empty name", ": 1")
+    yield lines("zero byte in a value", "X-A: a\0b")
+    yield lines("folded line", "X-A: 1", " more")
+    yield lines("length and chunked", "Content-Length: 5", "Transfer-Encoding: chunked", method="POST", body=b"0\r\n\r\n")
+    yield lines("two lengths", "Content-Length: 1", "Content-Length: 2", method="POST", body=b"ab")
+    yield lines("the same length twice", "Content-Length: 1", "Content-Length: 1", method="POST", body=b"a")
+    yield lines("negative length", "Content-Length: -1", method="POST")
+    yield lines("length with sign", "Content-Length: +1", method="POST", body=b"a")
+    yield lines("huge length", "Content-Length: 99999999999999999999999", method="POST")
+    yield lines("other transfer coding", "Transfer-Encoding: gzip, chunked", method="POST", body=b"0\r\n\r\n")
+    yield lines("unknown transfer coding", "Transfer-Encoding: else", method="POST", body=b"0\r\n\r\n")
+    yield lines("chunk size that is none", "Transfer-Encoding: chunked", method="POST", body=b"zz\r\n")
+    yield bad("bare line feeds", b"GET / HTTP/1.1\nHost: plain.test\n\n")
+    yield bad("two spaces", b"GET  / HTTP/1.1\r\nHost: plain.test\r\n\r\n")
+    yield bad("version 1.2", get("/", version="1.2"))
+    yield bad("version 2.0", get("/", version="2.0"))
+    yield bad("no version", b"GET /\r\nHost: plain.test\r\n\r\n")
+    yield bad("method that is none", get("/", method="G@T"))
+    yield bad("target without slash", get("abc"))
+    yield bad("other scheme", get("ftp://plain.test/"))
+    yield bad("CONNECT", get("plain.test:80", "plain.test:80", method="CONNECT"))
+    yield bad("nonsense", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+    yield lines("head of 70,000 bytes", "X-A: " + "a" * 70_000)
+    yield lines("101 header lines", *[f"X-{at}: 1" for at in range(100)])
+    yield bad("empty lines before", b"\r\n\r\n" + get("/"))
+
+
+def all_cases():
+    for group in (matching, hosts, actions, paths, exchanges, malformed):
+        yield from group()

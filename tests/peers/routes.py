@@ -1,0 +1,345 @@
+"""The same intent twice: as Istio's documents for Ringroad, and as Istio would tell Envoy.
+
+Each entry is one route: its name, the `http` entry of the VirtualService, and Envoy's `match` with
+what else its route needs. Both sides answer with `x-route`, which tells which route was taken.
+"""
+
+import json
+
+HOST = "echo.internal"
+
+
+def destination(subset="v1", host=HOST):
+    return [{"destination": {"host": host, "subset": subset}}]
+
+
+def to(cluster="v1", **fields):
+    return {"route": {"cluster": cluster, "timeout": "0s", **fields}}
+
+
+def regex(text):
+    return {"safe_regex": {"regex": text}}
+
+
+def header(name, **match):
+    return {"name": name, **match}
+
+
+def text(**match):
+    return {"string_match": match}
+
+
+ANY = {"prefix": "/"}
+
+MATCHING = [
+    ("exact", {"match": [{"uri": {"exact": "/exact"}}]}, {"path": "/exact"}),
+    ("prefix", {"match": [{"uri": {"prefix": "/prefix"}}]}, {"prefix": "/prefix"}),
+    ("slash-prefix", {"match": [{"uri": {"prefix": "/tree/"}}]}, {"prefix": "/tree/"}),
+    ("regex", {"match": [{"uri": {"regex": "/regex/[0-9]+"}}]}, regex("/regex/[0-9]+")),
+    (
+        "no-case",
+        {"match": [{"uri": {"exact": "/NoCase"}, "ignoreUriCase": True}]},
+        {"path": "/NoCase", "case_sensitive": False},
+    ),
+    (
+        "no-case-prefix",
+        {"match": [{"uri": {"prefix": "/AnyCase"}, "ignoreUriCase": True}]},
+        {"prefix": "/AnyCase", "case_sensitive": False},
+    ),
+    (
+        "method",
+        {"match": [{"uri": {"prefix": "/by"}, "method": {"exact": "PUT"}}]},
+        {"prefix": "/by", "headers": [header(":method", **text(exact="PUT"))]},
+    ),
+    (
+        "header-exact",
+        {"match": [{"uri": {"prefix": "/by"}, "headers": {"x-exact": {"exact": "one"}}}]},
+        {"prefix": "/by", "headers": [header("x-exact", **text(exact="one"))]},
+    ),
+    (
+        "header-joined",
+        {"match": [{"uri": {"prefix": "/by"}, "headers": {"x-joined": {"exact": "one,two"}}}]},
+        {"prefix": "/by", "headers": [header("x-joined", **text(exact="one,two"))]},
+    ),
+    (
+        "header-prefix",
+        {"match": [{"uri": {"prefix": "/by"}, "headers": {"x-prefix": {"prefix": "on"}}}]},
+        {"prefix": "/by", "headers": [header("x-prefix", **text(prefix="on"))]},
+    ),
+    (
+        "header-regex",
+        {"match": [{"uri": {"prefix": "/by"}, "headers": {"x-regex": {"regex": "o.e"}}}]},
+        {"prefix": "/by", "headers": [header("x-regex", **text(**regex("o.e")))]},
+    ),
+    (
+        "header-present",
+        {"match": [{"uri": {"prefix": "/by"}, "headers": {"x-present": {}}}]},
+        {"prefix": "/by", "headers": [header("x-present", present_match=True)]},
+    ),
+    (
+        "query-exact",
+        {"match": [{"uri": {"prefix": "/by"}, "queryParams": {"q": {"exact": "one"}}}]},
+        {"prefix": "/by", "query_parameters": [header("q", **text(exact="one"))]},
+    ),
+    (
+        "query-regex",
+        {"match": [{"uri": {"prefix": "/by"}, "queryParams": {"r": {"regex": "[0-9]+"}}}]},
+        {"prefix": "/by", "query_parameters": [header("r", **text(**regex("[0-9]+")))]},
+    ),
+    (
+        "without",
+        {"match": [{"uri": {"prefix": "/without"}, "withoutHeaders": {"x-no": {"exact": "yes"}}}]},
+        {
+            "prefix": "/without",
+            "headers": [
+                header("x-no", invert_match=True, treat_missing_header_as_empty=True, **text(exact="yes"))
+            ],
+        },
+    ),
+    (
+        "without-present",
+        {"match": [{"uri": {"prefix": "/absent"}, "withoutHeaders": {"x-no": {}}}]},
+        {"prefix": "/absent", "headers": [header("x-no", present_match=True, invert_match=True)]},
+    ),
+    (
+        "authority",
+        {"match": [{"uri": {"prefix": "/authority"}, "authority": {"prefix": "match.test:"}}]},
+        {"prefix": "/authority", "headers": [header(":authority", **text(prefix="match.test:"))]},
+    ),
+]
+
+
+def redirect(**fields):
+    return {"redirect": fields}
+
+
+# name, the VirtualService's fields, Envoy's fields; the path is the name.
+ACTIONS = [
+    ("redirect-uri", redirect(uri="/new"), redirect(path_redirect="/new")),
+    ("redirect-authority", redirect(authority="other.test"), redirect(host_redirect="other.test")),
+    (
+        "redirect-https",
+        redirect(scheme="https"),
+        redirect(scheme_redirect="https"),
+    ),
+    ("redirect-port", redirect(port=8443), redirect(port_redirect=8443)),
+    (
+        "redirect-302",
+        redirect(uri="/found", redirectCode=302),
+        redirect(path_redirect="/found", response_code="FOUND"),
+    ),
+    (
+        "redirect-307",
+        redirect(authority="other.test", uri="/there?own=1", redirectCode=307),
+        redirect(
+            host_redirect="other.test",
+            path_redirect="/there?own=1",
+            response_code="TEMPORARY_REDIRECT",
+        ),
+    ),
+    (
+        "direct-body",
+        {"directResponse": {"status": 418, "body": {"string": "short and stout"}}},
+        {"direct_response": {"status": 418, "body": {"inline_string": "short and stout"}}},
+    ),
+    ("direct-bare", {"directResponse": {"status": 503}}, {"direct_response": {"status": 503}}),
+    (
+        "rewrite-prefix",
+        {"rewrite": {"uri": "/moved"}, "route": destination()},
+        to(prefix_rewrite="/moved"),
+    ),
+    (
+        "rewrite-authority",
+        {"rewrite": {"authority": "inner.test"}, "route": destination()},
+        to(host_rewrite_literal="inner.test"),
+    ),
+    (
+        "rewrite-regex",
+        {
+            "rewrite": {"uriRegexRewrite": {"match": "/item/([0-9]+)", "rewrite": "/thing-\\1"}},
+            "route": destination(),
+        },
+        to(regex_rewrite={"pattern": {"regex": "/item/([0-9]+)"}, "substitution": "/thing-\\1"}),
+    ),
+    ("timeout", {"timeout": "0.3s", "route": destination()}, to(timeout="0.3s")),
+    ("refused", {"route": [{"destination": {"host": "refused.internal"}}]}, to("refused")),
+    ("missing", {"route": [{"destination": {"host": "missing.internal"}}]}, to("missing")),
+    ("empty", {"route": destination("none")}, to("empty")),
+    ("second", {"route": destination("v2")}, to("v2")),
+    (
+        "edits",
+        {
+            "route": destination(),
+            "headers": {
+                "request": {
+                    "set": {"x-set": "set", "x-new": "new"},
+                    "add": {"x-add": "added"},
+                    "remove": ["x-remove"],
+                },
+                "response": {
+                    "set": {"x-upstream": "hidden"},
+                    "add": {"x-extra": "extra"},
+                    "remove": ["content-type"],
+                },
+            },
+        },
+        {
+            **to(),
+            "request_headers_to_add": [
+                {"header": {"key": "x-set", "value": "set"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+                {"header": {"key": "x-new", "value": "new"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+                {"header": {"key": "x-add", "value": "added"}},
+            ],
+            "request_headers_to_remove": ["x-remove"],
+            "response_headers_to_add": [
+                {
+                    "header": {"key": "x-upstream", "value": "hidden"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                },
+                {"header": {"key": "x-extra", "value": "extra"}},
+            ],
+            "response_headers_to_remove": ["content-type"],
+        },
+    ),
+]
+
+
+def tag_istio(name, route):
+    """Adds the answer's `x-route`."""
+    headers = route.setdefault("headers", {}).setdefault("response", {})
+    headers.setdefault("set", {})["x-route"] = name
+    return route
+
+
+def tag_envoy(name, route):
+    line = {"header": {"key": "x-route", "value": name}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    route.setdefault("response_headers_to_add", []).append(line)
+    return route
+
+
+def hosts():
+    """Per virtual host: its name, its domain, Istio's routes and Envoy's."""
+    matching = [(name, {**istio, "route": destination()}, {"match": envoy, **to()}) for name, istio, envoy in MATCHING]
+    actions = [
+        (name, {"match": [{"uri": {"prefix": f"/{name}"}}], **istio}, {"match": {"prefix": f"/{name}"}, **envoy})
+        for name, istio, envoy in ACTIONS
+    ]
+    # With another match than a prefix a rewrite replaces the whole path.
+    actions.append(
+        (
+            "whole",
+            {
+                "match": [{"uri": {"regex": "/whole/.*"}}],
+                "rewrite": {"uri": "/replaced"},
+                "route": destination(),
+            },
+            {
+                "match": regex("/whole/.*"),
+                **to(regex_rewrite={"pattern": {"regex": "/.+"}, "substitution": "/replaced"}),
+            },
+        )
+    )
+    plain = [("plain", {"route": destination()}, {"match": ANY, **to()})]
+    wildcard = [("wildcard", {"route": destination()}, {"match": ANY, **to()})]
+    exact = [("beside", {"route": destination("v2")}, {"match": ANY, **to("v2")})]
+    for name, domain, routes in [
+        ("match", "match.test", matching),
+        ("act", "act.test", actions),
+        ("plain", "plain.test", plain),
+        ("wild", "*.wild.test", wildcard),
+        ("beside", "beside.wild.test", exact),
+    ]:
+        istio = [tag_istio(route, document) for route, document, _ in routes]
+        envoy = [tag_envoy(route, document) for route, _, document in routes]
+        yield name, domain, istio, envoy
+
+
+def document(kind, name, spec):
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def istio_documents(listen, ports):
+    """Ringroad's configuration; JSON is YAML."""
+    server = {
+        "port": {"number": listen, "name": "http", "protocol": "HTTP"},
+        "bind": "127.0.0.1",
+        "hosts": ["*"],
+    }
+    documents = [document("Gateway", "gate", {"servers": [server]})]
+    for name, domain, routes, _ in hosts():
+        documents.append(
+            document("VirtualService", name, {"hosts": [domain], "gateways": ["gate"], "http": routes})
+        )
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+
+    def endpoint(version):
+        return {"address": "127.0.0.1", "ports": {"http": ports[version]}, "labels": {"version": version}}
+
+    for name, host, versions in [("echo", HOST, ["v1", "v2"]), ("refused", "refused.internal", ["refused"])]:
+        spec = {"hosts": [host], "ports": [port], "resolution": "STATIC"}
+        spec["endpoints"] = [endpoint(version) for version in versions]
+        documents.append(document("ServiceEntry", name, spec))
+    subsets = [{"name": name, "labels": {"version": name}} for name in ("v1", "v2", "none")]
+    documents.append(document("DestinationRule", "echo", {"host": HOST, "subsets": subsets}))
+    return "\n---\n".join(json.dumps(each, indent=1) for each in documents)
+
+
+def envoy_bootstrap(listen, ports):
+    """What an Istio gateway gives its Envoy for these documents; retries left out."""
+    virtual_hosts = [
+        {"name": name, "domains": [domain], "include_request_attempt_count": True, "routes": routes}
+        for name, domain, _, routes in hosts()
+    ]
+    kinds = "type.googleapis.com/envoy.extensions.filters"
+    manager = {
+        "@type": f"{kinds}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "gate",
+        "server_name": "istio-envoy",
+        "use_remote_address": True,
+        "normalize_path": True,
+        "generate_request_id": True,
+        "forward_client_cert_details": "SANITIZE_SET",
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "http_protocol_options": {"accept_http_10": True},
+        "route_config": {
+            "name": "gate",
+            "virtual_hosts": virtual_hosts,
+            "validate_clusters": False,
+            "ignore_port_in_host_matching": True,
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{kinds}.http.router.v3.Router"},
+            }
+        ],
+    }
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    return json.dumps(
+        {
+            "static_resources": {
+                "listeners": [{"name": "gate", "address": address(listen), "filter_chains": [chain]}],
+                "clusters": [cluster(name, ports.get(name)) for name in ("v1", "v2", "refused", "empty")],
+            }
+        },
+        indent=1,
+    )
+
+
+def address(port):
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def cluster(name, port):
+    endpoints = [{"endpoint": {"address": address(port)}}] if port else []
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "10s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
