@@ -255,6 +255,35 @@ impl Drop for Proxy {
     }
 }
 
+/// The lines that a proxy has written to its standard output.
+pub struct LogLines(Arc<Mutex<Vec<String>>>);
+
+impl LogLines {
+    /// Reads them from now on; the output has to be piped.
+    pub fn of(proxy: &mut Proxy) -> Self {
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let kept = Arc::clone(&lines);
+        let stdout = proxy.stdout();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                kept.lock().expect("not poisoned").push(line);
+            }
+        });
+        Self(lines)
+    }
+
+    /// Waits for the first line that contains `part`.
+    pub fn line_with(&self, part: &str) -> String {
+        let mut found = None;
+        until(&format!("a line with {part}"), || {
+            let lines = self.0.lock().expect("not poisoned");
+            found = lines.iter().find(|line| line.contains(part)).cloned();
+            found.is_some()
+        });
+        found.expect("was waited for")
+    }
+}
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {

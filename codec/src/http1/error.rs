@@ -219,6 +219,16 @@ impl BodyError {
         }
     }
 
+    /// Whether the framing is right, but larger than a limit allows.
+    pub fn is_limit(self) -> bool {
+        matches!(
+            self,
+            BodyError::ChunkExtensionTooLarge
+                | BodyError::TrailersTooLarge
+                | BodyError::TooManyTrailers
+        )
+    }
+
     /// The response code details: Envoy's word where it has one, else one in its style.
     pub fn details(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ pub struct Record<'a> {
     /// When the first byte of the request was seen, in milliseconds since 1970-01-01 UTC.
     pub start_unix_ms: u64,
     pub method: Option<&'a [u8]>,
-    /// The path with its query as the client sent it, before any rewrite.
+    /// The path with its query, in normal form but before any rewrite.
     pub path: Option<&'a [u8]>,
     /// `HTTP/1.1`.
     pub protocol: Option<&'a str>,
@@ -25,9 +25,9 @@ pub struct Record<'a> {
     pub response_code_details: Option<&'a str>,
     pub connection_termination_details: Option<&'a str>,
     pub upstream_transport_failure_reason: Option<&'a str>,
-    /// Body bytes received from downstream.
+    /// Body bytes received from downstream, without what frames them.
     pub bytes_received: u64,
-    /// Body bytes sent downstream.
+    /// Body bytes sent downstream, without what frames them.
     pub bytes_sent: u64,
     pub duration_ms: u64,
     pub upstream_service_time_ms: Option<u64>,

@@ -225,7 +225,7 @@ fn read_listed(listing: &Listing, limits: &ReadLimits) -> Reading {
                 let message = "this is no regular file, so it is not read";
                 Err(Diagnostic::error("unreadable", Place::File(id), message))
             }
-            Ok(_) => read_text(&entry.path, id, limits, &mut total_bytes),
+            Ok(_) => read_text(&entry.path, id, limits, &mut total_bytes).map_err(|found| *found),
         };
         let text = text.unwrap_or_else(|problem| {
             reading.problems.push(problem);
@@ -251,13 +251,10 @@ fn read_text(
     id: FileId,
     limits: &ReadLimits,
     total_bytes: &mut u64,
-) -> Result<String, Diagnostic> {
+) -> Result<String, Box<Diagnostic>> {
     let unreadable = |error: io::Error| {
-        Diagnostic::error(
-            "unreadable",
-            Place::File(id),
-            format!("this file cannot be read: {error}"),
-        )
+        let message = format!("this file cannot be read: {error}");
+        Box::new(Diagnostic::error("unreadable", Place::File(id), message))
     };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
@@ -267,10 +264,10 @@ fn read_text(
     let size = bytes.len() as u64;
     if size > limits.max_file_bytes {
         let message = format!("this file is larger than {} bytes", limits.max_file_bytes);
-        return Err(
+        return Err(Box::new(
             Diagnostic::error("file-too-large", Place::File(id), message)
                 .with_help("split it: one load reads all files of the directory as one"),
-        );
+        ));
     }
     *total_bytes += size;
     if *total_bytes > limits.max_total_bytes {
@@ -278,11 +275,11 @@ fn read_text(
             "with this file the configuration is larger than {} bytes",
             limits.max_total_bytes
         );
-        return Err(Diagnostic::error(
+        return Err(Box::new(Diagnostic::error(
             "configuration-too-large",
             Place::File(id),
             message,
-        ));
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -296,12 +293,9 @@ fn read_text(
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(column).unwrap_or(u32::MAX),
         };
-        Diagnostic::error(
-            "not-utf-8",
-            Place::Position { file: id, position },
-            "the text is not UTF-8 from here on",
-        )
-        .with_help("save the file as UTF-8")
+        let place = Place::Position { file: id, position };
+        let message = "the text is not UTF-8 from here on";
+        Box::new(Diagnostic::error("not-utf-8", place, message).with_help("save the file as UTF-8"))
     })
 }
 

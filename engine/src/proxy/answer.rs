@@ -2,7 +2,7 @@
 
 use super::upstream::ConnectError;
 use crate::stats::ResponseFlags;
-use ringroad_codec::http1::{BodyError, HeadError};
+use ringroad_codec::http1::{BodyError, HeadError, reason_phrase};
 use std::borrow::Cow;
 
 /// A response of our own.
@@ -151,14 +151,15 @@ impl Answer {
     pub fn malformed(error: &HeadError) -> Self {
         let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
         let mut answer = Self::new(error.status(), flags, error.details(), "");
-        answer.body = Cow::Borrowed(ringroad_codec::http1::reason_phrase(answer.status).as_bytes());
+        answer.body = Cow::Borrowed(reason_phrase(answer.status).as_bytes());
         answer
     }
 
-    /// The framing of the request body is broken.
-    pub fn broken_body(_error: &BodyError) -> Self {
+    /// The framing of the request body is broken, or larger than a limit allows.
+    pub fn broken_body(error: &BodyError) -> Self {
         let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
-        Self::new(400, flags, "http1.codec_error", "Bad Request")
+        let (status, details) = (error.status(), error.details());
+        Self::new(status, flags, details, reason_phrase(status))
     }
 
     /// The request head did not arrive in time.

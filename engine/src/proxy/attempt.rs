@@ -1,7 +1,7 @@
 //! One try of a request on one endpoint.
 
 use super::answer::Answer;
-use super::body::{Body, BodyFailure, Download, SourceFailure};
+use super::body::{Body, BodyFailure, ByteCount, Download, SourceFailure};
 use super::connection::Connection;
 use super::deadline::{alongside, poll_once, until};
 use super::edits::EditLevels;
@@ -46,7 +46,7 @@ pub struct RoutedRequest<'a> {
 
 /// The request's body on its way upstream.
 pub struct RequestBody<'a> {
-    pub body: Body,
+    pub body: Body<'a>,
     pub replay: &'a mut Replay,
     /// Whether the client was told to send it.
     pub is_asked_for: bool,
@@ -327,7 +327,8 @@ async fn exchange_on(
         return malformed_response(stats);
     }
     request.timeouts.try_ended(&connection.deadline);
-    let mut response_body = Body::new(response_head.framing, &request.limits.body);
+    let received = ByteCount::default();
+    let mut response_body = Body::new(response_head.framing, &request.limits.body, &received);
     if retries.repeats_response(response_head, &response_bytes, can_repeat.get(), record) {
         let is_whole = response_body.take(&mut unread).is_ok() && response_body.complete;
         let request_is_out =
@@ -377,7 +378,7 @@ async fn exchange_on(
         unread: &mut unread,
         sink: &connection.stream,
         delivery,
-        sent_bytes: &record.bytes_sent,
+        sent: &record.sent,
     };
     let download = alongside(client_side.as_mut(), download.run(out, first));
     let ended_by_close =

@@ -6,7 +6,7 @@
 use super::response_head::Delivery;
 use crate::rt::{Buffer, Chunk, Stream};
 use ringroad_codec::http1::{
-    BodyError, BodyFraming, BodyScanner, write_chunk_header, write_last_chunk,
+    BodyError, BodyFraming, BodyLimits, BodyScanner, write_chunk_header, write_last_chunk,
 };
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -30,23 +30,39 @@ pub enum SourceFailure {
     Framing(BodyError),
 }
 
-/// A body on its way through: the scanner knows where it ends.
-pub struct Body {
-    pub scanner: BodyScanner,
-    pub framing: BodyFraming,
-    pub complete: bool,
-    /// Bytes passed on, framing included.
-    pub bytes: u64,
+/// How much of a message has passed.
+#[derive(Debug, Default)]
+pub struct ByteCount {
+    /// On the wire: chunk lines and trailers are part of it.
+    pub wire: Cell<u64>,
+    /// The content alone, as Envoy counts bodies in its access log.
+    pub payload: Cell<u64>,
 }
 
-impl Body {
-    pub fn new(framing: BodyFraming, limits: &ringroad_codec::http1::BodyLimits) -> Self {
+impl ByteCount {
+    pub fn add(&self, wire: usize, payload: usize) {
+        self.wire.set(self.wire.get() + wire as u64);
+        self.payload.set(self.payload.get() + payload as u64);
+    }
+}
+
+/// A body on its way through: the scanner knows where it ends.
+pub struct Body<'a> {
+    scanner: BodyScanner,
+    framing: BodyFraming,
+    pub complete: bool,
+    /// What has been received of it.
+    received: &'a ByteCount,
+}
+
+impl<'a> Body<'a> {
+    pub fn new(framing: BodyFraming, limits: &BodyLimits, received: &'a ByteCount) -> Self {
         let complete = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
         Self {
             scanner: BodyScanner::new(framing, limits),
             framing,
             complete,
-            bytes: 0,
+            received,
         }
     }
 
@@ -55,10 +71,20 @@ impl Body {
         if self.complete || unread.is_empty() {
             return Ok(Chunk::default());
         }
-        let scan = self.scanner.scan(unread)?;
+        let consumed = self.decode(unread, |_| {})?;
+        Ok(unread.split_to(consumed))
+    }
+
+    /// Follows the body through `input` and calls `data` with its content; how many bytes are its.
+    fn decode(&mut self, input: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, BodyError> {
+        let mut payload = 0;
+        let scan = self.scanner.decode(input, |run| {
+            payload += run.len();
+            data(run);
+        })?;
         self.complete = scan.complete;
-        self.bytes += scan.consumed as u64;
-        Ok(unread.split_to(scan.consumed))
+        self.received.add(scan.consumed, payload);
+        Ok(scan.consumed)
     }
 
     /// As [`take`](Body::take), for the bytes that came with the head; bodies that are to be taken
@@ -77,7 +103,8 @@ impl Body {
 
     /// Whether so much is still to come that large reads pay.
     pub fn is_bulk(&self) -> bool {
-        matches!(self.framing, BodyFraming::Length(n) if n.saturating_sub(self.bytes) > BULK_BYTES)
+        let passed = self.received.payload.get();
+        matches!(self.framing, BodyFraming::Length(n) if n.saturating_sub(passed) > BULK_BYTES)
     }
 
     /// Receives the next bytes of the body; `unread` keeps what follows its end.
@@ -112,17 +139,17 @@ impl Body {
 }
 
 /// A response on its way downstream.
-pub struct Download<'a> {
-    pub body: &'a mut Body,
+pub struct Download<'a, 'b> {
+    pub body: &'a mut Body<'b>,
     pub source: &'a Stream,
     pub unread: &'a mut Chunk,
     pub sink: &'a Stream,
     pub delivery: Delivery,
-    /// Body bytes sent, framing included.
-    pub sent_bytes: &'a Cell<u64>,
+    /// What has been sent, the head among it.
+    pub sent: &'a ByteCount,
 }
 
-impl Download<'_> {
+impl Download<'_, '_> {
     /// Sends `head` with the first piece of the body, in one send, and then the rest. The last
     /// send is left in `sending`.
     pub async fn run(mut self, head: Buffer, first: Chunk) -> Result<(), BodyFailure> {
@@ -171,13 +198,8 @@ impl Download<'_> {
         let mut out = head;
         loop {
             let append = |payload: &[u8]| out.extend_from_slice(payload);
-            let scan = self
-                .body
-                .scanner
-                .decode(self.unread, append)
-                .map_err(framing)?;
-            self.unread.advance(scan.consumed);
-            self.body.complete = scan.complete;
+            let consumed = self.body.decode(self.unread, append).map_err(framing)?;
+            self.unread.advance(consumed);
             if !out.is_empty() {
                 self.send(out, Chunk::default()).await?;
                 out = Buffer::lease();
@@ -203,8 +225,8 @@ impl Download<'_> {
     /// Waits until the client has taken what was sent before, then begins this send.
     async fn send(&mut self, head: Buffer, piece: Chunk) -> Result<(), BodyFailure> {
         self.sink.flushed().await.map_err(|_| BodyFailure::Sink)?;
-        self.sent_bytes
-            .set(self.sent_bytes.get() + piece.len() as u64);
+        self.sent.add(head.len() + piece.len(), 0);
+        self.sent.payload.set(self.body.received.payload.get());
         self.sink.send_detached(head, piece);
         Ok(())
     }

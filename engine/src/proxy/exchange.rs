@@ -2,14 +2,14 @@
 
 use super::answer::Answer;
 use super::attempt::{ClientFailure, Outcome, RequestBody, RoutedRequest, attempt};
-use super::body::Body;
+use super::body::{Body, ByteCount};
 use super::connection::Connection;
 use super::cors::CorsVerdict;
 use super::edits::EditLevels;
 use super::fault::{Injected, inject};
 use super::grpc::{self, is_grpc};
 use super::head_bytes::receive_request_head;
-use super::local_reply::{answer_request, linger, refuse};
+use super::local_reply::{answer_request, linger, refuse, refuse_body};
 use super::mirror::Mirrors;
 use super::record::Record;
 use super::replay::Replay;
@@ -107,16 +107,24 @@ async fn exchange(
         worker.write_request_id(request_id);
     }
     let (head, request_id) = (&*head, &*request_id);
-    let mut record = Record::begin(connection, worker, &rules, head, &head_bytes, request_id);
+    let received = ByteCount::default();
+    let mut record = Record::begin(
+        connection,
+        worker,
+        &rules,
+        head,
+        &head_bytes,
+        request_id,
+        &received,
+    );
 
     // The route, and the first bytes of the body.
-    let mut body = Body::new(head.framing, &limits.body);
+    let mut body = Body::new(head.framing, &limits.body, &received);
     let planned = plan(worker, &rules, head, &head_bytes, target, rewritten);
     let (plan, first_piece) = match (planned, body.take(&mut connection.unread)) {
         (Ok(plan), Ok(piece)) => (plan, piece),
         (_, Err(error)) => {
-            connection.listener.stats.downstream_rq_body_error.add(1);
-            let answer = Answer::broken_body(&error);
+            let answer = refuse_body(&connection.listener.stats, &error);
             let no_edits = EditLevels::default();
             return answer_request(connection, head, false, &answer, no_edits, record).await;
         }
@@ -240,8 +248,7 @@ async fn exchange(
             }
             Outcome::Unanswered(answer) => break answer,
             Outcome::Client(ClientFailure::Framing(error)) if !record.has_response() => {
-                connection.listener.stats.downstream_rq_body_error.add(1);
-                break Answer::broken_body(&error);
+                break refuse_body(&connection.listener.stats, &error);
             }
             Outcome::Client(_) => return client_left(connection, record),
             Outcome::BrokenOff {

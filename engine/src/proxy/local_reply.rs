@@ -12,10 +12,10 @@ use super::record::Record;
 use super::request_head::write_number_line;
 use super::response_head::{server_name, write_connection};
 use crate::rt::{self, Buffer, Chunk};
-use crate::stats::ResponseFlags;
+use crate::stats::{ListenerStats, ResponseFlags};
 use crate::worker::Worker;
 use ringroad_codec::http1::{
-    HeadErrorKind, Headers, RequestHead, end_head, write_header, write_status_line,
+    BodyError, HeadErrorKind, Headers, RequestHead, end_head, write_header, write_status_line,
 };
 use std::rc::Rc;
 
@@ -60,6 +60,16 @@ pub async fn refuse(
         record,
     )
     .await
+}
+
+/// Counts a request body with wrong framing, or with framing beyond a limit, and says the answer.
+pub fn refuse_body(stats: &ListenerStats, error: &BodyError) -> Answer {
+    let counter = match error.is_limit() {
+        true => &stats.downstream_rq_body_limit,
+        false => &stats.downstream_rq_body_error,
+    };
+    counter.add(1);
+    Answer::broken_body(error)
 }
 
 /// Answers a request by ourselves. `body_read` says whether nothing of its body is still to come;
@@ -121,10 +131,12 @@ pub async fn answer_request(
     levels.write(&format, &mut out);
     write_connection(keep_alive, head.version, &mut out);
     end_head(&mut out);
+    record.set_response_head_bytes(out.len());
     if may_have_body(status) && !record.is_head_request() {
         out.extend_from_slice(body);
-        record.bytes_sent.set(body.len() as u64);
+        record.sent.payload.set(body.len() as u64);
     }
+    record.sent.wire.set(out.len() as u64);
     let sent = connection.send_last(out, Chunk::default()).await;
     record.keep_alive = keep_alive;
     if sent.is_err() {

@@ -1,6 +1,6 @@
 //! Copies of requests that nobody waits for. Istio: `http[].mirror`, `mirrors`.
 
-use super::body::Body;
+use super::body::{Body, ByteCount};
 use super::deadline::until;
 use super::head_bytes::receive_response_head;
 use super::replay::Replay;
@@ -175,7 +175,8 @@ impl RequestCopy {
             _ => &stats.upstream_rq_5xx,
         };
         by_class.add(1);
-        let mut body = Body::new(response.framing, &limits.body);
+        let received = ByteCount::default();
+        let mut body = Body::new(response.framing, &limits.body, &received);
         body.take(&mut unread).ok()?;
         while !body.complete {
             body.receive(stream, &mut unread).await.ok()?;

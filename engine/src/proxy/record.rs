@@ -1,10 +1,12 @@
 //! What is told about a request when it is over: counters, Istio's metrics, the access log.
 
 use super::answer::Answer;
+use super::body::ByteCount;
 use super::connection::Connection;
 use super::format::protocol;
 use super::grpc::is_grpc;
 use super::labels::peer_labels;
+use super::request_head::write_forwarded_for;
 use super::request_id::RequestId;
 use super::target::Plan;
 use super::upstream::{ClusterView, Endpoint};
@@ -14,8 +16,8 @@ use crate::stats::{Counter, ResponseFlags, Series, SeriesKey};
 use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::RequestHead;
 use ringroad_policy::settings::AccessLogFormat;
-use ringroad_policy::snapshot::{Direction, EndpointAddress};
-use std::cell::Cell;
+use ringroad_policy::snapshot::{Direction, EndpointAddress, path};
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
@@ -38,10 +40,13 @@ pub struct Record<'a> {
     transport_failure: Option<String>,
     has_response: bool,
     upstream_service_time_ms: Option<u64>,
-    pub request_body_bytes: u64,
-    /// Body bytes sent downstream.
-    pub bytes_sent: Cell<u64>,
+    /// The request's body, as far as it came.
+    received: Option<&'a ByteCount>,
+    /// The answer, head and body.
+    pub sent: ByteCount,
     response_head_bytes: u64,
+    /// The `Host` that the upstream saw, once there is a plan.
+    authority: Option<&'a str>,
     pub keep_alive: bool,
 }
 
@@ -54,12 +59,14 @@ impl<'a> Record<'a> {
         head: &'a RequestHead,
         bytes: &'a [u8],
         request_id: &'a RequestId,
+        received: &'a ByteCount,
     ) -> Self {
         let mut record = Self::without_request(connection, worker);
         record.listener.stats.downstream_rq_total.add(1);
         worker.stats.requests.add(1);
         record.request = Some((head, bytes, request_id));
         record.rules = Some(rules);
+        record.received = Some(received);
         record.direction = rules.listener().direction;
         record
     }
@@ -84,9 +91,10 @@ impl<'a> Record<'a> {
             transport_failure: None,
             has_response: false,
             upstream_service_time_ms: None,
-            request_body_bytes: 0,
-            bytes_sent: Cell::new(0),
+            received: None,
+            sent: ByteCount::default(),
             response_head_bytes: 0,
+            authority: None,
             keep_alive: false,
         }
     }
@@ -94,6 +102,7 @@ impl<'a> Record<'a> {
     pub fn set_plan(&mut self, plan: &Plan<'a>) {
         self.route_name = &plan.route.name;
         self.cluster = Some(plan.cluster.clone());
+        self.authority = Some(plan.authority);
     }
 
     /// The upstream's response head has come.
@@ -149,12 +158,14 @@ impl<'a> Record<'a> {
         if answer.details == Answer::UPGRADE_REFUSED {
             self.listener.stats.downstream_rq_upgrade_refused.add(1);
         }
+        self.count_timeout(answer.flags, answer.details);
+    }
+
+    fn count_timeout(&self, flags: ResponseFlags, details: &str) {
         if let Some(cluster) = &self.cluster
-            && answer
-                .flags
-                .contains(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+            && flags.contains(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
         {
-            let counter = match answer.details == Answer::PER_TRY_TIMEOUT {
+            let counter = match details == Answer::PER_TRY_TIMEOUT {
                 true => &cluster.stats.upstream_rq_per_try_timeout,
                 false => &cluster.stats.upstream_rq_timeout,
             };
@@ -170,6 +181,7 @@ impl<'a> Record<'a> {
     /// The request came to a bad end.
     pub fn fail(&mut self, flags: ResponseFlags, details: &'static str) {
         self.flags.insert(flags);
+        self.count_timeout(flags, details);
         self.details = details;
         if !self.has_response {
             self.status = 0;
@@ -188,16 +200,13 @@ impl<'a> Record<'a> {
         if let Some(counter) = by_class {
             counter.add(1);
         }
-        let bytes_sent = self.bytes_sent.get();
-        self.listener
-            .stats
-            .downstream_cx_tx_bytes_total
-            .add(self.response_head_bytes + bytes_sent);
         let head_bytes = self.request.map_or(0, |(head, ..)| head.head_len as u64);
-        self.listener
-            .stats
+        let body_bytes = self.received.map_or(0, |received| received.wire.get());
+        let stats = &self.listener.stats;
+        stats.downstream_cx_tx_bytes_total.add(self.sent.wire.get());
+        stats
             .downstream_cx_rx_bytes_total
-            .add(head_bytes + self.request_body_bytes);
+            .add(head_bytes + body_bytes);
         if let Some(cluster) = &self.cluster {
             self.count_upstream(cluster);
         }
@@ -221,7 +230,9 @@ impl<'a> Record<'a> {
         if let Some(counter) = by_class {
             counter.add(1);
         }
-        stats.upstream_cx_rx_bytes_total.add(self.bytes_sent.get());
+        stats
+            .upstream_cx_rx_bytes_total
+            .add(self.sent.payload.get());
     }
 
     fn count_istio(&self, connection: &Connection, rules: &Rules, head_bytes: u64) {
@@ -252,8 +263,8 @@ impl<'a> Record<'a> {
             series.duration_ms.record_thousandths(elapsed_us);
             series
                 .request_bytes
-                .record_thousandths((head_bytes + self.request_body_bytes) * 1000);
-            let sent = self.response_head_bytes + self.bytes_sent.get();
+                .record_thousandths((head_bytes + self.bytes_received()) * 1000);
+            let sent = self.response_head_bytes + self.sent.payload.get();
             series.response_bytes.record_thousandths(sent * 1000);
         };
         let list = match (&self.endpoint, &self.cluster) {
@@ -262,6 +273,11 @@ impl<'a> Record<'a> {
             (None, None) => &connection.listener.series,
         };
         record(list.borrow_mut().get(self.status, self.flags, create));
+    }
+
+    /// Content of the request's body, without framing.
+    fn bytes_received(&self) -> u64 {
+        self.received.map_or(0, |received| received.payload.get())
     }
 
     fn log_format(&self) -> Option<AccessLogFormat> {
@@ -282,28 +298,35 @@ impl<'a> Record<'a> {
             Some(self.flags.to_string())
         };
         let upstream = self.endpoint.as_ref().map(|endpoint| &endpoint.address);
+        // Envoy logs the head as it stands after its own edits, not as it came.
+        let path = logged_path(head, bytes);
+        let mut forwarded_for = Vec::new();
+        let appended = self.direction == Direction::Gateway;
+        let peer = appended.then(|| connection.peer.ip());
+        write_forwarded_for(head, bytes, peer, &mut forwarded_for);
+        let authority = self.authority.map(str::as_bytes);
         let record = access_log::Record {
             start_unix_ms: wall
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default()
                 .as_millis() as u64,
             method: Some(head.method.of(bytes)),
-            path: Some(head.target.of(bytes)),
+            path: Some(path.as_bytes()),
             protocol: Some(protocol(head.version)),
             response_code: self.status,
             response_flags: flags.as_deref().unwrap_or_default(),
             response_code_details: Some(self.details),
             upstream_transport_failure_reason: self.transport_failure.as_deref(),
-            bytes_received: self.request_body_bytes,
-            bytes_sent: self.bytes_sent.get(),
+            bytes_received: self.bytes_received(),
+            bytes_sent: self.sent.payload.get(),
             duration_ms: rt::now()
                 .saturating_duration_since(self.started)
                 .as_millis() as u64,
             upstream_service_time_ms: self.upstream_service_time_ms,
-            x_forwarded_for: headers.first("x-forwarded-for"),
+            x_forwarded_for: (!forwarded_for.is_empty()).then_some(&forwarded_for),
             user_agent: headers.first("user-agent"),
             request_id: request_id.get().or_else(|| headers.first("x-request-id")),
-            authority: head.host.map(|host| host.of(bytes)),
+            authority: authority.or_else(|| head.host.map(|host| host.of(bytes))),
             upstream_host: upstream.map(|address| match address {
                 EndpointAddress::Socket(address) => access_log::Address::Socket(*address),
                 EndpointAddress::Unix(path) => access_log::Address::Unix(path),
@@ -318,6 +341,21 @@ impl<'a> Record<'a> {
             AccessLogFormat::Text => access_log::format_text(&record, out),
             AccessLogFormat::Json => access_log::format_json(&record, out),
         });
+    }
+}
+
+/// Path and query as Envoy logs them: before a rewrite, but in normal form.
+fn logged_path<'b>(head: &RequestHead, bytes: &'b [u8]) -> Cow<'b, str> {
+    let (prefix, rest) = head.path_and_query(bytes);
+    let came = String::from_utf8_lossy(rest);
+    let came = match prefix {
+        "" => came,
+        prefix => Cow::Owned(format!("{prefix}{came}")),
+    };
+    let path_len = came.find('?').unwrap_or(came.len());
+    match path::normalize(&came[..path_len]) {
+        Ok(Cow::Owned(normal)) => Cow::Owned(normal + &came[path_len..]),
+        _ => came,
     }
 }
 

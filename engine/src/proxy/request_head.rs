@@ -4,7 +4,7 @@ use super::edits::EditLevels;
 use super::grpc;
 use super::request_id::RequestId;
 use ringroad_codec::http1::{
-    BodyFraming, HeaderKind, RequestHead, end_head, write_header, write_number,
+    BodyFraming, HeaderKind, HeaderSpan, RequestHead, end_head, write_header, write_number,
 };
 use ringroad_policy::snapshot::{Direction, FormatContext};
 use std::io::Write;
@@ -85,7 +85,6 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         }
 
         let grpc_timeout_ms = self.timeout_ms.filter(|_| self.is_grpc);
-        let mut forwarded_for = false;
         let mut has_proto = false;
         let mut has_length = false;
         let mut takes_trailers = false;
@@ -105,10 +104,7 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
                     takes_trailers |= names_trailers(span.value.of(self.bytes));
                     false
                 }
-                HeaderKind::XForwardedFor => {
-                    forwarded_for |= is_edge;
-                    !is_edge
-                }
+                HeaderKind::XForwardedFor => !is_edge,
                 HeaderKind::XForwardedProto => {
                     has_proto |= !is_edge;
                     !is_edge
@@ -131,7 +127,9 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
             write_header(out, b"te", b"trailers");
         }
         if is_edge && self.edits.keeps(b"x-forwarded-for") {
-            self.write_forwarded_for(forwarded_for, out);
+            out.extend_from_slice(b"x-forwarded-for: ");
+            write_forwarded_for(self.head, self.bytes, Some(self.peer), out);
+            out.extend_from_slice(b"\r\n");
         }
         if !has_proto && self.edits.keeps(b"x-forwarded-proto") {
             write_header(out, b"x-forwarded-proto", b"http");
@@ -172,23 +170,28 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         self.edits.write(self.format, out);
         end_head(out);
     }
+}
 
-    /// One line with the addresses that came and the peer's.
-    fn write_forwarded_for(&self, came: bool, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"x-forwarded-for: ");
-        if came {
-            let lines = self
-                .head
-                .headers
-                .iter()
-                .filter(|h| h.kind == HeaderKind::XForwardedFor);
-            for line in lines {
-                out.extend_from_slice(line.value.of(self.bytes));
-                out.push(b',');
-            }
+/// Appends the addresses that came in `X-Forwarded-For`, and the peer's where it is added.
+pub fn write_forwarded_for(
+    head: &RequestHead,
+    bytes: &[u8],
+    peer: Option<IpAddr>,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    let came = |header: &&HeaderSpan| header.kind == HeaderKind::XForwardedFor;
+    for header in head.headers.iter().filter(came) {
+        if out.len() > start {
+            out.push(b',');
         }
-        write_ip(self.peer, out);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(header.value.of(bytes));
+    }
+    if let Some(peer) = peer {
+        if out.len() > start {
+            out.push(b',');
+        }
+        write_ip(peer, out);
     }
 }
 
