@@ -16,7 +16,7 @@ const MANY_ATTEMPTS: u32 = 3;
 pub fn report(listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>], findings: &mut Findings) {
     let mut used = BTreeSet::new();
     for listener in listeners {
-        let hosts = listener.route_table().into_iter();
+        let hosts = listener.route_tables().into_iter();
         let hosts = hosts.flat_map(|table| table.virtual_hosts());
         for route in hosts.flat_map(|host| host.routes()) {
             let reached = route.destinations().iter().filter_map(|to| to.cluster);

@@ -1,11 +1,13 @@
 //! A cluster for each port of each service, and for each subset of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::client_tls::{TlsScope, upstream_tls};
 use super::destination_rules::{EffectivePolicy, Rule, RuleIndex, RuleSubset};
 use super::findings::Findings;
-use super::names::cluster_name;
+use super::names::{cluster_name, sni_name};
+use super::peer_authentication::PeerModes;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
@@ -32,6 +34,7 @@ impl Clusters {
     pub fn new(
         registry: &Registry,
         rules: &RuleIndex<'_>,
+        peers: &PeerModes,
         settings: &ProxySettings,
         findings: &mut Findings,
     ) -> Self {
@@ -41,7 +44,8 @@ impl Clusters {
             .iter()
             .filter(|service| service.alias_of.is_none())
         {
-            clusters.add_service(service, rules.find(service).as_ref(), settings, findings);
+            let rule = rules.find(service);
+            clusters.add_service(service, rule.as_ref(), peers, settings, findings);
         }
         for service in registry
             .services
@@ -69,6 +73,26 @@ impl Clusters {
         self.by_name.get(name).copied()
     }
 
+    /// Adds, for each cluster of these hosts, one that passes TLS on as it comes, under the name
+    /// that is indicated for it; their names.
+    pub fn add_sni_twins(&mut self, hosts: &HashSet<&str>) -> Vec<String> {
+        let mut names = Vec::new();
+        for cluster in self.list.clone() {
+            let Cluster { subset, port, .. } = cluster.as_ref();
+            let host = &cluster.service.host;
+            if hosts.contains(host.as_str()) && cluster.name.starts_with("outbound|") {
+                let name = sni_name(u32::from(*port), subset, host);
+                names.push(name.clone());
+                self.add(Cluster {
+                    name,
+                    tls: None,
+                    ..cluster.as_ref().clone()
+                });
+            }
+        }
+        names
+    }
+
     fn add(&mut self, cluster: Cluster) {
         if self.by_name.contains_key(&cluster.name) {
             return;
@@ -82,6 +106,7 @@ impl Clusters {
         &mut self,
         service: &Service,
         rule: Option<&Rule<'_>>,
+        peers: &PeerModes,
         settings: &ProxySettings,
         findings: &mut Findings,
     ) {
@@ -94,7 +119,20 @@ impl Clusters {
                 let policy = rule
                     .map(|rule| rule.policy(port.number, subset))
                     .unwrap_or_default();
-                build_cluster(service, port, subset, &policy, settings)
+                let mut cluster = build_cluster(service, port, subset, &policy, settings);
+                let every = BTreeMap::new();
+                let labels = subset.map_or(&every, |subset| subset.labels);
+                let scope = TlsScope {
+                    settings,
+                    peers,
+                    service,
+                    port: port.number,
+                    subset: &cluster.subset,
+                    endpoints: &service.endpoints(port, labels).known(),
+                    rule_selects: rule.is_some_and(|rule| rule.selects),
+                };
+                cluster.tls = upstream_tls(policy.tls.as_ref(), &scope).map(Arc::new);
+                cluster
             };
             self.add(build(None));
             for subset in rule.map_or(&[][..], |rule| &rule.subsets) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::names::{by_specificity, is_exported, is_subset, resolve_short_name};
 use super::registry::Service;
 use crate::resource::destination_rule::{
-    ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, TrafficPolicy,
+    ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, TrafficPolicy,
 };
 use crate::resource::{Object, Resources};
 use crate::settings::ProxySettings;
@@ -29,6 +29,8 @@ struct HostRule<'r> {
 pub struct Rule<'r> {
     pub policy: Option<Sourced<'r, TrafficPolicy>>,
     pub subsets: Vec<RuleSubset<'r>>,
+    /// Whether it is for some workloads only, by their labels.
+    pub selects: bool,
 }
 
 /// A subset and its place.
@@ -53,6 +55,7 @@ pub struct EffectivePolicy<'r> {
     pub load_balancer: Option<Sourced<'r, LoadBalancer>>,
     pub connection_pool: Option<Sourced<'r, ConnectionPool>>,
     pub outlier_detection: Option<Sourced<'r, OutlierDetection>>,
+    pub tls: Option<Sourced<'r, ClientTls>>,
 }
 
 impl<'r> RuleIndex<'r> {
@@ -116,7 +119,9 @@ impl<'r> RuleIndex<'r> {
             .filter(|rule| rule.object.spec.workload_selector.as_ref() == selector);
         let mut merged: Option<Rule<'r>> = None;
         for rule in group {
-            merged.get_or_insert_with(Rule::default).add(rule.object);
+            let merged = merged.get_or_insert_with(Rule::default);
+            merged.selects = selector.is_some();
+            merged.add(rule.object);
         }
         merged
     }
@@ -172,7 +177,7 @@ impl<'r> EffectivePolicy<'r> {
             .iter()
             .position(|p| p.port.number == port);
         let Origin { document, field } = &policy.origin;
-        let (balancer, pool, outlier, base) = match for_port {
+        let (balancer, pool, outlier, tls, base) = match for_port {
             Some(at) => {
                 *self = Self::default();
                 let of_port = &value.port_level_settings[at];
@@ -180,6 +185,7 @@ impl<'r> EffectivePolicy<'r> {
                     &of_port.load_balancer,
                     &of_port.connection_pool,
                     &of_port.outlier_detection,
+                    &of_port.tls,
                     field.field("portLevelSettings").index(at),
                 )
             }
@@ -187,6 +193,7 @@ impl<'r> EffectivePolicy<'r> {
                 &value.load_balancer,
                 &value.connection_pool,
                 &value.outlier_detection,
+                &value.tls,
                 field.clone(),
             ),
         };
@@ -210,6 +217,12 @@ impl<'r> EffectivePolicy<'r> {
             self.outlier_detection = Some(Sourced {
                 value,
                 origin: place("outlierDetection"),
+            });
+        }
+        if let Some(value) = tls {
+            self.tls = Some(Sourced {
+                value,
+                origin: place("tls"),
             });
         }
     }

@@ -3,20 +3,26 @@
 
 mod advice;
 mod base64;
+mod client_tls;
 mod clusters;
 mod delegates;
 mod destination_rules;
 mod findings;
+mod gateway_chains;
+mod gateway_tables;
 mod gateways;
 mod header_operations;
 mod http_match;
+mod layer4;
 mod names;
+mod peer_authentication;
 mod protocol;
 mod references;
 mod registry;
 mod route_policies;
 mod routes;
 mod rule_conflicts;
+mod server_tls;
 mod sidecar;
 mod unreachable;
 mod virtual_hosts;
@@ -34,6 +40,7 @@ use crate::source::DocumentId;
 use clusters::Clusters;
 use destination_rules::RuleIndex;
 use findings::Findings;
+use peer_authentication::PeerModes;
 use registry::Registry;
 use virtual_hosts::Splits;
 
@@ -42,6 +49,7 @@ struct Compiler<'r> {
     resources: &'r Resources,
     settings: &'r ProxySettings,
     registry: Registry,
+    policies: RuleIndex<'r>,
     clusters: Clusters,
     splits: Splits,
     findings: Findings,
@@ -58,14 +66,16 @@ pub fn compile(
 ) -> (Snapshot, Vec<Diagnostic>) {
     let mut findings = Findings::default();
     let registry = Registry::new(resources, &settings);
-    let rules = RuleIndex::new(resources, &settings);
-    let clusters = Clusters::new(&registry, &rules, &settings, &mut findings);
+    let policies = RuleIndex::new(resources, &settings);
+    let peers = PeerModes::new(resources, &settings);
+    let clusters = Clusters::new(&registry, &policies, &peers, &settings, &mut findings);
     let splits = Splits::default();
     let http_rules = delegates::rules(resources, &settings, &mut findings);
     let mut compiler = Compiler {
         resources,
         settings: &settings,
         registry,
+        policies,
         clusters,
         splits,
         findings,

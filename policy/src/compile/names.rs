@@ -41,6 +41,11 @@ pub fn cluster_name(port: u32, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// Istio's name of a cluster as a server name: `outbound_.80_.v1_.reviews.example.com`.
+pub fn sni_name(port: u32, subset: &str, host: &str) -> String {
+    format!("outbound_.{port}_.{subset}_.{host}")
+}
+
 pub fn is_wildcard(host: &str) -> bool {
     host.starts_with('*')
 }

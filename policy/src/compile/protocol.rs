@@ -12,8 +12,9 @@ pub enum Protocol {
     Tls,
     Tcp,
     Udp,
-    /// Protocols that are carried as bytes.
-    Opaque,
+    Mongo,
+    Redis,
+    Mysql,
     /// Not declared: found out connection by connection.
     Sniffed,
 }
@@ -31,7 +32,9 @@ impl Protocol {
             "tls" => Self::Tls,
             "tcp" => Self::Tcp,
             "udp" => Self::Udp,
-            "mongo" | "redis" | "mysql" => Self::Opaque,
+            "mongo" => Self::Mongo,
+            "redis" => Self::Redis,
+            "mysql" => Self::Mysql,
             _ => Self::Sniffed,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Compiler;
 use super::findings::Findings;
-use super::gateways::resolved_hosts;
+use super::gateway_tables::resolved_hosts;
 use super::names::{MESH, cluster_name, overlap, resolve_gateway, resolve_short_name};
 use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};

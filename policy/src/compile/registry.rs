@@ -34,6 +34,10 @@ pub struct Service {
     pub ports: Vec<Port>,
     pub resolution: Resolution,
     pub is_kubernetes: bool,
+    /// Outside of the mesh: nobody there speaks its mTLS.
+    pub is_external: bool,
+    /// Identities that its workloads may have. Istio: `subjectAltNames`.
+    pub subject_alt_names: Vec<String>,
     /// Virtual addresses that stand for the service.
     pub addresses: Vec<String>,
     pub origin: Origin,
@@ -199,6 +203,8 @@ impl Registry {
                 ports: ports.clone(),
                 resolution,
                 is_kubernetes: false,
+                is_external: spec.location.as_deref() != Some("MESH_INTERNAL"),
+                subject_alt_names: spec.subject_alt_names.clone(),
                 addresses: spec.addresses.clone(),
                 origin: metadata.origin(FieldPath::root().field("spec").field("hosts")),
                 aliases: Vec::new(),
@@ -275,6 +281,8 @@ impl Registry {
             ports: ports.collect(),
             resolution,
             is_kubernetes: true,
+            is_external,
+            subject_alt_names: Vec::new(),
             addresses,
             origin: metadata.origin(FieldPath::root().field("metadata").field("name")),
             aliases: Vec::new(),
@@ -290,6 +298,16 @@ impl Registry {
 pub struct PortEndpoints {
     pub fixed: Vec<Endpoint>,
     pub named: Vec<DnsTarget>,
+}
+
+impl PortEndpoints {
+    /// All of them, those whose addresses are not known yet without.
+    pub fn known(self) -> Vec<Endpoint> {
+        let mut known = self.fixed;
+        let unresolved = self.named.into_iter().map(|target| target.template);
+        known.extend(unresolved.filter(|endpoint| endpoint.address == UNPLACED));
+        known
+    }
 }
 
 impl Service {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::clusters::PASSTHROUGH;
-use super::gateways::resolved_hosts;
+use super::gateway_tables::resolved_hosts;
 use super::names::{
     MESH, by_specificity, cluster_name, is_exported, is_subset, is_wildcard, overlap,
     resolve_gateway,

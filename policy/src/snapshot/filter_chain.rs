@@ -69,7 +69,7 @@ pub enum ChainHandler {
 }
 
 /// What a connection must be for a chain; what is empty asks nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ChainMatch {
     pub destination_port: Option<u16>,
     pub destination_prefixes: Vec<IpPrefix>,

@@ -1,0 +1,191 @@
+//! Route tables of a gateway: hosts merged over VirtualServices.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Compiler;
+use super::gateways::BoundServer;
+use super::names::{intersection, is_exported, resolve_gateway, resolve_short_name};
+use super::routes::{RouteScope, build_routes};
+use crate::resource::Object;
+use crate::resource::virtual_service::VirtualService;
+use crate::settings::ProxySettings;
+use crate::snapshot::{Route, RouteTable};
+
+/// A virtual host while VirtualServices are being added to it.
+struct Draft {
+    name: String,
+    /// Which lists of routes it gets, in order.
+    sources: Vec<usize>,
+    https_redirect: bool,
+}
+
+/// The table of servers that requests may come to on one chain. Istio's name of it is given.
+pub fn build_table(
+    table_name: String,
+    servers: &[BoundServer<'_>],
+    compiler: &mut Compiler<'_>,
+) -> RouteTable {
+    let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
+    // The routes of a VirtualService for a gateway, built once for all its hosts.
+    let mut lists: Vec<Vec<Route>> = Vec::new();
+    let mut built: HashMap<(&str, usize), usize> = HashMap::new();
+    for bound in servers {
+        let listen_port = bound.server.port.number;
+        let redirects = bound
+            .server
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.https_redirect);
+        for (at, object) in services_of_gateway(compiler, &bound.gateway) {
+            let server_hosts = hosts_for(bound, &object.metadata.namespace);
+            let hosts = resolved_hosts(object, compiler.settings);
+            let shared = intersection(&server_hosts, &hosts);
+            if shared.is_empty() {
+                continue;
+            }
+            let source = *built.entry((&bound.gateway, at)).or_insert_with(|| {
+                let scope = RouteScope {
+                    settings: compiler.settings,
+                    registry: &compiler.registry,
+                    clusters: &compiler.clusters,
+                    gateway: &bound.gateway,
+                    listen_port,
+                    rule_namespace: &object.metadata.namespace,
+                };
+                let rules = &compiler.http_rules[at];
+                let findings = &mut compiler.findings;
+                lists.push(build_routes(&object.metadata, rules, &scope, findings));
+                lists.len() - 1
+            });
+            if lists[source].is_empty() {
+                continue;
+            }
+            for host in shared {
+                let host = host.to_ascii_lowercase();
+                let draft = drafts.entry(host.clone()).or_insert_with(|| Draft {
+                    name: format!("{host}:{listen_port}"),
+                    sources: Vec::new(),
+                    https_redirect: false,
+                });
+                draft.https_redirect |= redirects;
+                draft.sources.push(source);
+            }
+        }
+        if redirects {
+            for host in &bound.server.hosts {
+                let host = host.split_once('/').map_or(host.as_str(), |(_, host)| host);
+                let host = host.to_ascii_lowercase();
+                let name = format!("{host}:{listen_port}");
+                let draft = drafts.entry(host).or_insert_with(|| Draft {
+                    name,
+                    sources: Vec::new(),
+                    https_redirect: true,
+                });
+                draft.https_redirect = true;
+            }
+        }
+    }
+    let virtual_hosts = if drafts.is_empty() {
+        let number = servers.first().map_or(0, |bound| bound.server.port.number);
+        let name = format!("blackhole:{number}");
+        let any = vec!["*".to_string()];
+        vec![
+            compiler
+                .splits
+                .finish(&table_name, name, any, Vec::new(), &mut compiler.findings),
+        ]
+    } else {
+        let collapsed = collapse(drafts);
+        let mut uses = vec![0_usize; lists.len()];
+        for source in collapsed.iter().flat_map(|(draft, _)| &draft.sources) {
+            uses[*source] += 1;
+        }
+        let mut virtual_hosts = Vec::with_capacity(collapsed.len());
+        for (draft, domains) in collapsed {
+            let mut routes = Vec::new();
+            for source in draft.sources {
+                uses[source] -= 1;
+                if uses[source] == 0 {
+                    routes.append(&mut lists[source]);
+                } else {
+                    routes.extend(lists[source].iter().cloned());
+                }
+            }
+            // Stable: catch-alls go last and all else keeps its order.
+            routes.sort_by_key(|route| route.matches.is_catch_all());
+            let Compiler {
+                splits, findings, ..
+            } = compiler;
+            let mut host = splits.finish(&table_name, draft.name, domains, routes, findings);
+            host.https_redirect = draft.https_redirect;
+            virtual_hosts.push(host);
+        }
+        virtual_hosts
+    };
+    RouteTable::new(table_name, virtual_hosts)
+}
+
+/// Hosts with the very same routes become one virtual host, named by the first that is exact and
+/// longest.
+fn collapse(drafts: BTreeMap<String, Draft>) -> Vec<(Draft, Vec<String>)> {
+    let mut hosts: Vec<(String, Draft)> = drafts.into_iter().collect();
+    hosts.sort_by(|a, b| super::names::by_specificity(&a.0, &b.0));
+    let mut places: HashMap<(Vec<usize>, bool), usize> = HashMap::new();
+    let mut collapsed: Vec<(Draft, Vec<String>)> = Vec::new();
+    for (host, draft) in hosts {
+        let key = (draft.sources.clone(), draft.https_redirect);
+        match places.get(&key) {
+            Some(at) => collapsed[*at].1.push(host),
+            None => {
+                places.insert(key, collapsed.len());
+                collapsed.push((draft, vec![host]));
+            }
+        }
+    }
+    collapsed.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+    collapsed
+}
+
+/// VirtualServices that name the gateway, in the order in which Istio takes them: those of the
+/// workload's namespace that nobody else sees, those exported to it, and then those for all.
+pub fn services_of_gateway<'r>(
+    compiler: &Compiler<'r>,
+    gateway: &str,
+) -> Vec<(usize, &'r Object<VirtualService>)> {
+    let namespace = compiler.settings.namespace.as_str();
+    compiler.virtual_services(|object| {
+        object
+            .spec
+            .gateways
+            .iter()
+            .any(|name| resolve_gateway(name, &object.metadata.namespace) == gateway)
+            && is_exported(
+                &object.spec.export_to,
+                &object.metadata.namespace,
+                namespace,
+            )
+    })
+}
+
+/// The hosts of a VirtualService, fully qualified.
+pub fn resolved_hosts(object: &Object<VirtualService>, settings: &ProxySettings) -> Vec<String> {
+    let namespace = &object.metadata.namespace;
+    let hosts = object.spec.hosts.iter();
+    hosts
+        .map(|host| resolve_short_name(host, namespace, &settings.domain_suffix))
+        .collect()
+}
+
+/// The hosts of a server that VirtualServices of a namespace may bind to.
+pub fn hosts_for(bound: &BoundServer<'_>, namespace: &str) -> Vec<String> {
+    let hosts = bound
+        .server
+        .hosts
+        .iter()
+        .filter_map(|host| match host.split_once('/') {
+            None | Some(("*", _)) => Some(host.split_once('/').map_or(host.as_str(), |(_, h)| h)),
+            Some((".", host)) => (bound.namespace == namespace).then_some(host),
+            Some((owner, host)) => (owner == namespace).then_some(host),
+        });
+    hosts.map(str::to_string).collect()
+}
