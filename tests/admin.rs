@@ -49,6 +49,82 @@ fn pages_tell_what_runs_and_what_was_carried() {
     }
 }
 
+/// Every page of the index over a real socket, and what it is good for.
+#[test]
+fn every_admin_path_answers() {
+    let (address, upstream) = (free_address(), Upstream::start("one"));
+    let split = splitting(&[(upstream.address, 1)]);
+    let config = folder(&[("gate.yaml", &gateway(address)), ("split.yaml", &split)]);
+    let proxy = Proxy::start(config, &[]);
+    assert_eq!(get(address, "a", "/").status, 200);
+    let index = proxy.admin("/");
+    assert!(
+        index
+            .header("content-type")
+            .is_some_and(|it| it.starts_with("text/html"))
+    );
+    let linked: Vec<&str> = index
+        .body
+        .split("href=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    for page in &linked {
+        assert_eq!(proxy.admin(page).status, 200, "{page}");
+    }
+    for page in [
+        "/clusters",
+        "/config_dump",
+        "/listeners",
+        "/logging",
+        "/ready",
+        "/server_info",
+        "/stats",
+        "/stats/prometheus",
+    ] {
+        assert!(linked.contains(&page), "{page} is not on the index page");
+    }
+    for page in ["/quitquitquit", "/drain_listeners"] {
+        assert!(index.body.contains(&format!("\"{page}\"")), "{page}");
+        assert_eq!(proxy.admin(page).status, 405, "{page} needs POST");
+    }
+    assert_eq!(proxy.admin("/nowhere").status, 404);
+
+    let filtered = proxy.admin("/stats?filter=%5Econfig%5C.gen").body;
+    assert_eq!(filtered, "config.generation: 1\n");
+    let cluster = "cluster.outbound|80||up0.test.upstream_rq_total";
+    let used = proxy.admin("/stats?usedonly&filter=upstream_rq").body;
+    assert!(used.contains(&format!("{cluster}: 1\n")), "{used}");
+    assert!(!used.lines().any(|line| line.ends_with(": 0")), "{used}");
+    let stats = proxy.admin_json("/stats?format=json&filter=upstream_rq_total");
+    assert_eq!(stats["stats"][0]["name"], cluster);
+    assert_eq!(stats["stats"][0]["value"], 1);
+    let broken = proxy.admin("/stats?filter=(");
+    assert_eq!(broken.status, 400);
+    assert!(broken.body.contains("regex"), "{}", broken.body);
+    assert_eq!(proxy.admin("/stats?format=xml").status, 400);
+
+    let clusters = proxy.admin_json("/clusters?format=json");
+    let host = &clusters["cluster_statuses"][0]["host_statuses"][0]["address"];
+    assert_eq!(
+        host["socket_address"]["port_value"],
+        upstream.address.port()
+    );
+    let listeners = proxy.admin_json("/listeners?format=json");
+    let local = &listeners["listener_statuses"][0]["local_address"];
+    assert_eq!(local["socket_address"]["port_value"], address.port());
+
+    assert_eq!(post(proxy.admin, "/logging?level=debug").status, 200);
+    assert!(proxy.admin("/logging").body.ends_with("ringroad: debug\n"));
+    assert_eq!(post(proxy.admin, "/logging?level=loud").status, 400);
+
+    assert_eq!(post(proxy.admin, "/healthcheck/fail").status, 200);
+    assert_eq!(proxy.admin("/ready").status, 503);
+    assert_eq!(get(address, "a", "/").status, 200, "requests go on");
+    assert_eq!(post(proxy.admin, "/healthcheck/ok").status, 200);
+    assert_eq!(proxy.admin("/ready").status, 200);
+}
+
 #[test]
 fn other_hosts_are_refused() {
     let proxy = Proxy::start(folder(&[]), &[]);

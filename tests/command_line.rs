@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{answering, folder, free_address, gateway, ringroad};
+use harness::{answering, folder, free_address, gateway, ringroad, with_open_files};
 use std::net::TcpListener;
 use std::process::Output;
 
@@ -132,5 +132,56 @@ fn help_and_version_are_there_for_every_command() {
         let output = ringroad(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(out(&output).contains("Usage: ringroad"), "{command}");
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_told_with_what_to_do() {
+    let config = folder(&[
+        ("a.yaml", &gateway(free_address())),
+        ("b.yaml", &answering("hi")),
+    ]);
+    let path = config.path().display().to_string();
+    let run = ["run", "--config", &path, "--admin", "127.0.0.1:0"];
+    let mut child = with_open_files(256)
+        .args(run)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let stderr = child.stderr.take().expect("is piped");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
+    let warning =
+        lines.find_map(|line| line.ok().filter(|line| line.contains("files may be open")));
+    child.kill().expect("is ended");
+    child.wait().expect("is waited for");
+    let warning = warning.expect("a warning");
+    assert!(
+        warning.contains("256") && warning.contains("ulimit -Hn"),
+        "{warning}"
+    );
+}
+
+/// However far the start comes: a proxy without workers is no proxy.
+#[test]
+fn a_start_that_runs_out_of_descriptors_ends_with_an_error() {
+    let config = folder(&[("a.yaml", &gateway(free_address()))]);
+    let path = config.path().display().to_string();
+    for limit in [8, 10, 12, 14, 15, 16] {
+        let run = [
+            "run",
+            "--config",
+            &path,
+            "--admin",
+            "127.0.0.1:0",
+            "--workers",
+            "8",
+        ];
+        let output = with_open_files(limit).args(run).output().expect("runs");
+        let text = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {text}");
+        assert!(
+            text.contains("error: ") && text.contains("ulimit -Hn"),
+            "{limit}: {text}"
+        );
     }
 }

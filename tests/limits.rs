@@ -170,6 +170,39 @@ fn idle_connections_are_closed_and_connections_are_counted() {
     }
 }
 
+/// More connections than descriptors: some wait, none kills the proxy, and it recovers.
+#[test]
+fn running_out_of_descriptors_passes() {
+    for driver in DRIVERS {
+        let upstream = answering();
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let args = ["--driver", driver, "--workers", "2"];
+        let mut proxy = Proxy::start_with_open_files(64, config, &args);
+        // Kept before the crowd comes, so that it can still be asked.
+        let mut admin = Client::connect(proxy.admin).expect("connects");
+        let mut page = |target: &str| admin.send("GET", "localhost", target).expect("an answer");
+        assert_eq!(page("/ready").status, 200);
+        let crowd: Vec<_> = (0..100)
+            .map_while(|_| TcpStream::connect(address).ok())
+            .collect();
+        until("a refusal", || proxy.log().contains("Too many open files"));
+        assert_eq!(page("/ready").status, 200);
+        drop(crowd);
+        until("an answer", || {
+            harness::try_send(address, "GET", "a", "/").is_ok_and(|answer| answer.status == 200)
+        });
+        assert!(proxy.is_running());
+        let errors = ["worker_0", "worker_1"].map(|it| proxy.stat(&format!("{it}.accept_errors")));
+        assert!(errors.iter().sum::<u64>() > 0);
+        let lines = proxy.log().matches("Too many open files").count();
+        assert!(lines < 20, "{lines} lines about one thing");
+    }
+}
+
 #[test]
 fn a_flood_of_interim_responses_ends_in_502() {
     for driver in DRIVERS {

@@ -3,8 +3,12 @@
 mod harness;
 
 use harness::raw::{End, ScriptedUpstream, converse, status};
-use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
-use std::net::{Shutdown, SocketAddr};
+use harness::{
+    DRIVERS, LogLines, Proxy, folder, free_address, gateway, settings, splitting, until,
+};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -44,6 +48,66 @@ fn an_upstream_that_refuses_is_503() {
                 .body
                 .contains("response_flags=\"UF,URX\"")
         );
+    }
+}
+
+/// A listener whose queue is full: the kernel answers no further connection request.
+fn unresponsive() -> (socket2::Socket, SocketAddr, Vec<TcpStream>) {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a free port");
+    socket.listen(0).expect("listens");
+    let address = socket.local_addr().expect("an address");
+    let address = address.as_socket().expect("is IP");
+    let patience = Duration::from_millis(200);
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, patience) {
+        queued.push(stream);
+    }
+    (socket, address, queued)
+}
+
+#[test]
+fn a_connect_that_takes_too_long_is_503_and_says_so() {
+    let (_socket, upstream, _queued) = unresponsive();
+    for driver in DRIVERS {
+        let address = free_address();
+        let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                    metadata: {name: up0}\nspec:\n  host: up0.test\n  \
+                    trafficPolicy: {connectionPool: {tcp: {connectTimeout: 150ms}}}\n";
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("rule.yaml", rule),
+            (
+                "settings.yaml",
+                &settings("{role: gateway, accessLog: {format: JSON}}"),
+            ),
+            ("split.yaml", &splitting(&[(upstream, 1)])),
+        ]);
+        let mut proxy = Proxy::start_with_stdout(config, &["--driver", driver], Stdio::piped());
+        let log = LogLines::of(&mut proxy);
+        let started = Instant::now();
+        let (answer, _) = get(address, "/slow");
+        assert_eq!(status(&answer), 503, "{answer}");
+        assert!(
+            answer.ends_with("reset reason: connection timeout"),
+            "{answer}"
+        );
+        assert!(started.elapsed() >= Duration::from_millis(150));
+        let line = log.line_with("\"/slow\"");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let flags = line["response_flags"].as_str().expect("flags");
+        assert!(flags.split(',').any(|flag| flag == "UF"), "{line}");
+        assert_eq!(
+            line["response_code_details"],
+            "upstream_reset_before_response_started{connection_timeout}"
+        );
+        // Once for each try.
+        let tries = cluster_stat(&proxy, "upstream_cx_total");
+        assert!(tries >= 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_connect_timeout"), tries);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
     }
 }
 

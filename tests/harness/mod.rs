@@ -40,6 +40,14 @@ pub fn ringroad<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Output {
         .expect("runs")
 }
 
+/// The binary where no more than `limit` files may be open; arguments may follow.
+pub fn with_open_files(limit: u32) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {limit} && exec \"$@\"");
+    command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringroad")]);
+    command
+}
+
 /// A folder with these files.
 pub fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -121,16 +129,28 @@ impl Proxy {
         let workers = ["--workers", "2"]
             .into_iter()
             .chain(more_args.iter().copied());
-        Self::start_as_said(folder, &workers.collect::<Vec<_>>(), out)
+        let binary = Command::new(env!("CARGO_BIN_EXE_ringroad"));
+        Self::start_as_said(binary, folder, &workers.collect::<Vec<_>>(), out)
+    }
+
+    /// Starts it where no more than `limit` files may be open.
+    pub fn start_with_open_files(limit: u32, folder: tempfile::TempDir, args: &[&str]) -> Self {
+        Self::start_as_said(with_open_files(limit), folder, args, Stdio::null())
     }
 
     /// Starts it with `--workers` among `args`.
     pub fn start_with_workers(folder: tempfile::TempDir, args: &[&str]) -> Self {
-        Self::start_as_said(folder, args, Stdio::null())
+        let binary = Command::new(env!("CARGO_BIN_EXE_ringroad"));
+        Self::start_as_said(binary, folder, args, Stdio::null())
     }
 
-    fn start_as_said(folder: tempfile::TempDir, more_args: &[&str], out: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringroad"))
+    fn start_as_said(
+        mut binary: Command,
+        folder: tempfile::TempDir,
+        more_args: &[&str],
+        out: Stdio,
+    ) -> Self {
+        let mut child = binary
             .args(["run", "--admin", "127.0.0.1:0", "--config"])
             .arg(folder.path())
             .args(more_args)

@@ -37,6 +37,9 @@ impl DataPath for Fleet {
 pub fn explain_start(error: &StartError) -> String {
     match error {
         StartError::Listen(error) => explain_listen(error),
+        StartError::Driver(cause) if cause.raw_os_error() == Some(libc::EMFILE) => {
+            format!("{error}; raise the limit of open files, as with `ulimit -Hn 65536`")
+        }
         StartError::Driver(_) => {
             format!("{error}; `--driver auto` falls back to epoll where io_uring is refused")
         }

@@ -16,7 +16,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 /// How to start the workers.
@@ -118,9 +118,16 @@ impl Fleet {
             bound: Mutex::default(),
         };
         fleet.bind(&options.snapshot).map_err(StartError::Listen)?;
+        let (ready, started) = mpsc::channel();
         for (id, (core, notified)) in options.cores.iter().zip(notified).enumerate() {
-            let thread = fleet.spawn_worker(id, *core, notified, &options);
+            let thread = fleet.spawn_worker(id, *core, notified, &options, ready.clone());
             lock(&fleet.threads).push(thread.map_err(StartError::Thread)?);
+        }
+        // A worker that cannot run would leave its share of the connections unserved.
+        let mut each_once = started.iter().take(options.cores.len());
+        if let Some(cause) = each_once.find_map(io::Result::err) {
+            fleet.stop();
+            return Err(StartError::Driver(cause));
         }
         Ok(fleet)
     }
@@ -131,6 +138,7 @@ impl Fleet {
         core: usize,
         notified: Notified,
         options: &FleetOptions,
+        ready: mpsc::Sender<io::Result<()>>,
     ) -> io::Result<JoinHandle<()>> {
         let state = self.state.clone();
         let limits = &options.snapshot.settings.limits;
@@ -150,11 +158,16 @@ impl Fleet {
             .spawn(move || {
                 pin_to_core(core);
                 let desk_state = state.clone();
+                let runs = ready.clone();
                 let served = rt::run(&runtime, move || {
+                    // Nobody listens any more when the start was given up.
+                    let _ = runs.send(Ok(()));
+                    drop(runs);
                     worker_main(id, state, notified, seed, access_log)
                 });
                 if let Err(error) = served {
                     tracing::error!(worker = id, %error, "the worker's I/O driver failed");
+                    let _ = ready.send(Err(error));
                 }
                 desk_state.desks[id].stopped.store(true, Ordering::Release);
             })
