@@ -8,11 +8,16 @@ mod alloc;
 mod cli;
 mod control;
 mod demo;
+// Upstreams do not speak it yet.
+#[allow(dead_code)]
+mod http2;
 mod proxy;
 // The seam is whole, whatever of it is in use today.
 #[allow(dead_code, unused_imports)]
 mod rt;
 mod stats;
+#[allow(dead_code)]
+mod transport;
 mod worker;
 
 use std::process::ExitCode;

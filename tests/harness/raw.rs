@@ -88,6 +88,33 @@ impl ScriptedConnection {
         self.unread.drain(..len).collect()
     }
 
+    /// A body in chunks, without them.
+    pub fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line();
+            let Ok(len) = usize::from_str_radix(line.trim(), 16) else {
+                return body;
+            };
+            body.extend(self.body(len));
+            while !self.line().trim().is_empty() {}
+            if len == 0 {
+                return body;
+            }
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            match self.body(1).first() {
+                Some(byte) => line.push(*byte),
+                None => break,
+            }
+        }
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
     /// Sends; a peer that is gone is nothing to the script.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());

@@ -18,8 +18,9 @@ use super::retries::{Retries, client_gone};
 use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::upstream::{Endpoint, UpstreamConnection};
-use crate::rt::{Buffer, Chunk, Deadline, Stream};
+use crate::rt::{Buffer, Chunk, Deadline};
 use crate::stats::{ClusterStats, ResponseFlags};
+use crate::transport::Transport;
 use crate::worker::{Rules, Worker, WorkerLimits};
 use ringroad_codec::http1::{BodyError, BodyFraming, CONTINUE, RequestHead, ResponseHead, Version};
 use ringroad_policy::snapshot::{FaultSide, TryFailure};
@@ -462,7 +463,7 @@ impl<'a> RoutedRequest<'a> {
     pub fn format<'f>(
         &'f self,
         peer: SocketAddr,
-        downstream: &'f Stream,
+        downstream: &'f Transport,
         upstream: Option<SocketAddr>,
     ) -> RequestFormat<'f> {
         RequestFormat {
@@ -508,10 +509,10 @@ impl<'a> RoutedRequest<'a> {
 /// The client's side of a request that is on its way: the rest of its body goes upstream, then the
 /// client is watched, so that one that leaves does not keep an upstream busy.
 struct ClientSide<'a, 'b> {
-    stream: &'a Stream,
+    stream: &'a Transport,
     unread: &'a mut Chunk,
     body: &'a mut RequestBody<'b>,
-    upstream: &'a Stream,
+    upstream: &'a Transport,
     must_continue: bool,
     uploaded: &'a Cell<bool>,
     can_repeat: &'a Cell<bool>,

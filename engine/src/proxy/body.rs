@@ -4,7 +4,8 @@
 //! sender and nothing piles up in between.
 
 use super::response_head::Delivery;
-use crate::rt::{Buffer, Chunk, Stream};
+use crate::rt::{Buffer, Chunk};
+use crate::transport::Transport;
 use ringroad_codec::http1::{
     BodyError, BodyFraming, BodyLimits, BodyScanner, write_chunk_header, write_last_chunk,
 };
@@ -113,7 +114,7 @@ impl<'a> Body<'a> {
     /// The source closed or broke, unless its close is what ends the body.
     pub async fn receive(
         &mut self,
-        source: &Stream,
+        source: &Transport,
         unread: &mut Chunk,
     ) -> Result<Chunk, SourceFailure> {
         if unread.is_empty() {
@@ -141,9 +142,9 @@ impl<'a> Body<'a> {
 /// A response on its way downstream.
 pub struct Download<'a, 'b> {
     pub body: &'a mut Body<'b>,
-    pub source: &'a Stream,
+    pub source: &'a Transport,
     pub unread: &'a mut Chunk,
-    pub sink: &'a Stream,
+    pub sink: &'a Transport,
     pub delivery: Delivery,
     /// What has been sent, the head among it.
     pub sent: &'a ByteCount,

@@ -6,7 +6,9 @@
 
 use super::deadline::until;
 use super::exchange::serve_requests;
-use crate::rt::{self, Buffer, Chunk, Deadline, Idle, Stream};
+use crate::http2::{PREFACE_START, serve_http2};
+use crate::rt::{self, Buffer, Chunk, Deadline, Idle};
+use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Worker};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// A downstream connection.
 pub struct Connection {
-    pub stream: Stream,
+    pub stream: Transport,
     pub worker: Rc<Worker>,
     pub listener: Rc<ListenerSlot>,
     pub peer: SocketAddr,
@@ -28,11 +30,19 @@ pub struct Connection {
     pub deadline: Deadline,
     pub accepted_at: Instant,
     pub requests: u64,
-    /// Where the worker finds this connection's task when it drains.
+    /// `None` for a stream of a connection that is counted already: it ends with one request.
+    pub counted: Option<CountedConnection>,
+}
+
+/// A connection in the counts of its worker and listener, until this is dropped.
+pub struct CountedConnection {
+    pub worker: Rc<Worker>,
+    pub listener: Rc<ListenerSlot>,
+    /// Where the worker finds the connection's task when it drains.
     pub parking: u32,
 }
 
-impl Drop for Connection {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.listener.stats.downstream_cx_active.sub(1);
         self.worker.leave_parking(self.parking);
@@ -80,11 +90,17 @@ pub fn connection_spawner() -> impl Fn(Box<Connection>) {
         let pool = pool.clone();
         rt::spawn(async move {
             let mut parked = Some(connection);
-            while let Some(connection) = parked.take() {
+            while let Some(mut connection) = parked.take() {
                 if !wait_for_bytes(&connection).await {
                     break;
                 }
+                if connection.requests == 0 && connection.speaks_http2().await {
+                    return serve_http2(*connection).await;
+                }
                 parked = pool.run(connection).await;
+                if let Some(stream) = parked.take_if(|connection| connection.counted.is_none()) {
+                    stream.finish_sending().await;
+                }
             }
         });
     }
@@ -103,7 +119,9 @@ async fn wait_for_bytes(connection: &Connection) -> bool {
     };
     connection.deadline.set(deadline_after(since, patience_ms));
     let drained = poll_fn(|cx| {
-        worker.note_parked(connection.parking, cx.waker());
+        if let Some(counted) = &connection.counted {
+            worker.note_parked(counted.parking, cx.waker());
+        }
         if let Some(close_at) = worker.idle_close_at() {
             connection.deadline.set(Some(close_at));
         }
@@ -124,6 +142,30 @@ async fn wait_for_bytes(connection: &Connection) -> bool {
 }
 
 impl Connection {
+    /// Receives the first bytes of a connection, and tells whether they are those of HTTP/2.
+    async fn speaks_http2(&mut self) -> bool {
+        if self.counted.is_none() {
+            return false;
+        }
+        while self.unread.len() < PREFACE_START.len() {
+            let received = until(&self.deadline, self.stream.receive()).await;
+            let Ok(Ok(more)) = received else {
+                return false;
+            };
+            if more.is_empty() {
+                return false;
+            }
+            self.unread = match self.unread.is_empty() {
+                true => more,
+                false => Chunk::copy_of(&[&*self.unread, &*more].concat()),
+            };
+            if !PREFACE_START.starts_with(&self.unread) {
+                break;
+            }
+        }
+        self.unread.starts_with(PREFACE_START)
+    }
+
     /// Sends the last bytes of an answer, after what is still being sent, without waiting for the
     /// client to take them: the next answer, or the end of the connection, waits.
     ///
@@ -141,7 +183,7 @@ impl Connection {
     }
 
     /// Waits, within the idle timeout, until the client has taken all.
-    pub async fn finish_sending(&mut self) {
+    pub async fn finish_sending(&self) {
         let patience_ms = self.worker.limits().settings.downstream_idle_timeout_ms;
         self.deadline.set(deadline_after(rt::now(), patience_ms));
         // Whether it arrived or not, the connection is over.

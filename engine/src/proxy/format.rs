@@ -1,7 +1,7 @@
 //! Values of Envoy's `%OPERATOR%`s in configured headers.
 
 use super::request_head::write_ip;
-use crate::rt::Stream;
+use crate::transport::Transport;
 use ringroad_codec::http1::{Headers, Version};
 use ringroad_policy::snapshot::{FormatContext, Operator};
 use std::io::Write;
@@ -18,7 +18,7 @@ pub struct RequestFormat<'a> {
     pub authority: &'a [u8],
     pub version: Version,
     pub peer: SocketAddr,
-    pub downstream: &'a Stream,
+    pub downstream: &'a Transport,
     pub upstream: Option<SocketAddr>,
     pub cluster: &'a str,
     pub route: &'a str,

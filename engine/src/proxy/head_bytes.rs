@@ -2,7 +2,8 @@
 
 use super::connection::{Connection, deadline_after};
 use super::deadline::until;
-use crate::rt::{self, Buffer, Chunk, Stream};
+use crate::rt::{self, Buffer, Chunk};
+use crate::transport::Transport;
 use crate::worker::WorkerLimits;
 use ringroad_codec::http1::{HeadError, HeadLimits, Progress, RequestHead, ResponseHead};
 use ringroad_codec::http1::{parse_request, parse_response};
@@ -92,7 +93,7 @@ pub async fn receive_request_head(
 /// Receives a response head. What follows it is left in `unread`. With `expects_bulk` the head is
 /// received in a large buffer, together with the first part of the long body behind it.
 pub async fn receive_response_head(
-    stream: &Stream,
+    stream: &Transport,
     unread: &mut Chunk,
     expects_bulk: bool,
     limits: &HeadLimits,
@@ -122,7 +123,7 @@ enum HeadFailure {
 
 /// Receives until `parse` finds a whole head, and says where it ends.
 async fn receive(
-    stream: &Stream,
+    stream: &Transport,
     unread: &mut Chunk,
     bulk: bool,
     mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, HeadError>,
@@ -151,7 +152,7 @@ async fn receive(
 }
 
 async fn receive_chunk(
-    stream: &Stream,
+    stream: &Transport,
     bulk: bool,
     after_bytes: bool,
 ) -> Result<Chunk, HeadFailure> {

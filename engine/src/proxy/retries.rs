@@ -4,8 +4,9 @@ use super::connection::Connection;
 use super::deadline::{alongside, until};
 use super::record::Record;
 use super::timeouts::Timeouts;
-use crate::rt::{self, Idle, Stream};
+use crate::rt::{self, Idle};
 use crate::stats::{ClusterStats, ResponseFlags};
+use crate::transport::Transport;
 use crate::worker::Worker;
 use ringroad_codec::http1::{Headers, ResponseHead};
 use ringroad_policy::snapshot::{RetryPolicy, TryFailure, TryResponse};
@@ -180,7 +181,7 @@ fn try_response(status: u16, headers: &Headers<'_>) -> TryResponse {
 }
 
 /// Ends when the client has closed its side, or broken it.
-pub async fn client_gone(stream: &Stream) {
+pub async fn client_gone(stream: &Transport) {
     poll_fn(|cx| match stream.poll_ready(cx) {
         Poll::Ready(()) if stream.peek_state() == Idle::Closed => Poll::Ready(()),
         // A pipelined request waits its turn, and so does the news that follows it.

@@ -1,7 +1,8 @@
 //! Connections to endpoints: one pool for each endpoint and worker.
 
-use crate::rt::{self, EndpointAddr, Idle, Stream};
+use crate::rt::{self, EndpointAddr, Idle};
 use crate::stats::{ClusterStats, SeriesList};
+use crate::transport::Transport;
 use crate::worker::Worker;
 use ringroad_policy::snapshot::{BalancerState, Cluster, EndpointAddress, EndpointView};
 use std::cell::{Cell, RefCell};
@@ -37,13 +38,13 @@ pub struct Endpoint {
 }
 
 struct IdleConnection {
-    stream: Stream,
+    stream: Transport,
     since: Instant,
 }
 
 /// A connection to an endpoint, with a request on it.
 pub struct UpstreamConnection {
-    pub stream: Stream,
+    pub stream: Transport,
     pub endpoint: Rc<Endpoint>,
     /// It has carried a request before, so the upstream may have closed it meanwhile.
     pub reused: bool,
@@ -167,7 +168,7 @@ impl Endpoint {
         deadline.set(Some(rt::now() + timeout));
         let stats = &self.cluster_stats;
         stats.upstream_cx_total.add(1);
-        match super::deadline::until(&deadline, Stream::connect(&self.connect_to)).await {
+        match super::deadline::until(&deadline, Transport::connect(&self.connect_to)).await {
             Ok(Ok(stream)) => {
                 stats.upstream_cx_active.add(1);
                 Ok(UpstreamConnection {

@@ -36,6 +36,8 @@ stat_set! {
     ListenerStats {
         Counter downstream_cx_total: "Connections accepted",
         Gauge downstream_cx_active: "Connections open",
+        Counter downstream_cx_http2_total: "Connections that speak HTTP/2",
+        Counter downstream_rq_http2_total: "Requests received over HTTP/2",
         Counter downstream_cx_overflow: "Connections closed at once: limits.maxDownstreamConnections",
         Counter downstream_cx_idle_timeout: "Connections closed by limits.downstreamIdleTimeout",
         Counter downstream_cx_destroy_remote_active_rq: "Connections the client closed within a request",

@@ -3,9 +3,10 @@
 use super::Worker;
 use super::rules::Rules;
 use super::shared::Command;
-use crate::proxy::connection::Connection;
+use crate::proxy::connection::{Connection, CountedConnection};
 use crate::rt::{self, Chunk, Deadline, Listener, Stream};
 use crate::stats::{ListenerStats, SeriesList};
+use crate::transport::Transport;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -135,7 +136,7 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
         }
     };
     let connection = Connection {
-        stream,
+        stream: Transport::Plain(stream),
         worker: worker.clone(),
         listener: slot.clone(),
         peer,
@@ -143,7 +144,11 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
         deadline: Deadline::new(),
         accepted_at: rt::now(),
         requests: 0,
-        parking: worker.new_parking(),
+        counted: Some(CountedConnection {
+            worker: worker.clone(),
+            listener: slot.clone(),
+            parking: worker.new_parking(),
+        }),
     };
     if limit > 0 && worker.fleet.connections() > limit {
         slot.stats.downstream_cx_overflow.add(1);

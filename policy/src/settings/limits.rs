@@ -108,6 +108,14 @@ limits! {
         "Most requests of the process that an injected delay holds at a time; further ones are not delayed.";
     max_mirrors_in_flight / "maxMirrorsInFlight": Count = 10_000,
         "Most mirrored requests of the process that wait for their responses; further ones are not sent.";
+    max_concurrent_streams / "maxConcurrentStreams": Count = 100,
+        "Most HTTP/2 streams that a client may have open on one connection.";
+    max_reset_streams / "maxResetStreams": Count = 100,
+        "Most HTTP/2 streams of one connection that may be reset at a time, by the client before we served them or by us for its errors; above it the connection ends with ENHANCE_YOUR_CALM.";
+    http2_stream_window_bytes / "http2StreamWindowBytes": Bytes = 64 * 1024,
+        "Most bytes of one HTTP/2 stream that are on their way: in the window that we give its sender, and in the buffer of what we send.";
+    http2_connection_window_bytes / "http2ConnectionWindowBytes": Bytes = 1024 * 1024,
+        "Window of all HTTP/2 streams of one connection together.";
     max_interim_responses / "maxInterimResponses": Count = 32,
         "Most interim (1xx) responses of an upstream before its final one; above it 502.";
     receive_buffer_bytes / "receiveBufferBytes": Bytes = 32 * 1024,

@@ -1,0 +1,212 @@
+//! A client that speaks HTTP/2.
+
+use super::heads::request_text;
+use super::inflow::Inflow;
+use super::pipe::{Pipe, PipeShared};
+use super::stream::{Http2Stream, StreamAddresses};
+use crate::proxy::connection::{Connection, CountedConnection, deadline_after};
+use crate::proxy::deadline::until;
+use crate::rt::{self, Chunk, Deadline};
+use crate::transport::Transport;
+use crate::worker::{ListenerSlot, Worker};
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, Connection as Http2Connection, SendResponse};
+use http::{Method, Request, Response, StatusCode};
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// How the connection preface begins (RFC 9113 section 3.4). No request of HTTP/1.1 begins so.
+pub const PREFACE_START: &[u8] = b"PRI ";
+
+/// How long a client may take to close after it was told to go away.
+const GOODBYE_MS: u64 = 5_000;
+
+/// A client's connection.
+struct Client {
+    worker: Rc<Worker>,
+    listener: Rc<ListenerSlot>,
+    peer: SocketAddr,
+    addresses: StreamAddresses,
+    counted: Option<CountedConnection>,
+    deadline: Deadline,
+    active_streams: Rc<Cell<u32>>,
+}
+
+/// One stream in use.
+struct ActiveStream(Rc<Cell<u32>>);
+
+impl Drop for ActiveStream {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Serves a connection whose first bytes are the preface, to its end.
+pub async fn serve_http2(connection: Connection) {
+    let Connection {
+        stream,
+        worker,
+        listener,
+        peer,
+        unread,
+        deadline,
+        counted,
+        ..
+    } = connection;
+    let addresses = StreamAddresses {
+        local: stream.local_addr().ok(),
+        peer: Some(peer),
+    };
+    let client = Client {
+        worker,
+        listener,
+        peer,
+        addresses,
+        counted,
+        deadline,
+        active_streams: Rc::default(),
+    };
+    let (pipe, shared) = Pipe::new(stream, unread);
+    client.listener.stats.downstream_cx_http2_total.add(1);
+    client.serve(pipe, &shared).await;
+    let last = poll_fn(|cx| shared.poll_send(cx));
+    client.deadline.set(deadline_after(rt::now(), GOODBYE_MS));
+    // Whether it arrived or not, the connection is over.
+    let _ = until(&client.deadline, last).await;
+    let _ = until(&client.deadline, shared.transport.flushed()).await;
+}
+
+impl Client {
+    async fn serve(&self, pipe: Pipe, shared: &PipeShared) {
+        let limits = self.worker.limits().settings.clone();
+        let mut builder = Builder::new();
+        builder
+            .max_concurrent_streams(clamp(limits.max_concurrent_streams))
+            .initial_window_size(clamp(limits.http2_stream_window_bytes))
+            .initial_connection_window_size(clamp(limits.http2_connection_window_bytes))
+            .max_header_list_size(clamp(limits.max_head_bytes))
+            .max_send_buffer_size(limits.http2_stream_window_bytes as usize)
+            .max_pending_accept_reset_streams(clamp(limits.max_reset_streams) as usize)
+            .max_local_error_reset_streams(Some(clamp(limits.max_reset_streams) as usize))
+            .enable_connect_protocol();
+        let mut handshake = pin!(builder.handshake::<_, Bytes>(pipe));
+        let begun = poll_fn(|cx| self.with_send(cx, shared, |cx| handshake.as_mut().poll(cx)));
+        let patience_ms = limits.request_head_timeout_ms;
+        self.deadline.set(deadline_after(rt::now(), patience_ms));
+        let mut http2 = match until(&self.deadline, begun).await {
+            Ok(Some(Ok(http2))) => http2,
+            Ok(_) => return self.listener.stats.downstream_cx_protocol_error.add(1),
+            Err(_) => return self.listener.stats.downstream_rq_header_timeout.add(1),
+        };
+        let mut idle_since = rt::now();
+        let mut is_leaving = false;
+        loop {
+            let next = poll_fn(|cx| {
+                if let Some(counted) = &self.counted {
+                    self.worker.note_parked(counted.parking, cx.waker());
+                }
+                if self.worker.is_draining() && !is_leaving {
+                    is_leaving = true;
+                    http2.graceful_shutdown();
+                }
+                match self.active_streams.get() {
+                    0 if is_leaving => self.deadline.set(deadline_after(idle_since, GOODBYE_MS)),
+                    0 => {
+                        let patience_ms = limits.downstream_idle_timeout_ms;
+                        self.deadline.set(deadline_after(idle_since, patience_ms));
+                    }
+                    _ => {
+                        idle_since = rt::now();
+                        self.deadline.set(None);
+                    }
+                }
+                self.with_send(cx, shared, |cx| http2.poll_accept(cx))
+            });
+            match until(&self.deadline, next).await {
+                Ok(Some(Some(Ok((request, respond))))) => self.begin_stream(request, respond),
+                Ok(Some(Some(Err(error)))) => {
+                    if error.is_go_away() || error.is_reset() {
+                        self.listener.stats.downstream_cx_protocol_error.add(1);
+                    }
+                    self.say_goodbye(&mut http2, shared).await;
+                    return;
+                }
+                Ok(Some(None) | None) => return,
+                Err(_) if is_leaving => return,
+                Err(_) => {
+                    self.listener.stats.downstream_cx_idle_timeout.add(1);
+                    is_leaving = true;
+                    idle_since = rt::now();
+                    http2.graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    /// After an error of the connection: its GOAWAY still goes out.
+    async fn say_goodbye(&self, http2: &mut Http2Connection<Pipe, Bytes>, shared: &PipeShared) {
+        self.deadline.set(deadline_after(rt::now(), GOODBYE_MS));
+        let closed = poll_fn(|cx| self.with_send(cx, shared, |cx| http2.poll_closed(cx)));
+        // It is over either way.
+        let _ = until(&self.deadline, closed).await;
+    }
+
+    /// Polls `h2`; when it has nothing more to do for now, what it has written is sent. `None`: it
+    /// cannot be sent.
+    fn with_send<T>(
+        &self,
+        context: &mut Context<'_>,
+        shared: &PipeShared,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Option<T>> {
+        match poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => match shared.poll_send(context) {
+                Poll::Ready(Err(_)) => Poll::Ready(None),
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    fn begin_stream(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, ());
+        self.listener.stats.downstream_rq_http2_total.add(1);
+        let Some((text, framing)) = request_text(&request, body.is_end_stream()) else {
+            let mut refused = Response::new(());
+            *refused.status_mut() = StatusCode::NOT_IMPLEMENTED;
+            // A client that is gone needs no answer.
+            let _ = respond.send_response(refused, true);
+            return;
+        };
+        self.active_streams.set(self.active_streams.get() + 1);
+        let stream = Http2Stream::of_server(
+            Inflow::new(&text, Some(body), framing),
+            respond,
+            request.method() == Method::HEAD,
+            request.method() == Method::CONNECT,
+            self.addresses,
+            Box::new(ActiveStream(self.active_streams.clone())),
+        );
+        self.worker.spawn_connection(Box::new(Connection {
+            stream: Transport::Http2(Box::new(stream)),
+            worker: self.worker.clone(),
+            listener: self.listener.clone(),
+            peer: self.peer,
+            unread: Chunk::default(),
+            deadline: Deadline::new(),
+            accepted_at: rt::now(),
+            requests: 0,
+            counted: None,
+        }));
+    }
+}
+
+fn clamp(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}

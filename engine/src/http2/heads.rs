@@ -1,0 +1,193 @@
+//! Heads of HTTP/2 (RFC 9113 section 8.3) as HTTP/1.1 text, and back.
+//!
+//! The engine knows one form of a head, HTTP/1.1 text, so routing, authorization and rewriting see
+//! the same whatever the peer speaks.
+
+use super::inflow::Framing;
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use ringroad_codec::http1::{
+    BodyFraming, HeaderKind, Headers, RequestHead, ResponseHead, Upgrade, end_head, write_header,
+    write_status_line,
+};
+use std::io;
+
+/// The text of a request head, and how its body is framed; `None` for what has no such text.
+pub fn request_text(request: &Request<()>, ends_here: bool) -> Option<(Vec<u8>, Framing)> {
+    let mut out = Vec::with_capacity(512);
+    let uri = request.uri();
+    let headers = request.headers();
+    let protocol = request.extensions().get::<h2::ext::Protocol>();
+    let is_upgrade = match (request.method() == Method::CONNECT, protocol) {
+        (false, None) => false,
+        (true, Some(protocol)) if protocol.as_str().eq_ignore_ascii_case("websocket") => true,
+        // A tunnel to anywhere is not for a proxy that routes by path.
+        _ => return None,
+    };
+    let method = match is_upgrade {
+        true => "GET",
+        false => request.method().as_str(),
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(path.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    // `:authority` stands above a `host` beside it (RFC 9113 section 8.3.1).
+    let host = match uri.authority() {
+        Some(authority) => Some(authority.as_str().as_bytes()),
+        None => headers.get("host").map(HeaderValue::as_bytes),
+    };
+    if let Some(host) = host {
+        write_header(&mut out, b"host", host);
+    }
+    let mut has_length = false;
+    let mut cookies: Vec<&[u8]> = Vec::new();
+    for (name, value) in headers {
+        match name.as_str() {
+            "host" => {}
+            // Split for compression; one line in HTTP/1.1 (RFC 9113 section 8.2.3).
+            "cookie" => cookies.push(value.as_bytes()),
+            "content-length" => {
+                has_length = true;
+                write_header(&mut out, name.as_str().as_bytes(), value.as_bytes());
+            }
+            name => write_header(&mut out, name.as_bytes(), value.as_bytes()),
+        }
+    }
+    if !cookies.is_empty() {
+        write_header(&mut out, b"cookie", &cookies.join(b"; ".as_slice()));
+    }
+    let framing = match (is_upgrade, ends_here, has_length) {
+        (true, ..) => {
+            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+            Framing::Length
+        }
+        (_, true, _) => Framing::None,
+        (_, false, true) => Framing::Length,
+        (_, false, false) => {
+            write_header(&mut out, b"transfer-encoding", b"chunked");
+            Framing::Chunked
+        }
+    };
+    end_head(&mut out);
+    Some((out, framing))
+}
+
+/// The text of a response head, and how its body is framed. `to_head` tells that HEAD was asked.
+pub fn response_text<B>(
+    response: &Response<B>,
+    ends_here: bool,
+    to_head: bool,
+) -> (Vec<u8>, Framing) {
+    let mut out = Vec::with_capacity(512);
+    let status = response.status();
+    write_status_line(&mut out, status.as_u16());
+    write_fields(response.headers(), &mut out);
+    let has_length = response.headers().contains_key("content-length");
+    let has_body = !status.is_informational() && !matches!(status.as_u16(), 204 | 304) && !to_head;
+    let framing = match (has_body, ends_here, has_length) {
+        (false, ..) => Framing::None,
+        (true, true, true) => Framing::None,
+        (true, true, false) => {
+            write_header(&mut out, b"content-length", b"0");
+            Framing::None
+        }
+        (true, false, true) => Framing::Length,
+        (true, false, false) => {
+            write_header(&mut out, b"transfer-encoding", b"chunked");
+            Framing::Chunked
+        }
+    };
+    end_head(&mut out);
+    (out, framing)
+}
+
+/// Appends a line for each field.
+pub fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        write_header(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+}
+
+/// The request of a parsed head; with it whether nothing follows the head.
+///
+/// # Errors
+/// `InvalidData` for a head that HTTP/2 cannot carry.
+pub fn request_of(head: &RequestHead, bytes: &[u8], scheme: &str) -> io::Result<Request<()>> {
+    let authority = head.host.map_or("", |host| ascii(host.of(bytes)));
+    let (prefix, rest) = head.path_and_query(bytes);
+    let path = [prefix, ascii(rest)].concat();
+    let is_upgrade = head.upgrade == Upgrade::WebSocket;
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut request = Request::new(());
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.method_mut() = match is_upgrade {
+        true => Method::CONNECT,
+        false => Method::from_bytes(head.method.of(bytes))
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?,
+    };
+    if is_upgrade {
+        let websocket = h2::ext::Protocol::from_static("websocket");
+        request.extensions_mut().insert(websocket);
+    }
+    *request.headers_mut() = header_map(&head.headers(bytes), true);
+    Ok(request)
+}
+
+/// The response of a parsed head. One without a body ends with it.
+///
+/// # Errors
+/// `InvalidData` for a head that HTTP/2 cannot carry.
+pub fn response_of(head: &ResponseHead, bytes: &[u8]) -> io::Result<Response<()>> {
+    let mut response = Response::new(());
+    let status = match head.status {
+        // The answer to an extended CONNECT (RFC 8441 section 5).
+        101 => 200,
+        status => status,
+    };
+    *response.status_mut() =
+        StatusCode::from_u16(status).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    *response.version_mut() = Version::HTTP_2;
+    let mut fields = header_map(&head.headers(bytes), false);
+    // A gRPC status alone is all there is: a length would make it look like a message.
+    if fields.contains_key("grpc-status") && head.framing == BodyFraming::Length(0) {
+        fields.remove("content-length");
+    }
+    *response.headers_mut() = fields;
+    Ok(response)
+}
+
+/// Trailers as a map.
+pub fn trailer_map(trailers: &Headers<'_>) -> HeaderMap {
+    header_map(trailers, false)
+}
+
+/// The fields that go end to end.
+fn header_map(headers: &Headers<'_>, is_request: bool) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value, kind) in headers.iter() {
+        let is_host = is_request && kind == HeaderKind::Host;
+        let is_trailers_wish = kind == HeaderKind::Te && value.eq_ignore_ascii_case(b"trailers");
+        if is_host || kind.is_hop_by_hop() && !is_trailers_wish {
+            continue;
+        }
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        else {
+            continue;
+        };
+        map.append(name, value);
+    }
+    map
+}
+
+/// Bytes that the codec has checked to be ASCII.
+fn ascii(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}

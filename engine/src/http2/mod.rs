@@ -1,0 +1,17 @@
+//! HTTP/2 on both sides, on the `h2` crate (RFC 9113).
+//!
+//! A stream is made to look like a connection of HTTP/1.1 ([`Http2Stream`]): its head becomes text
+//! ([`heads`]), its body gets the framing of HTTP/1.1 ([`inflow`], [`outflow`]). So the data path
+//! has one form of a request, whatever the peers speak, and nothing of routing, authorization,
+//! retries or logging knows of HTTP/2. [`pipe`] lies under `h2` and joins the answers of many
+//! streams in one send.
+
+mod downstream;
+mod heads;
+mod inflow;
+mod outflow;
+mod pipe;
+mod stream;
+
+pub use downstream::{PREFACE_START, serve_http2};
+pub use stream::Http2Stream;

@@ -1,0 +1,159 @@
+//! What carries the bytes of HTTP/1.1: a socket, or something that looks like one.
+
+use crate::http2::Http2Stream;
+use crate::rt::{Buffer, Chunk, EndpointAddr, Idle, Send, Stream};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A connection as the data path sees it. The methods mean what those of [`Stream`] mean.
+pub enum Transport {
+    /// The socket itself.
+    Plain(Stream),
+    /// One stream of an HTTP/2 connection.
+    Http2(Box<Http2Stream>),
+}
+
+impl Transport {
+    /// Connects without any encryption.
+    ///
+    /// # Errors
+    /// Those of [`Stream::connect`].
+    pub async fn connect(address: &EndpointAddr) -> io::Result<Self> {
+        Ok(Self::Plain(Stream::connect(address).await?))
+    }
+
+    #[inline]
+    pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        match self {
+            Self::Plain(stream) => stream.poll_receive(context),
+            Self::Http2(stream) => stream.poll_receive(context),
+        }
+    }
+
+    pub fn poll_receive_bulk(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        match self {
+            Self::Plain(stream) => stream.poll_receive_bulk(context),
+            Self::Http2(stream) => stream.poll_receive(context),
+        }
+    }
+
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_ready(context),
+            Self::Http2(stream) => stream.poll_ready(context),
+        }
+    }
+
+    /// [`poll_receive`](Transport::poll_receive) as a future.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn receive(&self) -> io::Result<Chunk> {
+        poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    pub fn peek_state(&self) -> Idle {
+        match self {
+            Self::Plain(stream) => stream.peek_state(),
+            Self::Http2(stream) => stream.peek_state(),
+        }
+    }
+
+    #[inline]
+    pub fn send(&self, head: Buffer, body: Chunk) -> TransportSend<'_> {
+        match self {
+            Self::Plain(stream) => TransportSend::Socket(stream.send(head, body)),
+            Self::Http2(stream) => TransportSend::Http2 {
+                failure: stream.push(&head, &body).err(),
+                stream,
+            },
+        }
+    }
+
+    pub fn send_detached(&self, head: Buffer, body: Chunk) {
+        match self {
+            Self::Plain(stream) => stream.send_detached(head, body),
+            // A failure shows in what is sent or received next.
+            Self::Http2(stream) => drop(stream.push(&head, &body)),
+        }
+    }
+
+    /// Waits until all that was sent so far has been taken.
+    ///
+    /// # Errors
+    /// It could not be sent.
+    pub async fn flushed(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flushed().await,
+            Self::Http2(stream) => poll_fn(|context| stream.poll_flush(context)).await,
+        }
+    }
+
+    /// Ends our side.
+    ///
+    /// # Errors
+    /// The connection is broken, or a message ends in another way.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown_write(),
+            Self::Http2(stream) => stream.finish(),
+        }
+    }
+
+    pub fn reset_on_close(&self) {
+        match self {
+            Self::Plain(stream) => stream.reset_on_close(),
+            Self::Http2(stream) => stream.reset_on_close(),
+        }
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// For Unix sockets, and when the connection is broken.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.peer_addr(),
+            Self::Http2(stream) => stream.peer_addr(),
+        }
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// For Unix sockets.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_addr(),
+            Self::Http2(stream) => stream.local_addr(),
+        }
+    }
+}
+
+/// A send under way; see [`Transport::send`].
+#[must_use = "dropping it cancels the send"]
+pub enum TransportSend<'a> {
+    Socket(Send),
+    Http2 {
+        stream: &'a Http2Stream,
+        failure: Option<io::Error>,
+    },
+}
+
+impl Future for TransportSend<'_> {
+    type Output = io::Result<()>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Socket(send) => Pin::new(send).poll(context),
+            Self::Http2 { stream, failure } => match failure.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => stream.poll_flush(context),
+            },
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Clients that speak HTTP/2, on both drivers. They are the `h2` crate's, on threads of their own.
+
+mod harness;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use harness::raw::ScriptedUpstream;
+use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use std::net::SocketAddr;
+
+fn start(driver: &str, upstream: SocketAddr) -> (Proxy, SocketAddr) {
+    start_with(driver, upstream, "{role: gateway}")
+}
+
+fn start_with(driver: &str, upstream: SocketAddr, spec: &str) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("settings.yaml", &settings(spec)),
+        ("split.yaml", &splitting(&[(upstream, 1)])),
+    ]);
+    let args = ["--driver", driver, "--workers", "1"];
+    (Proxy::start_with_workers(config, &args), address)
+}
+
+/// Answers with the body it got, in chunks with a trailer when the path says so.
+fn echo() -> ScriptedUpstream {
+    ScriptedUpstream::start(|connection| {
+        while let Some((path, head)) = connection.head() {
+            let head = head.to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let body = match length {
+                Some(length) => connection.body(length),
+                None if head.contains("transfer-encoding: chunked") => connection.chunks(),
+                None => Vec::new(),
+            };
+            if path == "/interim" {
+                connection.send("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+            }
+            if path == "/trailers" {
+                connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+                connection.send(format!("{:x}\r\n", body.len()));
+                connection.send(&body);
+                connection.send("\r\n0\r\nx-sum: 42\r\n\r\n");
+                continue;
+            }
+            if path == "/broken" {
+                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
+                return;
+            }
+            let length = body.len();
+            connection.send(format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n"
+            ));
+            connection.send(body);
+        }
+    })
+}
+
+/// Runs a client of one connection to its end.
+fn client<F: Future<Output = ()>>(address: SocketAddr, talk: impl FnOnce(SendRequest<Bytes>) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let run = async {
+        let socket = tokio::net::TcpStream::connect(address)
+            .await
+            .expect("connects");
+        let (send, connection) = h2::client::handshake(socket).await.expect("speaks HTTP/2");
+        let driver = tokio::spawn(connection);
+        talk(send).await;
+        driver.abort();
+    };
+    let patient = async { tokio::time::timeout(harness::PATIENCE, run).await };
+    runtime.block_on(patient).expect("in time");
+}
+
+fn request(method: Method, path: &str) -> Request<()> {
+    let uri = format!("http://shop.test{path}");
+    let request = Request::builder().method(method).uri(uri);
+    request.body(()).expect("a request")
+}
+
+/// Sends a request with this body and reads the whole answer.
+async fn exchange(
+    send: &mut SendRequest<Bytes>,
+    request: Request<()>,
+    body: Option<&[u8]>,
+    trailers: Option<HeaderMap>,
+) -> Result<(Response<()>, Vec<u8>, Option<HeaderMap>), h2::Error> {
+    let ready = send.clone().ready().await?;
+    *send = ready;
+    let (response, mut out) = send.send_request(request, body.is_none())?;
+    if let Some(mut rest) = body {
+        while !rest.is_empty() {
+            out.reserve_capacity(rest.len());
+            let room = std::future::poll_fn(|cx| out.poll_capacity(cx)).await;
+            let Some(Ok(room)) = room else { break };
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            let is_last = later.is_empty() && trailers.is_none();
+            out.send_data(Bytes::copy_from_slice(now), is_last)?;
+            rest = later;
+        }
+        if let Some(trailers) = trailers {
+            out.send_trailers(trailers)?;
+        }
+    }
+    let (parts, mut incoming) = response.await?.into_parts();
+    let mut got = Vec::new();
+    while let Some(data) = incoming.data().await {
+        let data = data?;
+        got.extend_from_slice(&data);
+        let _ = incoming.flow_control().release_capacity(data.len());
+    }
+    let trailers = incoming.trailers().await?;
+    Ok((Response::from_parts(parts, ()), got, trailers))
+}
+
+#[test]
+fn requests_reach_an_http1_upstream_and_their_answers_return() {
+    for driver in DRIVERS {
+        let upstream = echo();
+        let (proxy, address) = start(driver, upstream.address);
+        client(address, |mut send| async move {
+            let mut get = request(Method::GET, "/a?b=c");
+            let headers = get.headers_mut();
+            headers.append("cookie", "a=1".parse().unwrap());
+            headers.append("cookie", "b=2".parse().unwrap());
+            headers.append("x-many", "1".parse().unwrap());
+            headers.append("x-many", "2".parse().unwrap());
+            let (answer, body, _) = exchange(&mut send, get, None, None).await.unwrap();
+            assert_eq!((answer.status(), body.len()), (StatusCode::OK, 0));
+            assert_eq!(answer.headers()["server"], "istio-envoy");
+            assert!(answer.headers().get("connection").is_none());
+
+            // Longer than any window, with and without a length.
+            let long: Vec<u8> = (0..600_000u32).flat_map(u32::to_be_bytes).collect();
+            let post = request(Method::POST, "/upload");
+            let (_, body, _) = exchange(&mut send, post, Some(&long), None).await.unwrap();
+            assert!(body == long);
+            let mut post = request(Method::POST, "/upload");
+            let length = long.len().into();
+            post.headers_mut().insert("content-length", length);
+            let (_, body, _) = exchange(&mut send, post, Some(&long), None).await.unwrap();
+            assert!(body == long);
+
+            let head = request(Method::HEAD, "/");
+            let (answer, body, _) = exchange(&mut send, head, None, None).await.unwrap();
+            assert_eq!((answer.status(), body.len()), (StatusCode::OK, 0));
+        });
+        let heads = upstream.heads();
+        let first = heads[0].to_ascii_lowercase();
+        assert!(
+            first.starts_with("get /a?b=c http/1.1\r\nhost: shop.test\r\n"),
+            "{first}"
+        );
+        for line in [
+            "cookie: a=1; b=2\r\n",
+            "x-many: 1\r\nx-many: 2\r\n",
+            "x-forwarded-for: 127.0.0.1\r\n",
+        ] {
+            assert!(first.contains(line), "{line} in {first}");
+        }
+        let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
+        assert_eq!(stat("downstream_cx_http2_total"), 1);
+        assert_eq!(stat("downstream_rq_http2_total"), 4);
+        assert_eq!(stat("downstream_rq_total"), 4);
+    }
+}
+
+#[test]
+fn trailers_and_interim_responses_pass() {
+    for driver in DRIVERS {
+        let upstream = echo();
+        let (_proxy, address) = start(driver, upstream.address);
+        client(address, |mut send| async move {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-checksum", "7".parse().unwrap());
+            let post = request(Method::POST, "/trailers");
+            let answer = exchange(&mut send, post, Some(b"body"), Some(trailers)).await;
+            let (_, body, trailers) = answer.unwrap();
+            assert_eq!(body, b"body");
+            assert_eq!(trailers.expect("trailers")["x-sum"], "42");
+
+            let mut ready = send.clone().ready().await.unwrap();
+            let (mut response, _) = ready
+                .send_request(request(Method::GET, "/interim"), true)
+                .unwrap();
+            let interim = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+            let interim = interim.expect("an interim response").unwrap();
+            assert_eq!(interim.status().as_u16(), 103);
+            assert_eq!(interim.headers()["link"], "</a.css>");
+            assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+        });
+        let heads = upstream.heads();
+        assert!(
+            heads[0].contains("transfer-encoding: chunked\r\n"),
+            "{}",
+            heads[0]
+        );
+    }
+}
+
+#[test]
+fn streams_share_a_connection_and_do_not_wait_for_each_other() {
+    for driver in DRIVERS {
+        let slow = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                if path != "/never" {
+                    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                }
+            }
+        });
+        let (proxy, address) = start(driver, slow.address);
+        let heads = &slow;
+        client(address, |send| async move {
+            let mut first = send.clone().ready().await.unwrap();
+            let (waiting, _out) = first
+                .send_request(request(Method::GET, "/never"), true)
+                .unwrap();
+            let mut answers = Vec::new();
+            for _ in 0..50 {
+                let mut send = send.clone();
+                answers.push(tokio::spawn(async move {
+                    exchange(&mut send, request(Method::GET, "/"), None, None).await
+                }));
+            }
+            for answer in answers {
+                assert_eq!(answer.await.unwrap().unwrap().0.status(), StatusCode::OK);
+            }
+            drop(waiting);
+            // A stream that its client gives up gives its upstream up.
+        });
+        assert_eq!(heads.heads().len(), 51);
+        let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
+        until("the end of the requests", || {
+            stat("downstream_rq_active") == 0
+        });
+        assert_eq!(stat("downstream_cx_total"), 1);
+    }
+}
+
+#[test]
+fn a_broken_answer_resets_its_stream_and_no_other() {
+    for driver in DRIVERS {
+        let upstream = echo();
+        let (_proxy, address) = start(driver, upstream.address);
+        client(address, |mut send| async move {
+            let broken = exchange(&mut send, request(Method::GET, "/broken"), None, None).await;
+            assert!(broken.expect_err("is reset").is_reset());
+            let answer = exchange(&mut send, request(Method::GET, "/"), None, None).await;
+            assert_eq!(answer.unwrap().0.status(), StatusCode::OK);
+        });
+    }
+}
+
+#[test]
+fn a_drain_lets_streams_finish_and_says_goodbye() {
+    for driver in DRIVERS {
+        let upstream = harness::Upstream::start("late");
+        upstream.close_gate();
+        let (mut proxy, address) = start(driver, upstream.address);
+        let gate = &upstream;
+        let process = &mut proxy;
+        client(address, |mut send| async move {
+            let get = request(Method::GET, "/");
+            let answer = exchange(&mut send, get, None, None);
+            let mut answer = std::pin::pin!(answer);
+            let asked = async {
+                while gate.requests() == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                }
+            };
+            tokio::select! {
+                _ = &mut answer => panic!("the gate is closed"),
+                () = asked => {}
+            }
+            process.signal(libc::SIGTERM);
+            until("the drain", || process.log().contains("drain"));
+            gate.open_gate();
+            assert_eq!(answer.await.unwrap().1, b"late");
+        });
+        assert!(proxy.wait().success());
+    }
+}
+
+#[test]
+fn a_client_that_resets_and_resets_is_told_to_be_calm() {
+    for driver in DRIVERS {
+        let upstream = harness::Upstream::start("late");
+        upstream.close_gate();
+        let (proxy, address) = start(driver, upstream.address);
+        client(address, |mut send| async move {
+            for _ in 0..10_000 {
+                let Ok(mut ready) = send.clone().ready().await else {
+                    break;
+                };
+                let Ok((_, mut out)) = ready.send_request(request(Method::GET, "/"), true) else {
+                    break;
+                };
+                out.send_reset(h2::Reason::CANCEL);
+                tokio::task::yield_now().await;
+                send = ready;
+            }
+        });
+        upstream.open_gate();
+        // Others are served all the while.
+        assert_eq!(harness::get(address, "a.test", "/").status, 200);
+        let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
+        until("no request in flight", || stat("downstream_rq_active") == 0);
+    }
+}
