@@ -4,7 +4,8 @@
 //! This crate is pure: it opens no file or socket and reads no clock. Time and randomness are
 //! arguments. The order of the pipeline is the order of the modules:
 //! [`source`] → [`yaml`] → [`schema`] → [`validate`] → [`resource`] → [`compile`] →
-//! [`snapshot`] → decisions; [`explain`] retells a decision.
+//! [`snapshot`] → decisions; [`explain`] retells a decision, [`routing_tests`] hold decisions
+//! against what was expected.
 #![forbid(unsafe_code)]
 
 pub mod compile;
@@ -13,6 +14,7 @@ pub mod explain;
 mod load;
 pub mod re2;
 pub mod resource;
+pub mod routing_tests;
 pub mod rules;
 pub mod schema;
 pub mod settings;

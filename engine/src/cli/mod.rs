@@ -6,6 +6,7 @@
 mod check;
 mod explain;
 mod run;
+mod test;
 
 pub use run::process_options;
 
@@ -32,7 +33,8 @@ const HELP_WIDTH_COLUMNS: usize = 100;
         ringroad demo                          see it work, with services to try it on\n  \
         ringroad check ./config                is this configuration right?\n  \
         ringroad run --config ./config         carry traffic by it\n  \
-        ringroad explain ./config --url http://shop.example/cart\n\n\
+        ringroad explain ./config --url http://shop.example/cart\n  \
+        ringroad test routing-tests.yaml --config ./config\n\n\
         `ringroad help COMMAND` tells more about a command.",
     max_term_width = HELP_WIDTH_COLUMNS,
     arg_required_else_help = true
@@ -50,6 +52,8 @@ enum Command {
     Check(CheckArgs),
     /// Tell where a request would go, and why, without sending it
     Explain(ExplainArgs),
+    /// Hold routing test cases against a configuration, in the format of istio-config-validator
+    Test(TestArgs),
     /// Start the bookinfo application and a proxy in front of it, with five things to try
     Demo(DemoArgs),
 }
@@ -150,6 +154,45 @@ pub struct ExplainArgs {
     pub format: Format,
 }
 
+/// `ringroad test`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A test file holds requests and the route that each of them should take:\n\n  \
+    testCases:\n  \
+    - description: testers reach the canary\n    \
+      wantMatch: true\n    \
+      request:\n      \
+        authority: [shop.example.com]\n      \
+        method: [GET, POST]\n      \
+        uri: [/, /cart]\n      \
+        headers: {x-canary: \"true\"}\n    \
+      route:\n    \
+      - destination: {host: cart.example.com, subset: canary}\n\n\
+    Expected may be route, redirect, rewrite, fault, headers, delegate, directResponse, timeout,\n\
+    retries, mirror, mirrors, mirrorPercentage and corsPolicy, as a VirtualService has them. With\n\
+    wantMatch: false none of them may be so. Gateways, delegates and services that the\n\
+    configuration lacks do not keep a VirtualService from being tested.\n\n\
+    Exit code: 0 all passed, 1 a case failed or the configuration is refused, 2 no case could be\n\
+    read.\n\n\
+    Examples:\n  \
+    ringroad test routing-tests.yaml --config ./config\n  \
+    ringroad test ./tests --config ./base --config ./overlay --format json"
+)]
+pub struct TestArgs {
+    /// Files with test cases, or directories of them
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The configuration under test, a directory or a file; may be given several times
+    #[arg(short, long, value_name = "DIR", required = true)]
+    pub config: Vec<PathBuf>,
+    /// List the requests that passed, too
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// How to print the outcome
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
 /// `ringroad demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -163,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Test(args) => test::test(&args),
         Command::Demo(args) => crate::demo::demo(&args.tuning),
     }
 }

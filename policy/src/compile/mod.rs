@@ -14,7 +14,7 @@ mod gateways;
 mod header_operations;
 mod http_match;
 mod layer4;
-mod names;
+pub(crate) mod names;
 mod peer_authentication;
 mod protocol;
 mod references;

@@ -2,9 +2,9 @@
 //! each value was written. The decision itself is taken by the matcher of the data path.
 
 mod effects;
-mod places;
+pub(crate) mod places;
 mod text;
-mod wording;
+pub(crate) mod wording;
 
 use serde::Serialize;
 

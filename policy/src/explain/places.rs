@@ -24,6 +24,18 @@ impl std::fmt::Display for Written {
     }
 }
 
+/// Where each of these places stands, one parse a file.
+pub(crate) fn locate(
+    files: &[SourceFile],
+    origins: impl IntoIterator<Item = Origin>,
+) -> HashMap<Origin, Written> {
+    let places = Places {
+        wanted: RefCell::new(origins.into_iter().collect()),
+        known: HashMap::new(),
+    };
+    places.looked_up(files).known
+}
+
 /// Positions by origin. A position costs a parse of its file, so an explanation is told twice:
 /// once to learn which places it names, and, when they were all looked up in one parse a file,
 /// once more with them.

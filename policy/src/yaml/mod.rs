@@ -19,7 +19,7 @@ pub use limits::YamlLimits;
 pub use marked::{Query, locate, locate_all};
 
 use crate::diagnostic::{Diagnostic, Place};
-use crate::source::{FileId, SourceFile};
+use crate::source::{DocumentId, FileId, SourceFile};
 use value::{Budget, Node};
 
 /// Codes of the diagnostics that this module gives.
@@ -55,6 +55,33 @@ pub fn parse(files: &[SourceFile]) -> (Vec<Document>, Vec<Diagnostic>) {
 /// [`parse`] under limits of the caller's choice.
 pub fn parse_within(files: &[SourceFile], limits: &YamlLimits) -> (Vec<Document>, Vec<Diagnostic>) {
     let mut documents = Vec::new();
+    let diagnostics = parse_values(files, limits, |file, next_index, value, diagnostics| {
+        document::read(file, next_index, value, &mut documents, diagnostics);
+    });
+    (documents, diagnostics)
+}
+
+/// The documents of files that hold something other than resources, with the same limits; empty
+/// ones are left out.
+pub fn parse_plain(files: &[SourceFile]) -> (Vec<(DocumentId, Value)>, Vec<Diagnostic>) {
+    let mut documents = Vec::new();
+    let limits = YamlLimits::default();
+    let diagnostics = parse_values(files, &limits, |file, next_index, value, _| {
+        if !value.is_null() {
+            let index = *next_index;
+            *next_index += 1;
+            documents.push((DocumentId { file, index }, value));
+        }
+    });
+    (documents, diagnostics)
+}
+
+/// Hands each value of each file to `read`, with the number of documents before it in its file.
+fn parse_values(
+    files: &[SourceFile],
+    limits: &YamlLimits,
+    mut read: impl FnMut(FileId, &mut u32, Value, &mut Vec<Diagnostic>),
+) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let mut total_bytes = 0usize;
     for (at, file) in files.iter().enumerate() {
@@ -83,16 +110,16 @@ pub fn parse_within(files: &[SourceFile], limits: &YamlLimits) -> (Vec<Document>
             );
             break;
         }
-        parse_file(file_id, file, limits, &mut documents, &mut diagnostics);
+        parse_file(file_id, file, limits, &mut read, &mut diagnostics);
     }
-    (documents, diagnostics)
+    diagnostics
 }
 
 fn parse_file(
     file: FileId,
     source: &SourceFile,
     limits: &YamlLimits,
-    documents: &mut Vec<Document>,
+    read: &mut impl FnMut(FileId, &mut u32, Value, &mut Vec<Diagnostic>),
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     if is_crowded(&source.text, limits) || is_bracketed_deep(&source.text) {
@@ -108,7 +135,7 @@ fn parse_file(
     let mut failure = None;
     for text in serde_yaml::Deserializer::from_str(without_bom(&source.text)) {
         match Node(&mut budget).deserialize(text) {
-            Ok(value) => document::read(file, &mut next_index, value, documents, diagnostics),
+            Ok(value) => read(file, &mut next_index, value, diagnostics),
             Err(error) => {
                 failure = Some(error);
                 break;

@@ -1,0 +1,132 @@
+//! `ringroad test`, from outside.
+
+mod harness;
+
+use harness::{folder, ringroad};
+use std::path::Path;
+use std::process::Output;
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The example that stands beside the example configurations.
+fn example() -> (String, String) {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let path = |name: &str| configs.join(name).display().to_string();
+    (path("canary-test.yaml"), path("canary"))
+}
+
+#[test]
+fn the_example_passes_on_its_configuration() {
+    let (tests, config) = example();
+    let output = ringroad(&["test", &tests, "--config", &config]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    assert!(
+        out(&output).ends_with("4 cases passed, 0 failed (11 requests)\n"),
+        "{}",
+        out(&output)
+    );
+    assert_eq!(err(&output), "");
+}
+
+#[test]
+fn a_shifted_canary_fails_its_tests_with_the_line_that_did_it() {
+    let (tests, config) = example();
+    let text = std::fs::read_to_string(Path::new(&config).join("canary.yaml")).expect("read");
+    assert!(text.contains("weight: 95"));
+    let shifted = folder(&[("canary.yaml", &text.replace("weight: 95", "weight: 50"))]);
+    let config = shifted.path().display().to_string();
+    let output = ringroad(&["test", &tests, "--config", &config]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = text
+        .lines()
+        .position(|line| line.contains("name: everybody"))
+        .expect("a line")
+        + 1;
+    for part in [
+        "FAIL  everybody else is split",
+        "expected  cart.example.com subset stable weight 95",
+        "came      cart.example.com subset stable weight 50",
+        &format!("canary.yaml:{line}:"),
+        "3 cases passed, 1 failed (11 requests)",
+    ] {
+        assert!(
+            out(&output).contains(part),
+            "{part} not in\n{}",
+            out(&output)
+        );
+    }
+    let output = ringroad(&["test", &tests, "--config", &config, "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
+    assert_eq!(told["failed"], 1);
+    let case = &told["cases"][1];
+    assert_eq!(case["passed"], false);
+    assert_eq!(case["requests"][0]["taken"]["written"]["line"], line);
+    assert_eq!(case["requests"][0]["comparisons"][0]["same"], false);
+}
+
+#[test]
+fn passed_requests_are_listed_on_request() {
+    let (tests, config) = example();
+    let output = ringroad(&["test", &tests, "--config", &config, "--verbose"]);
+    let text = out(&output);
+    assert!(
+        text.contains("ok GET shop.example.com/cart?item=7 x-canary: true: route `testers`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_be_tested_is_no_pass() {
+    let (tests, config) = example();
+    let code = |args: &[&str]| ringroad(args).status.code();
+    assert_eq!(
+        code(&["test", &tests]),
+        Some(2),
+        "no configuration is named"
+    );
+    assert_eq!(
+        code(&["test", "/nonexistent", "--config", &config]),
+        Some(2)
+    );
+    assert_eq!(code(&["test", &config, "--config", &config]), Some(2));
+    let odd = folder(&[
+        ("broken.yaml", "testCases:\n- wantMatch: true\n"),
+        ("empty.yaml", "testCases: []\n"),
+        ("refused.yaml", "kind: [\n"),
+    ]);
+    let odd = |name: &str| odd.path().join(name).display().to_string();
+    let output = ringroad(&["test", &odd("broken.yaml"), "--config", &config]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("broken.yaml:2:3"), "{}", err(&output));
+    assert_eq!(
+        code(&["test", &odd("empty.yaml"), "--config", &config]),
+        Some(2)
+    );
+    let output = ringroad(&["test", &tests, "--config", &odd("refused.yaml")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("refused.yaml:2:"), "{}", err(&output));
+}
+
+/// The mistake that is easiest to make: tests beside the files that they test.
+#[test]
+fn test_cases_among_the_configuration_are_recognised() {
+    let (tests, config) = example();
+    let config = std::fs::read_to_string(Path::new(&config).join("canary.yaml")).expect("read");
+    let tests = std::fs::read_to_string(tests).expect("read");
+    let mixed = folder(&[("canary.yaml", &config), ("tests.yaml", &tests)]);
+    let path = mixed.path().display().to_string();
+    let output = ringroad(&["check", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        out(&output).contains("these are test cases"),
+        "{}",
+        out(&output)
+    );
+}
