@@ -8,6 +8,8 @@
 //! against what was expected.
 #![forbid(unsafe_code)]
 
+pub mod authenticate;
+pub mod authorize;
 pub mod compile;
 pub mod diagnostic;
 pub mod explain;

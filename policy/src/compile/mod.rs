@@ -2,6 +2,7 @@
 //! silent: references to nothing, duplicates, and what can never be reached.
 
 mod advice;
+mod authorization;
 mod base64;
 mod client_tls;
 mod clusters;
@@ -16,6 +17,7 @@ mod http_match;
 mod layer4;
 pub(crate) mod names;
 mod peer_authentication;
+mod policy_targets;
 mod protocol;
 mod references;
 mod registry;
@@ -34,7 +36,7 @@ use crate::diagnostic::Diagnostic;
 use crate::resource::virtual_service::VirtualService;
 use crate::resource::{Object, Resources};
 use crate::settings::{ProxySettings, Role};
-use crate::snapshot::{DnsTable, Snapshot};
+use crate::snapshot::{Access, DnsTable, Snapshot};
 use crate::source::DocumentId;
 
 use clusters::Clusters;
@@ -94,13 +96,15 @@ pub fn compile(
         findings,
         ..
     } = compiler;
+    let authorization = authorization::authorization(&resources.authorization_policies, &settings);
     let snapshot = Snapshot::new(
         settings.clone(),
         listeners,
         clusters.list,
         splits.identities,
         resolved,
-    );
+    )
+    .with_access(Access { authorization });
     (snapshot, findings.into_list())
 }
 

@@ -1,9 +1,11 @@
 //! Resources as typed values, as users wrote them: no default is applied, no name is resolved.
 
+pub mod authorization_policy;
 pub mod destination_rule;
 pub mod gateway;
 pub mod kubernetes;
 pub mod peer_authentication;
+pub mod request_authentication;
 pub mod service_entry;
 pub mod sidecar;
 mod text_match;
@@ -64,6 +66,8 @@ pub struct Resources {
     pub peer_authentications: Vec<Object<peer_authentication::PeerAuthentication>>,
     pub services: Vec<Object<kubernetes::Service>>,
     pub endpoint_slices: Vec<Object<kubernetes::EndpointSlice>>,
+    pub authorization_policies: Vec<Object<authorization_policy::AuthorizationPolicy>>,
+    pub request_authentications: Vec<Object<request_authentication::RequestAuthentication>>,
 }
 
 impl Resources {
@@ -99,6 +103,14 @@ impl Resources {
                 ("security.istio.io", "PeerAuthentication") => {
                     read_spec(document, &mut resources.peer_authentications, &mut problems);
                 }
+                ("security.istio.io", "AuthorizationPolicy") => {
+                    let objects = &mut resources.authorization_policies;
+                    read_spec(document, objects, &mut problems);
+                }
+                ("security.istio.io", "RequestAuthentication") => {
+                    let objects = &mut resources.request_authentications;
+                    read_spec(document, objects, &mut problems);
+                }
                 ("", "Service") => read_spec(document, &mut resources.services, &mut problems),
                 ("discovery.k8s.io", "EndpointSlice") => {
                     let whole = Some(&document.value);
@@ -130,6 +142,8 @@ impl Resources {
         sort(&mut self.peer_authentications);
         sort(&mut self.services);
         sort(&mut self.endpoint_slices);
+        sort(&mut self.authorization_policies);
+        sort(&mut self.request_authentications);
     }
 }
 

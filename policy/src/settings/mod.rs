@@ -3,6 +3,7 @@
 
 pub mod duration;
 mod limits;
+mod providers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 
 pub use limits::{LimitInfo, LimitUnit, Limits, LimitsSpec};
+pub use providers::{BodyInCheck, HttpProvider, ProviderSpec};
 
 /// `apiVersion` of the kind.
 pub const API_VERSION: &str = "ringroad.dev/v1alpha1";
@@ -114,6 +116,8 @@ pub struct ProxySettings {
     pub workers: Option<u32>,
     pub admin_address: SocketAddr,
     pub trust_domain: String,
+    /// Further names of the trust domain. Istio: `trustDomainAliases`.
+    pub trust_domain_aliases: Vec<String>,
     pub root_namespace: String,
     /// What is appended to `name.namespace.svc.`
     pub domain_suffix: String,
@@ -132,6 +136,8 @@ pub struct ProxySettings {
     /// each process.
     pub seed: Option<u64>,
     pub dns: DnsSettings,
+    /// Who decides about requests for the action CUSTOM, by name.
+    pub extension_providers: BTreeMap<String, HttpProvider>,
     pub limits: Limits,
 }
 
@@ -145,6 +151,7 @@ impl Default for ProxySettings {
             workers: None,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 15000)),
             trust_domain: "cluster.local".to_string(),
+            trust_domain_aliases: Vec::new(),
             root_namespace: "istio-system".to_string(),
             domain_suffix: "cluster.local".to_string(),
             outbound_traffic_policy: OutboundTrafficPolicy::AllowAny,
@@ -155,6 +162,7 @@ impl Default for ProxySettings {
             connect_timeout_ms: 10_000,
             seed: None,
             dns: DnsSettings::default(),
+            extension_providers: BTreeMap::new(),
             limits: Limits::default(),
         }
     }
@@ -178,6 +186,7 @@ pub struct ProxySettingsSpec {
     pub workers: Option<u32>,
     pub admin_address: Option<String>,
     pub trust_domain: Option<String>,
+    pub trust_domain_aliases: Option<Vec<String>>,
     pub root_namespace: Option<String>,
     pub domain_suffix: Option<String>,
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
@@ -188,6 +197,7 @@ pub struct ProxySettingsSpec {
     pub connect_timeout: Option<String>,
     pub seed: Option<u64>,
     pub dns: DnsSpec,
+    pub extension_providers: Vec<ProviderSpec>,
     pub limits: LimitsSpec,
 }
 
@@ -250,6 +260,10 @@ impl ProxySettings {
         settings.role = overrides.role.or(spec.role).unwrap_or(by_content);
         replace(&mut settings.namespace, &spec.namespace);
         replace(&mut settings.trust_domain, &spec.trust_domain);
+        replace(
+            &mut settings.trust_domain_aliases,
+            &spec.trust_domain_aliases,
+        );
         replace(&mut settings.root_namespace, &spec.root_namespace);
         replace(&mut settings.domain_suffix, &spec.domain_suffix);
         replace(
@@ -285,6 +299,7 @@ impl ProxySettings {
             &["connectTimeout"],
         )?;
         settings.dns = spec.dns.resolve()?;
+        settings.extension_providers = providers::resolve(&spec.extension_providers)?;
         settings.workload = spec.workload.resolve()?;
         settings.selects_by_labels = spec.workload.labels.is_some();
         settings.limits =
@@ -295,6 +310,14 @@ impl ProxySettings {
                     message: format!("expected {expected}"),
                 })?;
         Ok(settings)
+    }
+
+    /// All names of the trust domain, its own first.
+    pub fn trust_domains(&self) -> Vec<&str> {
+        let aliases = self.trust_domain_aliases.iter().map(String::as_str);
+        std::iter::once(self.trust_domain.as_str())
+            .chain(aliases)
+            .collect()
     }
 
     /// Whether documents with this workload selector apply: without labels of our own, all do.

@@ -3,6 +3,7 @@
 //! Routing, splitting and balancing allocate nothing in the steady state and take no lock. State
 //! that changes with each request belongs to the worker and is handed in.
 
+mod access;
 mod balancer;
 mod cluster;
 mod connection;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use crate::settings::ProxySettings;
 
+pub use access::Access;
 pub use balancer::{AllAvailable, BalancerState, EndpointView};
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
@@ -78,6 +80,8 @@ pub struct Snapshot {
     pub dns_names: Vec<DnsName>,
     /// [`Route::identity`] by [`Route::split_slot`].
     pub(crate) split_identities: Vec<u64>,
+    /// Who may do what here; `None` where no policy says anything.
+    pub access: Option<Arc<Access>>,
 }
 
 impl Snapshot {
@@ -98,8 +102,26 @@ impl Snapshot {
             clusters,
             dns_names,
             split_identities,
+            access: None,
         }
         .with_resolved(table)
+    }
+
+    /// The same with policies on access.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = (!access.is_empty()).then(|| Arc::new(access));
+        self
+    }
+
+    /// The policies for what comes in from this direction: a workload's own requests to others are
+    /// judged where they arrive.
+    #[inline]
+    pub fn access_for(&self, direction: Direction) -> Option<&Arc<Access>> {
+        match direction {
+            Direction::Outbound => None,
+            Direction::Gateway | Direction::Inbound => self.access.as_ref(),
+        }
     }
 
     /// The cluster behind an id of this snapshot.

@@ -1,0 +1,213 @@
+//! `spec.extensionProviders`: who decides about requests that policies with the action CUSTOM
+//! match. The form is that of Istio's mesh configuration.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{SettingsError, duration};
+
+/// A service that is asked whether a request may pass, over HTTP. Istio: `envoyExtAuthzHttp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProvider {
+    /// Host of the service as written: a full name, or one with `namespace/` before it.
+    pub service: String,
+    pub port: u16,
+    /// For the whole answer. Istio: 600 s.
+    pub timeout_ms: u64,
+    /// Goes before the path of the request.
+    pub path_prefix: String,
+    /// Whether requests pass while the service fails.
+    pub fail_open: bool,
+    /// The status while the service fails.
+    pub status_on_error: u16,
+    /// Which headers the service is shown, beside method, path, host and authorization. Lower-case;
+    /// `*` may begin or end each.
+    pub request_headers_in_check: Vec<String>,
+    /// Headers that are added for the service.
+    pub additional_headers_in_check: BTreeMap<String, String>,
+    /// `None`: the service is not shown the body.
+    pub body_in_check: Option<BodyInCheck>,
+    /// Headers of an answer 200 that the upstream gets.
+    pub headers_to_upstream_on_allow: Vec<String>,
+    /// Headers of any other answer that the client gets.
+    pub headers_to_downstream_on_deny: Vec<String>,
+    /// Headers of an answer 200 that the client gets.
+    pub headers_to_downstream_on_allow: Vec<String>,
+}
+
+/// How much of a body the service is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyInCheck {
+    pub max_bytes: u32,
+    /// Whether a longer body is cut for the service; else the request is answered 413.
+    pub allow_partial: bool,
+}
+
+/// An item as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ProviderSpec {
+    pub name: String,
+    pub envoy_ext_authz_http: Option<HttpProviderSpec>,
+}
+
+/// `envoyExtAuthzHttp` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpProviderSpec {
+    pub service: String,
+    pub port: u32,
+    pub timeout: Option<String>,
+    pub path_prefix: String,
+    pub fail_open: bool,
+    pub status_on_error: Option<String>,
+    pub include_request_headers_in_check: Vec<String>,
+    pub include_additional_headers_in_check: BTreeMap<String, String>,
+    pub include_request_body_in_check: Option<BodySpec>,
+    pub headers_to_upstream_on_allow: Vec<String>,
+    pub headers_to_downstream_on_deny: Vec<String>,
+    pub headers_to_downstream_on_allow: Vec<String>,
+}
+
+/// `includeRequestBodyInCheck` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BodySpec {
+    pub max_request_bytes: u32,
+    pub allow_partial_message: bool,
+}
+
+const DEFAULT_TIMEOUT_MS: u64 = 600_000;
+const DEFAULT_STATUS_ON_ERROR: u16 = 403;
+/// Longest name of a provider: that of a DNS label.
+const MAX_NAME_BYTES: usize = 63;
+
+/// Reads all providers.
+pub(super) fn resolve(
+    list: &[ProviderSpec],
+) -> Result<BTreeMap<String, HttpProvider>, SettingsError> {
+    let mut providers = BTreeMap::new();
+    for spec in list {
+        let name = &spec.name;
+        if !is_label(name) {
+            return Err(error(
+                "name",
+                format!("`{name}` is no name of a provider (a-z, 0-9, -)"),
+            ));
+        }
+        let Some(http) = &spec.envoy_ext_authz_http else {
+            let message = format!("provider `{name}` has no `envoyExtAuthzHttp`");
+            return Err(error("envoyExtAuthzHttp", message));
+        };
+        if providers.insert(name.clone(), http.resolve()?).is_some() {
+            return Err(error("name", format!("two providers are called `{name}`")));
+        }
+    }
+    Ok(providers)
+}
+
+fn error(field: &str, message: String) -> SettingsError {
+    SettingsError {
+        field: vec!["extensionProviders".to_string(), field.to_string()],
+        message,
+    }
+}
+
+fn is_label(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty()
+        && name.len() <= MAX_NAME_BYTES
+        && name.bytes().all(is_plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+impl HttpProviderSpec {
+    fn resolve(&self) -> Result<HttpProvider, SettingsError> {
+        if self.service.is_empty() {
+            return Err(error("service", "the service is missing".to_string()));
+        }
+        let port = u16::try_from(self.port).unwrap_or_default();
+        if port == 0 {
+            return Err(error("port", format!("`{}` is no port", self.port)));
+        }
+        let timeout_ms = match &self.timeout {
+            Some(text) => {
+                duration::parse_ms(text).map_err(|problem| error("timeout", problem.to_string()))?
+            }
+            None => DEFAULT_TIMEOUT_MS,
+        };
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
+        let prefix = &self.path_prefix;
+        if !(prefix.is_empty() || prefix.starts_with('/') && prefix.bytes().all(is_plain)) {
+            let message = format!("`{prefix}` is no beginning of a path such as `/check`");
+            return Err(error("pathPrefix", message));
+        }
+        let status_on_error = match &self.status_on_error {
+            None => DEFAULT_STATUS_ON_ERROR,
+            Some(text) => match text.parse() {
+                Ok(status @ 200..=599) => status,
+                _ => return Err(error("statusOnError", format!("`{text}` is no status"))),
+            },
+        };
+        for (name, value) in &self.include_additional_headers_in_check {
+            let is_visible = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
+            if !is_header_name(name) || !value.bytes().all(is_visible) {
+                let message = format!("`{name}: {value}` is no header");
+                return Err(error("includeAdditionalHeadersInCheck", message));
+            }
+        }
+        let body = self.include_request_body_in_check.as_ref();
+        if body.is_some_and(|body| body.max_request_bytes == 0) {
+            let message = "write how many bytes, as in `maxRequestBytes: 8192`".to_string();
+            return Err(error("includeRequestBodyInCheck", message));
+        }
+        Ok(HttpProvider {
+            service: self.service.clone(),
+            port,
+            timeout_ms,
+            path_prefix: prefix.clone(),
+            fail_open: self.fail_open,
+            status_on_error,
+            request_headers_in_check: patterns(
+                &self.include_request_headers_in_check,
+                "includeRequestHeadersInCheck",
+            )?,
+            additional_headers_in_check: self.include_additional_headers_in_check.clone(),
+            body_in_check: body.map(|body| BodyInCheck {
+                max_bytes: body.max_request_bytes,
+                allow_partial: body.allow_partial_message,
+            }),
+            headers_to_upstream_on_allow: patterns(
+                &self.headers_to_upstream_on_allow,
+                "headersToUpstreamOnAllow",
+            )?,
+            headers_to_downstream_on_deny: patterns(
+                &self.headers_to_downstream_on_deny,
+                "headersToDownstreamOnDeny",
+            )?,
+            headers_to_downstream_on_allow: patterns(
+                &self.headers_to_downstream_on_allow,
+                "headersToDownstreamOnAllow",
+            )?,
+        })
+    }
+}
+
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
+/// Names of headers in lower case; `*` alone is refused, as in Istio.
+fn patterns(list: &[String], field: &str) -> Result<Vec<String>, SettingsError> {
+    let read = |name: &String| {
+        if name == "*" || !is_header_name(name) {
+            let message = format!("`{name}` is no name of a header, with `*` at one end at most");
+            return Err(error(field, message));
+        }
+        Ok(name.to_ascii_lowercase())
+    };
+    list.iter().map(read).collect()
+}
