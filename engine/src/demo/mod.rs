@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{TuningArgs, print_out, process_options};
+use crate::control::config_dir::{self, ReadLimits};
 use crate::control::process::{self, Started};
-use services::ProxyAddress;
+use ringroad_policy::snapshot::Snapshot;
+use services::{ProxyAddress, ServiceSpec};
 
 /// The configuration, for a start outside of a clone.
 const EMBEDDED_CONFIG: [(&str, &str); 5] = [
@@ -39,28 +41,58 @@ const EMBEDDED_CONFIG: [(&str, &str); 5] = [
 
 /// Starts the services and the proxy, and runs until a signal ends both.
 pub fn demo(tuning: &TuningArgs) -> ExitCode {
-    let proxy = ProxyAddress::default();
-    let prepared = config_folder()
-        .map_err(|error| format!("the demo's configuration cannot be written: {error}"))
-        .and_then(|folder| Ok((folder, services::bind()?)))
-        .and_then(|(folder, bound)| {
-            services::start(bound, Arc::clone(&proxy))
-                .map_err(|error| format!("the services cannot be started: {error}"))?;
-            Ok(folder)
-        });
-    let folder = match prepared {
-        Ok(folder) => folder,
+    match start_services() {
+        Ok(services) => process::run(
+            &process_options(vec![services.folder.clone()], tuning),
+            |started| {
+                if let Some(listener) = started.listeners.first() {
+                    let _ = services.proxy.set(listener.address);
+                    print_out(&guide(&services, listener.address, started));
+                }
+            },
+        ),
         Err(why) => {
             eprintln!("error: {why}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
+    }
+}
+
+/// The application, as it runs.
+struct Services {
+    /// The configuration of the proxy in front of it.
+    folder: PathBuf,
+    /// Where the application finds the proxy.
+    proxy: ProxyAddress,
+    /// Where v3 of reviews listens, for people to stop it.
+    reviews_v3: Option<SocketAddr>,
+}
+
+fn start_services() -> Result<Services, String> {
+    let folder = config_folder()
+        .map_err(|error| format!("the demo's configuration cannot be written: {error}"))?;
+    let proxy = ProxyAddress::default();
+    let mut services = Services {
+        folder,
+        proxy,
+        reviews_v3: None,
     };
-    process::run(&process_options(vec![folder.clone()], tuning), |started| {
-        if let Some(listener) = started.listeners.first() {
-            let _ = proxy.set(listener.address);
-            print_out(&guide(&folder, listener.address, started));
-        }
-    })
+    // A refused configuration ends the proxy, which says why; no service is needed for that.
+    let Some(snapshot) = load(&services.folder)? else {
+        return Ok(services);
+    };
+    let bound = services::bind(&snapshot)?;
+    services::start(bound, Arc::clone(&services.proxy))
+        .map_err(|error| format!("the services cannot be started: {error}"))?;
+    services.reviews_v3 = ServiceSpec::new("reviews", "v3").address(&snapshot);
+    Ok(services)
+}
+
+fn load(folder: &Path) -> Result<Option<Snapshot>, String> {
+    let reading = config_dir::read(&[folder.to_path_buf()], &ReadLimits::default())
+        .map_err(|error| error.to_string())?;
+    let loaded = ringroad_policy::load(&reading.files, &Default::default(), &Default::default());
+    Ok(loaded.snapshot)
 }
 
 /// `configs/bookinfo` of the clone that this was started from, or else a copy in a temporary
@@ -98,15 +130,14 @@ fn write_embedded(parent: &Path) -> io::Result<PathBuf> {
 }
 
 /// Five things to try.
-fn guide(folder: &Path, proxy: SocketAddr, started: &Started) -> String {
-    let reviews = folder.join("reviews.yaml");
+fn guide(services: &Services, proxy: SocketAddr, started: &Started) -> String {
+    let reviews = services.folder.join("reviews.yaml");
     let reviews = reviews.display();
-    let folder = folder.display();
+    let folder = services.folder.display();
     let admin = started.admin;
-    let v3 = services::SERVICES
-        .iter()
-        .find(|spec| spec.name == "reviews" && spec.version == "v3")
-        .map_or(0, |spec| spec.port);
+    let v3 = services
+        .reviews_v3
+        .map_or_else(|| "unknown".to_string(), |address| address.to_string());
     let weights = |v1: u32, v3: u32| {
         format!(
             "sed -i -e '/subset: v1/,/weight/ s/weight: .*/weight: {v1}/' \\\n         \
@@ -142,7 +173,7 @@ Five things to try, in another terminal:
      sed -i '$d' {reviews}
 
 5. Stop an endpoint, v3 of reviews. Its share of requests is answered 503 by the proxy:
-     curl -s -X POST http://127.0.0.1:{v3}/quit
+     curl -s -X POST http://{v3}/quit
      for i in $(seq 20); do curl -s -o /dev/null -w '%{{http_code}}\\n' \\
        http://{proxy}/api/v1/products/0/reviews; done | sort | uniq -c
    Send everything to v1, and every answer is 200 again:
@@ -161,27 +192,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_embedded_copy_is_accepted_and_names_the_services_ports() {
+    fn the_embedded_copy_is_accepted_and_has_an_address_for_each_service() {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let folder = write_embedded(parent.path()).expect("written");
-        let limits = crate::control::config_dir::ReadLimits::default();
-        let reading = crate::control::config_dir::read(&[folder], &limits).expect("read");
+        let reading = config_dir::read(&[folder], &ReadLimits::default()).expect("read");
         assert_eq!(reading.files.len(), EMBEDDED_CONFIG.len());
         let loaded =
             ringroad_policy::load(&reading.files, &Default::default(), &Default::default());
         assert_eq!(loaded.diagnostics, []);
         let snapshot = loaded.snapshot.expect("accepted");
         for spec in services::SERVICES {
-            let address = SocketAddr::from(([127, 0, 0, 1], spec.port));
-            let address = ringroad_policy::snapshot::EndpointAddress::Socket(address);
-            let known = snapshot.clusters.iter().any(|cluster| {
-                cluster.service.host.split('.').next() == Some(spec.name)
-                    && cluster
-                        .endpoints
-                        .iter()
-                        .any(|endpoint| endpoint.address == address)
-            });
-            assert!(known, "{spec:?}");
+            assert!(spec.address(&snapshot).is_some(), "{spec:?}");
         }
     }
 

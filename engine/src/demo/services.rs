@@ -3,7 +3,7 @@
 //! They are real: each listens on its own port of loopback, and they call each other through the
 //! proxy by their service names, as they would in a mesh.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Path, State};
@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use ringroad_policy::snapshot::{Cluster, EndpointAddress, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -21,42 +22,36 @@ use super::client;
 pub struct ServiceSpec {
     pub name: &'static str,
     pub version: &'static str,
-    /// As in `configs/bookinfo/services.yaml`.
-    pub port: u16,
+}
+
+impl ServiceSpec {
+    pub const fn new(name: &'static str, version: &'static str) -> Self {
+        Self { name, version }
+    }
+
+    /// Where the configuration expects this service.
+    pub fn address(&self, snapshot: &Snapshot) -> Option<SocketAddr> {
+        let of_service =
+            |cluster: &&Arc<Cluster>| cluster.service.host.split('.').next() == Some(self.name);
+        let endpoints = snapshot.clusters.iter().filter(of_service);
+        let mut endpoints = endpoints.flat_map(|cluster| &cluster.endpoints);
+        endpoints.find_map(|endpoint| match endpoint.address {
+            EndpointAddress::Socket(address) if endpoint.workload.version == self.version => {
+                Some(address)
+            }
+            _ => None,
+        })
+    }
 }
 
 /// All services.
 pub const SERVICES: [ServiceSpec; 6] = [
-    ServiceSpec {
-        name: "productpage",
-        version: "v1",
-        port: 19080,
-    },
-    ServiceSpec {
-        name: "details",
-        version: "v1",
-        port: 19081,
-    },
-    ServiceSpec {
-        name: "ratings",
-        version: "v1",
-        port: 19082,
-    },
-    ServiceSpec {
-        name: "reviews",
-        version: "v1",
-        port: 19083,
-    },
-    ServiceSpec {
-        name: "reviews",
-        version: "v2",
-        port: 19084,
-    },
-    ServiceSpec {
-        name: "reviews",
-        version: "v3",
-        port: 19085,
-    },
+    ServiceSpec::new("productpage", "v1"),
+    ServiceSpec::new("details", "v1"),
+    ServiceSpec::new("ratings", "v1"),
+    ServiceSpec::new("reviews", "v1"),
+    ServiceSpec::new("reviews", "v2"),
+    ServiceSpec::new("reviews", "v3"),
 ];
 
 /// What callers pass on, so that routing by user and tracing work across services.
@@ -65,21 +60,24 @@ const PASSED_ON: [&str; 4] = ["end-user", "x-request-id", "traceparent", "b3"];
 /// Where the proxy takes requests, once it does.
 pub type ProxyAddress = Arc<OnceLock<SocketAddr>>;
 
-/// Binds every port of the application.
+/// Binds every service where the configuration expects it.
 ///
 /// # Errors
-/// Which port is taken and what to do.
-pub fn bind() -> Result<Vec<(ServiceSpec, std::net::TcpListener)>, String> {
+/// Which service has no address, or whose is taken, and what to do.
+pub fn bind(snapshot: &Snapshot) -> Result<Vec<(ServiceSpec, std::net::TcpListener)>, String> {
     let mut bound = Vec::new();
     for spec in SERVICES {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, spec.port));
+        let ServiceSpec { name, version } = spec;
+        let address = spec
+            .address(snapshot)
+            .ok_or_else(|| format!("services.yaml has no endpoint for {name} {version}"))?;
         let listener = std::net::TcpListener::bind(address)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|error| {
                 format!(
-                    "{} {} cannot listen on {address}: {error}; stop what has this port \
-                     (`ss -ltnp` names it), maybe another `ringroad demo`",
-                    spec.name, spec.version
+                    "{name} {version} cannot listen on {address}: {error}; stop what has this \
+                     port (`ss -ltnp` names it), maybe another `ringroad demo`, or write another \
+                     into services.yaml"
                 )
             })?;
         bound.push((spec, listener));
