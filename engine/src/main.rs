@@ -2,12 +2,13 @@
 //!
 //! [`cli`] reads the command line. [`control`] is the one thread that reloads, resolves and
 //! answers the admin interface; [`worker`] and [`proxy`] carry the traffic on [`rt`], counted by
-//! [`stats`]. [`demo`] is the bookinfo application to try it on.
+//! [`stats`]; what they share about clusters is in [`health`]. [`demo`] is the bookinfo application to try it on.
 
 mod alloc;
 mod cli;
 mod control;
 mod demo;
+mod health;
 // Upstreams do not speak it yet.
 #[allow(dead_code)]
 mod http2;

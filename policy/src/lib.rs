@@ -13,6 +13,7 @@ pub mod authorize;
 pub mod compile;
 pub mod diagnostic;
 pub mod explain;
+pub mod health;
 mod load;
 pub mod re2;
 pub mod resource;

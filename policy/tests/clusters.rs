@@ -424,3 +424,25 @@ fn outlier_detection_has_istios_defaults() {
         (Some(5), 40)
     );
 }
+
+#[test]
+fn a_retry_budget_stays_where_a_port_replaces_all_else() {
+    let rule = with_rule(
+        "default",
+        "r",
+        "host: a.com\ntrafficPolicy:\n  retryBudget: {percent: 12.5}\n  \
+         connectionPool: {http: {maxRetries: 4}}\n  \
+         portLevelSettings:\n  - port: {number: 80}\n    loadBalancer: {simple: RANDOM}\n\
+         subsets:\n- name: own\n  labels: {}\n  \
+         trafficPolicy: {retryBudget: {minRetryConcurrency: 9, budgetInterval: 10s}}\n",
+    );
+    let snapshot = snapshot(&format!("{SETTINGS}{}{rule}", service("a.com", 80, 1)));
+    let budget = |name: &str| {
+        let cluster = snapshot.cluster_named(name).unwrap();
+        assert_eq!(cluster.connection_pool.max_retries, u32::MAX);
+        let budget = cluster.retry_budget.clone().unwrap();
+        (budget.percent, budget.min_concurrency, budget.interval_ms)
+    };
+    assert_eq!(budget("outbound|80||a.com"), (12.5, 3, 0));
+    assert_eq!(budget("outbound|80|own|a.com"), (20.0, 9, 10_000));
+}

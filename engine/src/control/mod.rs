@@ -8,6 +8,7 @@ pub mod cores;
 pub mod data_path;
 pub mod descriptors;
 pub mod dns;
+mod ejections;
 pub mod fleet;
 pub mod line_sink;
 pub mod load;

@@ -22,7 +22,7 @@ use super::logging::{self, LogLevel};
 use super::reload::{Loader as _, Names, Reloader, ReloaderParts};
 use super::status::{ConfigStatus, RunningConfig};
 use super::watch::Watcher;
-use super::{cores, descriptors, fleet};
+use super::{cores, descriptors, ejections, fleet};
 use crate::rt::{DriverChoice, DriverKind};
 use crate::stats::Registry;
 use crate::worker::{Fleet, FleetOptions};
@@ -211,6 +211,7 @@ impl Process {
             status: Arc::clone(&status),
             data_path: fleet.clone(),
             registry,
+            health: Arc::clone(fleet.health()),
             dns,
             access_log: access_log.clone(),
             log_level,
@@ -230,6 +231,7 @@ impl Process {
                 tracing::error!("the admin interface ended: {error}");
             }
         });
+        tokio::spawn(ejections::sweep_forever(Arc::clone(fleet.health())));
         let reloader = Reloader::new(ReloaderParts {
             roots: options.roots.clone(),
             limits,

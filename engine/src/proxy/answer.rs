@@ -89,10 +89,27 @@ impl Answer {
         )
     }
 
+    /// A limit of the cluster is reached.
+    pub fn overflow() -> Self {
+        let mut answer = Self::reset(
+            503,
+            ResponseFlags::UPSTREAM_OVERFLOW,
+            "upstream_reset_before_response_started{overflow}",
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+        );
+        // For clients that would try again.
+        answer
+            .headers
+            .push(("x-envoy-overloaded", "true".to_string()));
+        answer
+    }
+
     /// The endpoint could not be connected to.
     pub fn connect_failed(error: ConnectError) -> Self {
-        let ConnectError::Failed(cause) = error else {
-            return Self::connect_timed_out();
+        let cause = match error {
+            ConnectError::Failed(cause) => cause,
+            ConnectError::TimedOut => return Self::connect_timed_out(),
+            ConnectError::Overflow => return Self::overflow(),
         };
         Self {
             transport_failure: Some(delayed_connect_error(&cause)),

@@ -7,6 +7,7 @@ use super::deadline::{alongside, poll_once, until};
 use super::edits::EditLevels;
 use super::fault::{Injected, inject};
 use super::format::RequestFormat;
+use super::grpc;
 use super::head_bytes::{ResponseHeadFailure, receive_response_head};
 use super::mirror::Mirrors;
 use super::record::Record;
@@ -17,18 +18,18 @@ use super::response_head::{Delivery, DownstreamHead, write_interim};
 use super::retries::{Retries, client_gone};
 use super::target::Plan;
 use super::timeouts::Timeouts;
-use super::upstream::{Endpoint, UpstreamConnection};
+use super::upstream::{ClusterView, ConnectError, Endpoint, UpstreamConnection};
 use crate::rt::{Buffer, Chunk, Deadline};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::transport::Transport;
 use crate::worker::{Rules, Worker, WorkerLimits};
 use ringroad_codec::http1::{BodyError, BodyFraming, CONTINUE, RequestHead, ResponseHead, Version};
+use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{FaultSide, TryFailure};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// A request that has been routed: what all its tries share.
 pub struct RoutedRequest<'a> {
@@ -121,7 +122,8 @@ pub async fn attempt(
     record: &mut Record<'_>,
     response_head: &mut ResponseHead,
 ) -> Outcome {
-    let stats: &ClusterStats = &request.plan.cluster.stats;
+    let cluster = &request.plan.cluster;
+    let stats: &ClusterStats = &cluster.stats;
     request.timeouts.try_begins(&connection.deadline);
 
     let upstream_fault = request.plan.route.fault.as_ref();
@@ -143,21 +145,26 @@ pub async fn attempt(
     // if that cannot double it.
     let mut may_reuse = true;
     loop {
-        let pooled = if may_reuse { endpoint.checkout() } else { None };
-        let upstream = match pooled {
-            Some(upstream) => upstream,
+        let pooled = may_reuse.then(|| cluster.checkout(endpoint)).flatten();
+        let connected = match pooled {
+            Some(pooled) => pooled,
             None => {
-                let patience =
-                    Duration::from_millis(request.plan.cluster.cluster.connect_timeout_ms);
-                match until(&connection.deadline, endpoint.connect(patience)).await {
-                    Ok(Ok(upstream)) => upstream,
-                    Ok(Err(error)) => {
-                        let answer = Answer::connect_failed(error);
-                        let failure = TryFailure::NoConnection;
-                        return request.failed(failure, answer, retries, body, record);
-                    }
+                let gone = pin!(client_gone(&connection.stream));
+                let connected = alongside(gone, cluster.connect(endpoint));
+                match until(&connection.deadline, connected).await {
+                    Ok(Ok(connected)) => connected,
+                    Ok(Err(())) => return Outcome::Client(ClientFailure::Gone),
                     Err(_) => return request.timed_out(retries, body, record),
                 }
+            }
+        };
+        let upstream = match connected {
+            Ok(upstream) => upstream,
+            // Another try would meet the same limit.
+            Err(ConnectError::Overflow) => return Outcome::Unanswered(Answer::overflow()),
+            Err(error) => {
+                let answer = Answer::connect_failed(error);
+                return request.failed(TryFailure::NoConnection, answer, retries, body, record);
             }
         };
         stats.upstream_rq_total.add(1);
@@ -192,6 +199,7 @@ pub async fn attempt(
                     may_reuse = false;
                     continue;
                 }
+                cluster.report(endpoint, TryOutcome::Reset);
                 let failure = TryFailure::Reset {
                     request_began: !nothing_sent,
                 };
@@ -237,8 +245,8 @@ async fn exchange_on(
     record: &mut Record<'_>,
     response_head: &mut ResponseHead,
 ) -> Sent {
-    let plan = request.plan;
-    let stats: &ClusterStats = &plan.cluster.stats;
+    let cluster: &ClusterView = &request.plan.cluster;
+    let stats: &ClusterStats = &cluster.stats;
     let head = request.head;
     let endpoint = &upstream.endpoint;
     let to_head_request = head.method.of(request.bytes) == b"HEAD";
@@ -289,10 +297,13 @@ async fn exchange_on(
         let response = alongside(client_side.as_mut(), response);
         let response_bytes = match until(&connection.deadline, response).await {
             Ok(Ok(Ok(bytes))) => bytes,
-            Ok(Ok(Err(ResponseHeadFailure::Malformed))) => return malformed_response(stats),
+            Ok(Ok(Err(ResponseHeadFailure::Malformed))) => {
+                return malformed_response(cluster, endpoint);
+            }
             Ok(Ok(Err(failure))) => {
                 stats.upstream_cx_destroy_remote_with_active_rq.add(1);
                 if failure.after_bytes() {
+                    cluster.report(endpoint, TryOutcome::Reset);
                     let failure = TryFailure::Reset {
                         request_began: true,
                     };
@@ -302,10 +313,13 @@ async fn exchange_on(
                 return Sent::NoResponse { nothing_sent };
             }
             Ok(Err(failure)) => return Sent::Client(failure),
-            Err(_) if request.timeouts.request_is_over() => {
-                return Sent::Unanswered(Answer::upstream_timeout());
+            Err(_) => {
+                cluster.report(endpoint, TryOutcome::Timeout);
+                if request.timeouts.request_is_over() {
+                    return Sent::Unanswered(Answer::upstream_timeout());
+                }
+                return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout());
             }
-            Err(_) => return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout()),
         };
         if !response_head.is_interim() {
             break response_bytes;
@@ -313,7 +327,7 @@ async fn exchange_on(
         stats.upstream_rq_1xx.add(1);
         interim_responses += 1;
         if interim_responses > request.limits.settings.max_interim_responses {
-            return malformed_response(stats);
+            return malformed_response(cluster, endpoint);
         }
         if response_head.status != 100 && head.version == Version::Http11 {
             connection.listener.stats.downstream_rq_1xx.add(1);
@@ -325,8 +339,9 @@ async fn exchange_on(
     };
     if response_head.status == 101 {
         // No upgrade was passed on, so none can have been agreed to.
-        return malformed_response(stats);
+        return malformed_response(cluster, endpoint);
     }
+    cluster.report(endpoint, request.outcome_of(response_head, &response_bytes));
     request.timeouts.try_ended(&connection.deadline);
     let received = ByteCount::default();
     let mut response_body = Body::new(response_head.framing, &request.limits.body, &received);
@@ -344,7 +359,7 @@ async fn exchange_on(
     endpoint.expects_bulk.set(response_body.is_bulk());
     let delivery = Delivery::choose(response_head.framing, head.version);
     let Ok(first) = response_body.take_first(&mut unread, delivery) else {
-        return malformed_response(stats);
+        return malformed_response(cluster, endpoint);
     };
     let ends_by_close =
         response_head.framing == BodyFraming::UntilClose && delivery != Delivery::Chunked;
@@ -397,11 +412,13 @@ async fn exchange_on(
         }
         Ok(Ok(Err(BodyFailure::Sink))) => return Sent::Client(ClientFailure::Gone),
         Ok(Ok(Err(BodyFailure::Source(SourceFailure::Framing(_))))) => {
+            cluster.report(endpoint, TryOutcome::Reset);
             stats.upstream_cx_protocol_error.add(1);
             let flags = ResponseFlags::UPSTREAM_PROTOCOL_ERROR;
             (flags, "upstream_body_error")
         }
         Ok(Ok(Err(BodyFailure::Source(SourceFailure::Closed | SourceFailure::Broken)))) => {
+            cluster.report(endpoint, TryOutcome::Reset);
             stats.upstream_cx_destroy_remote_with_active_rq.add(1);
             let flags = ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
             let details = "upstream_reset_after_response_started{connection_termination}";
@@ -421,8 +438,9 @@ async fn exchange_on(
 }
 
 /// The upstream broke the protocol before anything went downstream.
-fn malformed_response(stats: &ClusterStats) -> Sent {
-    stats.upstream_cx_protocol_error.add(1);
+fn malformed_response(cluster: &ClusterView, endpoint: &Endpoint) -> Sent {
+    cluster.report(endpoint, TryOutcome::Reset);
+    cluster.stats.upstream_cx_protocol_error.add(1);
     let failure = TryFailure::Reset {
         request_began: true,
     };
@@ -430,6 +448,18 @@ fn malformed_response(stats: &ClusterStats) -> Sent {
 }
 
 impl<'a> RoutedRequest<'a> {
+    /// What outlier detection is told of a response.
+    fn outcome_of(&self, head: &ResponseHead, bytes: &[u8]) -> TryOutcome {
+        let is_judged = self.plan.cluster.cluster.outlier_detection.is_some();
+        TryOutcome::Response {
+            status: head.status,
+            grpc_status: match self.is_grpc && is_judged {
+                true => grpc::status(&head.headers(bytes)),
+                false => None,
+            },
+        }
+    }
+
     /// A try without a response: another one, or the answer.
     fn failed(
         &self,

@@ -214,7 +214,7 @@ async fn exchange(
         is_asked_for: false,
         mirrors,
     };
-    let mut retries = Retries::new(retry, &cluster.stats, tried);
+    let mut retries = Retries::new(retry, cluster, tried);
 
     // The tries.
     let answer = loop {

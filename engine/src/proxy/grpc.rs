@@ -34,6 +34,12 @@ pub fn timeout_ms(headers: &Headers<'_>) -> Option<u64> {
     Some(ms)
 }
 
+/// The `grpc-status` among these headers, if there is a number.
+pub fn status(headers: &Headers<'_>) -> Option<u16> {
+    let value = headers.first("grpc-status")?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 /// Appends a `grpc-timeout` line.
 pub fn write_timeout(timeout_ms: u64, out: &mut Vec<u8>) {
     /// The longest number that may be written.

@@ -8,10 +8,10 @@ use super::upstream::{ClusterView, UpstreamConnection};
 use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::worker::{Rules, Worker};
 use ringroad_codec::http1::ResponseHead;
+use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::Route;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// The copies of one request that are still to be sent: they wait for its body.
 #[derive(Default)]
@@ -118,20 +118,18 @@ impl RequestCopy {
             return None;
         };
         let _active = endpoint.count_request();
-        let patience = Duration::from_millis(cluster.cluster.connect_timeout_ms);
-        let upstream = match endpoint.checkout() {
-            Some(upstream) => upstream,
-            None => endpoint
-                .connect(patience)
-                .await
-                .inspect_err(|_| failed())
-                .ok()?,
+        let upstream = match cluster.checkout(endpoint) {
+            Some(pooled) => pooled,
+            None => cluster.connect(endpoint).await,
         };
-        let exchanged = self.exchange(&upstream, head).await;
-        match exchanged {
+        let upstream = upstream.inspect_err(|_| failed()).ok()?;
+        match self.exchange(&upstream, head).await {
             Some(true) => return Some(upstream),
             Some(false) => {}
-            None => failed(),
+            None => {
+                cluster.report(endpoint, TryOutcome::Reset);
+                failed();
+            }
         }
         upstream.close();
         None
@@ -175,6 +173,11 @@ impl RequestCopy {
             _ => &stats.upstream_rq_5xx,
         };
         by_class.add(1);
+        let outcome = TryOutcome::Response {
+            status: response.status,
+            grpc_status: None,
+        };
+        self.cluster.report(&upstream.endpoint, outcome);
         let received = ByteCount::default();
         let mut body = Body::new(response.framing, &limits.body, &received);
         body.take(&mut unread).ok()?;

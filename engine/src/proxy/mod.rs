@@ -18,6 +18,7 @@ pub mod head_bytes;
 mod labels;
 pub mod local_reply;
 pub mod mirror;
+mod pool;
 pub mod record;
 pub mod replay;
 pub mod request_head;

@@ -2,10 +2,13 @@
 
 use super::connection::Connection;
 use super::deadline::{alongside, until};
+use super::grpc;
 use super::record::Record;
 use super::timeouts::Timeouts;
+use super::upstream::ClusterView;
+use crate::health::RetryPermit;
 use crate::rt::{self, Idle};
-use crate::stats::{ClusterStats, ResponseFlags};
+use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use crate::worker::Worker;
 use ringroad_codec::http1::{Headers, ResponseHead};
@@ -18,11 +21,13 @@ use std::time::Duration;
 /// The tries of one request.
 pub struct Retries<'a> {
     policy: Option<&'a RetryPolicy>,
-    stats: &'a ClusterStats,
+    cluster: &'a ClusterView,
     /// Tries begun.
     tries: u32,
     /// Endpoints that were tried, for policies that leave them out.
     tried: &'a mut Vec<usize>,
+    /// Held from the decision to try again until the next decision.
+    permit: Option<RetryPermit>,
 }
 
 /// How a wait between two tries ended.
@@ -37,15 +42,16 @@ impl<'a> Retries<'a> {
     /// `tried` is working memory.
     pub fn new(
         policy: Option<&'a RetryPolicy>,
-        stats: &'a ClusterStats,
+        cluster: &'a ClusterView,
         tried: &'a mut Vec<usize>,
     ) -> Self {
         tried.clear();
         Self {
             policy,
-            stats,
+            cluster,
             tries: 0,
             tried,
+            permit: None,
         }
     }
 
@@ -116,15 +122,17 @@ impl<'a> Retries<'a> {
     }
 
     fn decide(
-        &self,
+        &mut self,
         policy: &RetryPolicy,
         wanted: bool,
         can_repeat: bool,
         record: &mut Record<'_>,
     ) -> bool {
+        let stats = &self.cluster.stats;
+        self.permit = None;
         if !wanted {
             if self.tries > 1 {
-                self.stats.upstream_rq_retry_success.add(1);
+                stats.upstream_rq_retry_success.add(1);
             }
             return false;
         }
@@ -132,12 +140,17 @@ impl<'a> Retries<'a> {
             return false;
         }
         if self.tries > policy.attempts {
-            self.stats.upstream_rq_retry_limit_exceeded.add(1);
+            stats.upstream_rq_retry_limit_exceeded.add(1);
             record.flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
             return false;
         }
-        self.stats.upstream_rq_retry.add(1);
-        self.stats.upstream_rq_retry_backoff_exponential.add(1);
+        self.permit = self.cluster.admit_retry();
+        if self.permit.is_none() {
+            record.flag(ResponseFlags::UPSTREAM_OVERFLOW);
+            return false;
+        }
+        stats.upstream_rq_retry.add(1);
+        stats.upstream_rq_retry_backoff_exponential.add(1);
         true
     }
 
@@ -165,9 +178,7 @@ impl<'a> Retries<'a> {
 /// What a response says about being tried again.
 fn try_response(status: u16, headers: &Headers<'_>) -> TryResponse {
     let grpc_status = match status {
-        200 => headers
-            .first("grpc-status")
-            .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()),
+        200 => grpc::status(headers),
         _ => None,
     };
     // An answer that nobody would repeat in any case need not be asked.

@@ -1,20 +1,25 @@
-//! Connections to endpoints: one pool for each endpoint and worker.
+//! A cluster as one worker uses it: choosing an endpoint, getting a connection to it, telling how
+//! the try went.
 
-use crate::rt::{self, EndpointAddr, Idle};
+pub use super::pool::{Endpoint, UpstreamConnection};
+
+use super::pool::Turn;
+use crate::health::{ClusterShare, RetryPermit};
 use crate::stats::{ClusterStats, SeriesList};
-use crate::transport::Transport;
 use crate::worker::Worker;
-use ringroad_policy::snapshot::{BalancerState, Cluster, EndpointAddress, EndpointView};
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use ringroad_policy::health::TryOutcome;
+use ringroad_policy::snapshot::{BalancerState, Cluster, EndpointView};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A cluster as one worker sees it in one snapshot.
 pub struct ClusterView {
     pub cluster: Arc<Cluster>,
     pub stats: Arc<ClusterStats>,
+    /// What this worker shares with the others about it.
+    pub share: Rc<ClusterShare>,
     /// In the order of `cluster.endpoints`.
     pub endpoints: Vec<Rc<Endpoint>>,
     balancer: RefCell<BalancerState>,
@@ -22,44 +27,33 @@ pub struct ClusterView {
     pub series: RefCell<SeriesList>,
 }
 
-/// An endpoint as one worker knows it. It outlives a snapshot that still has its address.
-pub struct Endpoint {
-    pub address: EndpointAddress,
-    /// The same, in the runtime's words.
-    connect_to: EndpointAddr,
-    pub cluster_stats: Arc<ClusterStats>,
-    active_requests: Cell<u32>,
-    /// The last response had a long body, so the next one is received in large pieces from the
-    /// start: what the kernel has queued by then would otherwise come in many small buffers.
-    pub expects_bulk: Cell<bool>,
-    pub series: RefCell<SeriesList>,
-    /// Idle connections, the one used last at the end.
-    idle: RefCell<Vec<IdleConnection>>,
-}
-
-struct IdleConnection {
-    stream: Transport,
-    since: Instant,
-}
-
-/// A connection to an endpoint, with a request on it.
-pub struct UpstreamConnection {
-    pub stream: Transport,
-    pub endpoint: Rc<Endpoint>,
-    /// It has carried a request before, so the upstream may have closed it meanwhile.
-    pub reused: bool,
-}
-
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
     Failed(std::io::Error),
     TimedOut,
+    /// A limit of the cluster is reached.
+    Overflow,
+}
+
+impl ConnectError {
+    /// The same error for another request.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(match error.raw_os_error() {
+                Some(number) => std::io::Error::from_raw_os_error(number),
+                None => error.kind().into(),
+            }),
+            Self::TimedOut => Self::TimedOut,
+            Self::Overflow => Self::Overflow,
+        }
+    }
 }
 
 impl ClusterView {
     /// Builds the view for a new snapshot; endpoints that were there before are taken over.
-    pub fn new(cluster: Arc<Cluster>, stats: Arc<ClusterStats>, before: Option<&Self>) -> Self {
+    pub fn new(cluster: Arc<Cluster>, share: Rc<ClusterShare>, before: Option<&Self>) -> Self {
+        let stats = share.stats.clone();
         let endpoints = cluster
             .endpoints
             .iter()
@@ -70,21 +64,16 @@ impl ClusterView {
                         .find(|known| known.address == endpoint.address)
                 });
                 known.cloned().unwrap_or_else(|| {
-                    Rc::new(Endpoint {
-                        connect_to: runtime_address(&endpoint.address),
-                        address: endpoint.address.clone(),
-                        cluster_stats: stats.clone(),
-                        active_requests: Cell::new(0),
-                        expects_bulk: Cell::new(false),
-                        series: RefCell::default(),
-                        idle: RefCell::default(),
-                    })
+                    let address = &endpoint.address;
+                    let endpoint_share = share.endpoint(address);
+                    Rc::new(Endpoint::new(address, stats.clone(), endpoint_share))
                 })
             })
             .collect();
         Self {
             cluster,
             stats,
+            share,
             endpoints,
             balancer: RefCell::default(),
             series: RefCell::default(),
@@ -102,156 +91,109 @@ impl ClusterView {
         Some((at, self.endpoints.get(at)?))
     }
 
-    /// Closes pooled connections that are dead or have been idle for too long.
+    /// A pooled connection for a request, if there is one.
+    ///
+    /// # Errors
+    /// [`ConnectError::Overflow`] when `http2MaxRequests` is reached.
+    pub fn checkout(
+        &self,
+        endpoint: &Rc<Endpoint>,
+    ) -> Option<Result<UpstreamConnection, ConnectError>> {
+        let connection = endpoint.take_idle(&self.cluster)?;
+        Some(self.begin(endpoint, connection))
+    }
+
+    /// A new connection for a request; or one that comes free, if `maxConnections` is reached. The
+    /// wait for one has no limit of its own.
+    ///
+    /// # Errors
+    /// When connecting fails or takes longer than the connect timeout; and
+    /// [`ConnectError::Overflow`] when too many requests wait or are active.
+    pub async fn connect(
+        &self,
+        endpoint: &Rc<Endpoint>,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let Some(pending) = self.share.wait_for_connection() else {
+            return Err(ConnectError::Overflow);
+        };
+        let room = match endpoint.lease() {
+            Some(lease) => Turn::Room(lease),
+            None => endpoint.wait_turn().await,
+        };
+        let connected = match room {
+            Turn::Connection(connection) => Ok(connection),
+            Turn::Room(lease) => endpoint.open(lease, &self.cluster).await,
+            Turn::Failed(error) => Err(error),
+        };
+        drop(pending);
+        match connected {
+            Ok(connection) => self.begin(endpoint, connection),
+            Err(error) => {
+                self.report(endpoint, TryOutcome::ConnectFailed);
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        mut connection: UpstreamConnection,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let Some(request) = endpoint.share.admit_request() else {
+            connection.release();
+            return Err(ConnectError::Overflow);
+        };
+        connection.begin(request, &self.cluster);
+        self.note(endpoint, TryOutcome::Connected);
+        Ok(connection)
+    }
+
+    /// Tells how a try went, once for each: the endpoint's figures and outlier detection go by it.
+    /// What happens before there is a connection has been told already.
+    #[inline]
+    pub fn report(&self, endpoint: &Endpoint, outcome: TryOutcome) {
+        let figures = &endpoint.share.figures;
+        match outcome {
+            TryOutcome::Connected => {}
+            TryOutcome::Response { status, .. } if status < 500 => figures.rq_success.add(1),
+            TryOutcome::Timeout => {
+                figures.rq_timeout.add(1);
+                figures.rq_error.add(1);
+            }
+            _ => figures.rq_error.add(1),
+        }
+        self.note(endpoint, outcome);
+    }
+
+    #[inline]
+    fn note(&self, endpoint: &Endpoint, outcome: TryOutcome) {
+        if let Some(rules) = &self.cluster.outlier_detection {
+            endpoint.share.note(outcome, rules);
+        }
+    }
+
+    /// A place among the retries, to be held until the retry is over; `None` when `maxRetries` or
+    /// the retry budget allows no more (flag UO).
+    pub fn admit_retry(&self) -> Option<RetryPermit> {
+        self.share.admit_retry()
+    }
+
+    /// Closes pooled connections that are dead, have been idle for too long or are too old.
     pub fn sweep(&self, now: Instant) {
-        let patience = self
-            .cluster
-            .upstream_idle_timeout_ms
-            .map(Duration::from_millis);
         for endpoint in &self.endpoints {
-            endpoint.sweep(now, patience);
+            endpoint.sweep(&self.cluster, now);
         }
     }
 }
 
 impl EndpointView for ClusterView {
-    fn is_available(&self, _index: usize) -> bool {
-        true
+    #[inline]
+    fn is_available(&self, index: usize) -> bool {
+        !self.share.cluster.has_ejected() || !self.endpoints[index].share.health.is_ejected()
     }
 
     fn active_requests(&self, index: usize) -> u32 {
-        self.endpoints[index].active_requests.get()
-    }
-}
-
-/// A request in flight, counted until this is dropped.
-pub struct ActiveRequest(Rc<Endpoint>);
-
-impl Drop for ActiveRequest {
-    fn drop(&mut self) {
-        self.0.active_requests.set(self.0.active_requests.get() - 1);
-        self.0.cluster_stats.upstream_rq_active.sub(1);
-    }
-}
-
-impl Endpoint {
-    /// Counts a request in flight.
-    pub fn count_request(self: &Rc<Self>) -> ActiveRequest {
-        self.active_requests.set(self.active_requests.get() + 1);
-        self.cluster_stats.upstream_rq_active.add(1);
-        ActiveRequest(self.clone())
-    }
-
-    /// A pooled connection that is alive as far as this side can tell without asking the peer.
-    pub fn checkout(self: &Rc<Self>) -> Option<UpstreamConnection> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(connection) = idle.pop() {
-            if connection.stream.peek_state() == Idle::Quiet {
-                let endpoint = self.clone();
-                return Some(UpstreamConnection {
-                    stream: connection.stream,
-                    endpoint,
-                    reused: true,
-                });
-            }
-            self.closed(&self.cluster_stats.upstream_cx_destroy_remote);
-        }
-        None
-    }
-
-    /// Opens a connection.
-    pub async fn connect(
-        self: &Rc<Self>,
-        timeout: Duration,
-    ) -> Result<UpstreamConnection, ConnectError> {
-        let deadline = rt::Deadline::new();
-        deadline.set(Some(rt::now() + timeout));
-        let stats = &self.cluster_stats;
-        stats.upstream_cx_total.add(1);
-        match super::deadline::until(&deadline, Transport::connect(&self.connect_to)).await {
-            Ok(Ok(stream)) => {
-                stats.upstream_cx_active.add(1);
-                Ok(UpstreamConnection {
-                    stream,
-                    endpoint: self.clone(),
-                    reused: false,
-                })
-            }
-            Ok(Err(error)) => {
-                stats.upstream_cx_connect_fail.add(1);
-                Err(ConnectError::Failed(error))
-            }
-            Err(_) => {
-                stats.upstream_cx_connect_fail.add(1);
-                stats.upstream_cx_connect_timeout.add(1);
-                Err(ConnectError::TimedOut)
-            }
-        }
-    }
-
-    /// The address, unless it is a Unix socket.
-    pub fn socket_address(&self) -> Option<SocketAddr> {
-        match self.address {
-            EndpointAddress::Socket(address) => Some(address),
-            EndpointAddress::Unix(_) => None,
-        }
-    }
-
-    fn closed(&self, cause: &crate::stats::Counter) {
-        cause.add(1);
-        self.cluster_stats.upstream_cx_active.sub(1);
-    }
-
-    fn sweep(&self, now: Instant, patience: Option<Duration>) {
-        self.idle.borrow_mut().retain(|connection| {
-            if connection.stream.peek_state() != Idle::Quiet {
-                self.closed(&self.cluster_stats.upstream_cx_destroy_remote);
-                return false;
-            }
-            let stale = patience.is_some_and(|limit| now.duration_since(connection.since) > limit);
-            if stale {
-                self.closed(&self.cluster_stats.upstream_cx_idle_timeout);
-            }
-            !stale
-        });
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        self.cluster_stats
-            .upstream_cx_active
-            .sub(self.idle.borrow().len() as u64);
-    }
-}
-
-impl UpstreamConnection {
-    /// Back to the pool: the exchange on it is over, and both sides mean to go on.
-    pub fn release(self) {
-        let idle = IdleConnection {
-            stream: self.stream,
-            since: rt::now(),
-        };
-        self.endpoint.idle.borrow_mut().push(idle);
-    }
-
-    /// Releases the connection if it `goes_on`, and closes it otherwise.
-    pub fn leave(self, goes_on: bool) {
-        match goes_on {
-            true => self.release(),
-            false => self.close(),
-        }
-    }
-
-    /// Closes the connection, because the exchange on it went wrong or it was not to be kept.
-    pub fn close(self) {
-        self.endpoint.cluster_stats.upstream_cx_active.sub(1);
-    }
-}
-
-fn runtime_address(address: &EndpointAddress) -> EndpointAddr {
-    match address {
-        EndpointAddress::Socket(address) => EndpointAddr::Socket(*address),
-        EndpointAddress::Unix(path) => EndpointAddr::Unix(path.into()),
+        self.endpoints[index].active_requests()
     }
 }

@@ -204,6 +204,21 @@ impl Stream {
         }
     }
 
+    /// Makes the kernel ask a silent peer whether it is still there: first after `idle_s` seconds,
+    /// then every `interval_s`, and give the connection up after `probes` without an answer. What
+    /// is `None` is left to the kernel.
+    ///
+    /// # Errors
+    /// For Unix sockets, and for values that the kernel does not take.
+    pub fn set_keepalive(
+        &self,
+        probes: Option<u32>,
+        idle_s: Option<u32>,
+        interval_s: Option<u32>,
+    ) -> io::Result<()> {
+        sys::set_keepalive(self.raw_fd()?, probes, idle_s, interval_s)
+    }
+
     /// The peer's address.
     ///
     /// # Errors

@@ -176,6 +176,28 @@ pub(super) fn set_nodelay(fd: RawFd) {
     let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &on);
 }
 
+/// Switches keep-alive probes on; see [`Stream::set_keepalive`](super::Stream::set_keepalive).
+pub(super) fn set_keepalive(
+    fd: RawFd,
+    probes: Option<u32>,
+    idle_s: Option<u32>,
+    interval_s: Option<u32>,
+) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, &on)?;
+    for (option, value) in [
+        (libc::TCP_KEEPCNT, probes),
+        (libc::TCP_KEEPIDLE, idle_s),
+        (libc::TCP_KEEPINTVL, interval_s),
+    ] {
+        if let Some(value) = value {
+            let value = libc::c_int::try_from(value).unwrap_or(libc::c_int::MAX);
+            set_option(fd, libc::IPPROTO_TCP, option, &value)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes closing send a reset.
 pub(super) fn set_reset_on_close(fd: RawFd) {
     let linger = libc::linger {

@@ -33,12 +33,20 @@ pub enum SampleValue {
 
 /// Figures of one name, in the order of their labels.
 #[derive(Default)]
-struct Totals {
+pub struct Totals {
     by_name: BTreeMap<&'static str, (StatKind, &'static str, BTreeMap<String, u64>)>,
 }
 
 impl Totals {
-    fn add(&mut self, of: &str, name: &'static str, kind: StatKind, help: &'static str, n: u64) {
+    /// Adds `n` to the figure `name` of `of`.
+    pub fn add(
+        &mut self,
+        of: &str,
+        name: &'static str,
+        kind: StatKind,
+        help: &'static str,
+        n: u64,
+    ) {
         let (_, _, values) = self
             .by_name
             .entry(name)
@@ -47,7 +55,8 @@ impl Totals {
         *value = value.wrapping_add(n);
     }
 
-    fn families(self, prefix: &str, label: &'static str, out: &mut Vec<Family>) {
+    /// A family for each name, with a sample for each of what the figures are of.
+    pub fn families(self, prefix: &str, label: &'static str, out: &mut Vec<Family>) {
         for (name, (kind, help, values)) in self.by_name {
             let samples = values
                 .into_iter()

@@ -11,9 +11,11 @@ mod sets;
 
 pub use counter::{Counter, HistogramTotal};
 pub use flags::ResponseFlags;
-pub use gather::{Family, FamilyKind, SampleValue};
+pub use gather::{Family, FamilyKind, SampleValue, Totals};
 pub use series::{PeerLabels, Series, SeriesKey, SeriesList};
-pub use sets::{ClusterStats, ListenerStats, StatKind, WorkerStats};
+pub use sets::{
+    ClusterStats, EndpointStats, ListenerStats, OutlierStats, StatKind, VisitStat, WorkerStats,
+};
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;

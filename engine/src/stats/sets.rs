@@ -75,14 +75,22 @@ stat_set! {
         Counter upstream_cx_connect_fail: "Connects that failed",
         Counter upstream_cx_connect_timeout: "Connects that took longer than the connect timeout",
         Counter upstream_cx_idle_timeout: "Pooled connections closed for idleness",
+        Counter upstream_cx_destroy_local: "Reusable connections closed from this side, for their age or an ejection",
         Counter upstream_cx_destroy_remote: "Connections closed by the upstream",
         Counter upstream_cx_destroy_remote_with_active_rq: "Connections the upstream closed within a request",
         Counter upstream_cx_protocol_error: "Connections closed for a broken response",
+        Counter upstream_cx_overflow: "Connections not opened, or opened above it, because of maxConnections",
+        Counter upstream_cx_max_requests: "Connections closed for maxRequestsPerConnection",
+        Counter upstream_cx_max_duration_reached: "Connections closed for maxConnectionDuration",
         Counter upstream_cx_none_healthy: "Requests with no endpoint to go to",
         Counter upstream_cx_rx_bytes_total: "Bytes received",
         Counter upstream_cx_tx_bytes_total: "Bytes sent",
         Counter upstream_rq_total: "Requests sent",
         Gauge upstream_rq_active: "Requests in flight",
+        Counter upstream_rq_pending_total: "Requests that waited for a connection",
+        Gauge upstream_rq_pending_active: "Requests waiting for a connection",
+        Counter upstream_rq_pending_overflow: "Requests refused because of http1MaxPendingRequests or http2MaxRequests",
+        Counter upstream_rq_pending_failure_eject: "Waiting requests ended by a connect that failed",
         Counter upstream_rq_1xx: "Interim responses received",
         Counter upstream_rq_2xx: "Responses 2xx",
         Counter upstream_rq_3xx: "Responses 3xx",
@@ -101,6 +109,37 @@ stat_set! {
         Counter upstream_rq_replayed: "Requests sent again because a reused connection was dead (ours)",
         Counter upstream_rq_rx_reset: "Requests the upstream reset",
         Counter upstream_rq_tx_reset: "Requests reset towards the upstream",
+    }
+}
+
+stat_set! {
+    /// One worker's figures of one endpoint. Names are those of Envoy's `/clusters`.
+    EndpointStats {
+        Gauge cx_active: "Connections open",
+        Counter cx_connect_fail: "Connects that failed",
+        Counter cx_total: "Connections opened",
+        Gauge rq_active: "Requests in flight",
+        Counter rq_error: "Tries that ended in 5xx or without a response",
+        Counter rq_success: "Tries that ended otherwise",
+        Counter rq_timeout: "Tries that took too long",
+        Counter rq_total: "Requests sent",
+    }
+}
+
+stat_set! {
+    /// The ejections of one cluster; written under the cluster's lock, so by one thread at a time.
+    OutlierStats {
+        Gauge ejections_active: "Endpoints that are ejected",
+        Counter ejections_consecutive_5xx: "Times consecutive5xxErrors was reached (Envoy's older name)",
+        Counter ejections_detected_consecutive_5xx: "Times consecutive5xxErrors was reached",
+        Counter ejections_detected_consecutive_gateway_failure: "Times consecutiveGatewayErrors was reached",
+        Counter ejections_detected_consecutive_local_origin_failure: "Times consecutiveLocalOriginFailures was reached",
+        Counter ejections_enforced_consecutive_5xx: "Ejections for consecutive5xxErrors",
+        Counter ejections_enforced_consecutive_gateway_failure: "Ejections for consecutiveGatewayErrors",
+        Counter ejections_enforced_consecutive_local_origin_failure: "Ejections for consecutiveLocalOriginFailures",
+        Counter ejections_enforced_total: "Ejections",
+        Counter ejections_overflow: "Ejections that maxEjectionPercent did not allow",
+        Counter ejections_total: "Ejections for consecutive5xxErrors (Envoy's older name)",
     }
 }
 

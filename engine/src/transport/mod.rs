@@ -110,6 +110,22 @@ impl Transport {
         }
     }
 
+    /// Switches the kernel's probes on; see [`Stream::set_keepalive`].
+    ///
+    /// # Errors
+    /// For what is no socket of TCP, and for values that the kernel does not take.
+    pub fn set_keepalive(
+        &self,
+        probes: Option<u32>,
+        idle_s: Option<u32>,
+        interval_s: Option<u32>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.set_keepalive(probes, idle_s, interval_s),
+            Self::Http2(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// The peer's address.
     ///
     /// # Errors

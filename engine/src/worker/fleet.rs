@@ -5,6 +5,7 @@ use super::listeners::{accept_connections, serve};
 use super::shared::{Command, FleetState, WorkerDesk};
 use super::sockets::listen as listen_on;
 use crate::control::access_log::AccessLogSink;
+use crate::health::HealthRegistry;
 use crate::proxy::connection::connection_spawner;
 use crate::rt::{self, DriverChoice, DriverReport, Listener, Notified, RuntimeOptions};
 use crate::stats::Registry;
@@ -109,6 +110,7 @@ impl Fleet {
             delayed_requests: AtomicU64::new(0),
             mirrors_in_flight: AtomicU64::new(0),
             registry: options.registry.clone(),
+            health: Arc::new(HealthRegistry::new(options.cores.len())),
             desks,
         });
         let fleet = Self {
@@ -188,6 +190,7 @@ impl Fleet {
         }
         self.listen(sockets);
         self.unbind(&snapshot);
+        self.state.health.prune(&snapshot);
         Ok(generation)
     }
 
@@ -253,6 +256,11 @@ impl Fleet {
     /// The generation of the last published snapshot.
     pub fn generation(&self) -> u64 {
         self.state.generation.load(Ordering::Acquire)
+    }
+
+    /// What the workers share about clusters.
+    pub fn health(&self) -> &Arc<HealthRegistry> {
+        &self.state.health
     }
 
     pub fn driver(&self) -> &DriverReport {

@@ -1,5 +1,6 @@
 //! What the workers and the control thread share.
 
+use crate::health::HealthRegistry;
 use crate::rt::Notifier;
 use crate::stats::Registry;
 use arc_swap::ArcSwap;
@@ -20,6 +21,8 @@ pub struct FleetState {
     /// Copies of requests that wait for their responses.
     pub mirrors_in_flight: AtomicU64,
     pub registry: Arc<Registry>,
+    /// What the workers share about clusters.
+    pub health: Arc<HealthRegistry>,
     pub desks: Vec<WorkerDesk>,
 }
 

@@ -58,9 +58,10 @@ impl SnapshotView {
             let view = if Arc::ptr_eq(cluster, &known.cluster) {
                 (*known).clone()
             } else {
+                known.share.adopt(cluster, self.generation);
                 Rc::new(ClusterView::new(
                     cluster.clone(),
-                    known.stats.clone(),
+                    known.share.clone(),
                     Some(known),
                 ))
             };
@@ -73,7 +74,9 @@ impl SnapshotView {
         self.clusters[id.0 as usize].get_or_init(|| {
             let cluster = self.snapshot.clusters[id.0 as usize].clone();
             let stats = worker.registry.cluster(&cluster.name, worker.id);
-            Rc::new(ClusterView::new(cluster, stats, None))
+            let health = &worker.fleet.health;
+            let share = health.share(&cluster, self.generation, worker.id, stats);
+            Rc::new(ClusterView::new(cluster, share, None))
         })
     }
 

@@ -11,6 +11,7 @@ use super::peer_authentication::PeerModes;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::health::RetryBudget;
 use crate::resource::destination_rule::{self, LoadBalancer};
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
@@ -221,6 +222,10 @@ fn build_cluster(
     if let Some(pool) = &policy.connection_pool {
         apply_pool(pool.value, &mut cluster);
     }
+    cluster.retry_budget = policy
+        .retry_budget
+        .as_ref()
+        .map(|budget| retry_budget_of(budget.value));
     if let Some(outlier) = &policy.outlier_detection {
         cluster.outlier_detection = Some(outlier_of(outlier.value));
         cluster.panic_threshold_percent = outlier.value.min_health_percent.min(100) as u8;
@@ -233,6 +238,10 @@ fn build_cluster(
             .map(|block| block.origin.clone()),
         connection_pool: policy
             .connection_pool
+            .as_ref()
+            .map(|block| block.origin.clone()),
+        retry_budget: policy
+            .retry_budget
             .as_ref()
             .map(|block| block.origin.clone()),
         outlier_detection: policy
@@ -262,6 +271,12 @@ fn ms(text: &Option<String>) -> Option<u64> {
         .and_then(|text| duration::parse_ms(text).ok())
 }
 
+/// A duration that the kernel takes in seconds; less than one is "not set".
+fn whole_seconds(text: &Option<String>) -> Option<u32> {
+    let seconds = ms(text)? / 1000;
+    u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
+}
+
 /// A limit where 0 is "not set".
 fn limit(value: i64) -> u32 {
     if value <= 0 {
@@ -283,8 +298,8 @@ fn apply_pool(block: &destination_rule::ConnectionPool, cluster: &mut Cluster) {
         idle = ms(&tcp.idle_timeout);
         pool.keepalive = tcp.tcp_keepalive.as_ref().map(|keepalive| TcpKeepalive {
             probes: (keepalive.probes > 0).then_some(keepalive.probes),
-            time_s: ms(&keepalive.time).map(|ms| (ms / 1000) as u32),
-            interval_s: ms(&keepalive.interval).map(|ms| (ms / 1000) as u32),
+            time_s: whole_seconds(&keepalive.time),
+            interval_s: whole_seconds(&keepalive.interval),
         });
     }
     if let Some(http) = &block.http {
@@ -301,16 +316,31 @@ fn apply_pool(block: &destination_rule::ConnectionPool, cluster: &mut Cluster) {
     cluster.connection_pool = pool;
 }
 
+fn retry_budget_of(block: &destination_rule::RetryBudget) -> RetryBudget {
+    RetryBudget {
+        percent: block.percent.unwrap_or(20.0),
+        min_concurrency: match block.min_retry_concurrency {
+            0 => 3,
+            least => least,
+        },
+        interval_ms: ms(&block.budget_interval).unwrap_or(0),
+    }
+}
+
 fn outlier_of(block: &destination_rule::OutlierDetection) -> OutlierDetection {
     let unless_zero = |value: u32| (value > 0).then_some(value);
     let split = block.split_external_local_origin_errors;
+    let local = block
+        .consecutive_local_origin_failures
+        .and_then(unless_zero);
     OutlierDetection {
         consecutive_5xx: unless_zero(block.consecutive_5xx_errors.unwrap_or(5)),
         consecutive_gateway_errors: block.consecutive_gateway_errors.and_then(unless_zero),
-        consecutive_local_origin_failures: split
-            .then(|| block.consecutive_local_origin_failures.unwrap_or(5))
-            .and_then(unless_zero),
+        watched_gateway_errors: block.consecutive_gateway_errors.is_none().then_some(5),
+        // Here 0 is not "off" but Envoy's default.
+        consecutive_local_origin_failures: split.then(|| local.unwrap_or(5)),
         split_local_origin_errors: split,
+        error_codes: block.outlier_detection_http_error_codes.clone(),
         interval_ms: ms(&block.interval).unwrap_or(10_000),
         base_ejection_time_ms: ms(&block.base_ejection_time).unwrap_or(30_000),
         max_ejection_percent: match block.max_ejection_percent {

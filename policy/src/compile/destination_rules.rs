@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::names::{by_specificity, is_exported, is_subset, resolve_short_name};
 use super::registry::Service;
 use crate::resource::destination_rule::{
-    ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, TrafficPolicy,
+    ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, RetryBudget,
+    TrafficPolicy,
 };
 use crate::resource::{Object, Resources};
 use crate::settings::ProxySettings;
@@ -56,6 +57,7 @@ pub struct EffectivePolicy<'r> {
     pub connection_pool: Option<Sourced<'r, ConnectionPool>>,
     pub outlier_detection: Option<Sourced<'r, OutlierDetection>>,
     pub tls: Option<Sourced<'r, ClientTls>>,
+    pub retry_budget: Option<Sourced<'r, RetryBudget>>,
 }
 
 impl<'r> RuleIndex<'r> {
@@ -179,7 +181,12 @@ impl<'r> EffectivePolicy<'r> {
         let Origin { document, field } = &policy.origin;
         let (balancer, pool, outlier, tls, base) = match for_port {
             Some(at) => {
-                *self = Self::default();
+                // A port has no retry budget of its own, so the destination's stays.
+                let retry_budget = self.retry_budget.take();
+                *self = Self {
+                    retry_budget,
+                    ..Self::default()
+                };
                 let of_port = &value.port_level_settings[at];
                 (
                     &of_port.load_balancer,
@@ -201,6 +208,15 @@ impl<'r> EffectivePolicy<'r> {
             document: *document,
             field: base.field(name),
         };
+        if let Some(value) = &policy.value.retry_budget {
+            self.retry_budget = Some(Sourced {
+                value,
+                origin: Origin {
+                    document: *document,
+                    field: field.field("retryBudget"),
+                },
+            });
+        }
         if let Some(value) = balancer {
             self.load_balancer = Some(Sourced {
                 value,

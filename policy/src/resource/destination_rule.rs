@@ -41,6 +41,7 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPool>,
     pub outlier_detection: Option<OutlierDetection>,
     pub tls: Option<ClientTls>,
+    pub retry_budget: Option<RetryBudget>,
     pub port_level_settings: Vec<PortPolicy>,
 }
 
@@ -130,4 +131,14 @@ pub struct OutlierDetection {
     pub base_ejection_time: Option<String>,
     pub max_ejection_percent: u32,
     pub min_health_percent: u32,
+    pub outlier_detection_http_error_codes: Vec<u16>,
+}
+
+/// `retryBudget`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RetryBudget {
+    pub percent: Option<f64>,
+    pub min_retry_concurrency: u32,
+    pub budget_interval: Option<String>,
 }

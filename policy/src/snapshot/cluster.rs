@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::tls::UpstreamTls;
+use crate::health::{EjectionCause, RetryBudget};
 use crate::source::Origin;
 
 /// Index of a cluster in its snapshot.
@@ -30,6 +31,8 @@ pub struct Cluster {
     /// `connectionPool.http.idleTimeout`, else `tcp.idleTimeout`, else 1 h.
     pub upstream_idle_timeout_ms: Option<u64>,
     pub connection_pool: ConnectionPool,
+    /// In place of [`ConnectionPool::max_retries`]. Istio: `trafficPolicy.retryBudget`.
+    pub retry_budget: Option<RetryBudget>,
     pub outlier_detection: Option<OutlierDetection>,
     /// `None` is plain text; see [`Cluster::tls_for`].
     pub tls: Option<Arc<UpstreamTls>>,
@@ -50,6 +53,7 @@ pub struct PolicyOrigins {
     pub subset: Option<Origin>,
     pub load_balancer: Option<Origin>,
     pub connection_pool: Option<Origin>,
+    pub retry_budget: Option<Origin>,
     pub outlier_detection: Option<Origin>,
 }
 
@@ -196,12 +200,38 @@ pub struct OutlierDetection {
     /// `None` is off.
     pub consecutive_5xx: Option<u32>,
     pub consecutive_gateway_errors: Option<u32>,
+    /// A threshold of gateway errors that shows in figures and ejects nothing. Envoy's default of
+    /// 5, where none is written.
+    pub watched_gateway_errors: Option<u32>,
     /// Only in split mode.
     pub consecutive_local_origin_failures: Option<u32>,
     pub split_local_origin_errors: bool,
+    /// The statuses that are failures, in place of 5xx; empty is 5xx. Istio:
+    /// `outlierDetectionHttpErrorCodes`.
+    pub error_codes: Vec<u16>,
     pub interval_ms: u64,
     pub base_ejection_time_ms: u64,
     pub max_ejection_percent: u32,
+}
+
+impl OutlierDetection {
+    /// Whether reaching the threshold of `cause` ejects. Envoy: the `enforcing_*` fields, which
+    /// Istio sets to 0 or 100.
+    pub fn enforces(&self, cause: EjectionCause) -> bool {
+        match cause {
+            EjectionCause::Consecutive5xx => self.consecutive_5xx.is_some(),
+            EjectionCause::ConsecutiveGatewayFailure => self.consecutive_gateway_errors.is_some(),
+            EjectionCause::ConsecutiveLocalOriginFailure => {
+                self.consecutive_local_origin_failures.is_some()
+            }
+        }
+    }
+
+    /// How many endpoints of so many may be out at once: 0 of fewer than ten with the default of
+    /// 10 %.
+    pub fn max_ejected(&self, endpoints: usize) -> usize {
+        endpoints * self.max_ejection_percent.min(100) as usize / 100
+    }
 }
 
 impl Cluster {
@@ -216,6 +246,7 @@ impl Cluster {
             connect_timeout_ms: 10_000,
             upstream_idle_timeout_ms: Some(3_600_000),
             connection_pool: ConnectionPool::default(),
+            retry_budget: None,
             outlier_detection: None,
             tls: None,
             discovery: Discovery::Static,

@@ -71,6 +71,7 @@ impl Admin {
             status: Arc::new(status),
             data_path: Arc::new(OneWorker::default()),
             registry: Arc::new(Registry::default()),
+            health: Arc::new(HealthRegistry::new(1)),
             dns: Arc::default(),
             access_log: LineSink::to(std::io::sink()).expect("a thread"),
             log_level: crate::control::logging::start(level).expect("a log"),

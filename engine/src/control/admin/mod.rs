@@ -25,6 +25,7 @@ use super::dns::DnsCounters;
 use super::line_sink::LineSink;
 use super::logging::LogLevel;
 use super::status::ConfigStatus;
+use crate::health::HealthRegistry;
 use crate::rt::DriverReport;
 use crate::stats::Registry;
 
@@ -33,6 +34,7 @@ pub struct AdminState {
     pub status: Arc<ConfigStatus>,
     pub data_path: Arc<dyn DataPath>,
     pub registry: Arc<Registry>,
+    pub health: Arc<HealthRegistry>,
     pub dns: Arc<DnsCounters>,
     pub access_log: LineSink,
     pub log_level: LogLevel,

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{AdminState, json, text};
+use crate::health::{ClusterHealth, EndpointHealth, HealthRegistry};
 use crate::rt::DriverKind;
+use crate::stats::StatKind;
 
 /// Every page: path, what it is for, whether it changes something.
 const PAGES: [(&str, &str, bool); 14] = [
@@ -217,13 +219,13 @@ pub async fn clusters(
             .snapshot
             .clusters
             .iter()
-            .map(|cluster| cluster_json(cluster))
+            .map(|cluster| cluster_json(cluster, &state.health))
             .collect();
         return json(&json!({ "cluster_statuses": statuses }));
     }
     let mut out = String::new();
     for cluster in &running.snapshot.clusters {
-        write_cluster(cluster, &mut out);
+        write_cluster(cluster, &state.health, &mut out);
     }
     text(out)
 }
@@ -243,7 +245,25 @@ fn locality(endpoint: &ringroad_policy::snapshot::Endpoint) -> [(&'static str, &
     ["region", "zone", "sub_zone"].map(|name| (name, parts.next().unwrap_or_default()))
 }
 
-fn write_cluster(cluster: &Cluster, out: &mut String) {
+/// What the workers know about an endpoint; nothing before a request has used its cluster.
+struct Seen {
+    is_ejected: bool,
+    figures: Vec<(&'static str, StatKind, u64)>,
+}
+
+impl Seen {
+    fn of(cluster: Option<&ClusterHealth>, address: &EndpointAddress) -> Self {
+        let known = cluster.and_then(|cluster| cluster.find_endpoint(address));
+        let unused = || EndpointHealth::new(address.clone()).figures();
+        Self {
+            is_ejected: known.as_ref().is_some_and(|known| known.is_ejected()),
+            figures: known.map_or_else(unused, |known| known.figures()),
+        }
+    }
+}
+
+fn write_cluster(cluster: &Cluster, health: &HealthRegistry, out: &mut String) {
+    let health = health.find(&cluster.name);
     let name = &cluster.name;
     let _ = writeln!(out, "{name}::observability_name::{name}");
     for (threshold, value) in thresholds(cluster) {
@@ -252,8 +272,16 @@ fn write_cluster(cluster: &Cluster, out: &mut String) {
     let _ = writeln!(out, "{name}::added_via_api::true");
     for endpoint in &cluster.endpoints {
         let address = &endpoint.address;
-        // Nothing ejects an endpoint so far: each one that is listed takes requests.
-        let _ = writeln!(out, "{name}::{address}::health_flags::healthy");
+        let seen = Seen::of(health.as_deref(), address);
+        for (figure, _, value) in seen.figures {
+            let _ = writeln!(out, "{name}::{address}::{figure}::{value}");
+        }
+        let flags = if seen.is_ejected {
+            "/failed_outlier_check"
+        } else {
+            "healthy"
+        };
+        let _ = writeln!(out, "{name}::{address}::health_flags::{flags}");
         let _ = writeln!(out, "{name}::{address}::weight::{}", endpoint.weight);
         for (part, value) in locality(endpoint) {
             let _ = writeln!(out, "{name}::{address}::{part}::{value}");
@@ -261,14 +289,31 @@ fn write_cluster(cluster: &Cluster, out: &mut String) {
     }
 }
 
-fn cluster_json(cluster: &Cluster) -> serde_json::Value {
+/// A figure as Envoy's JSON has it: 64-bit numbers are texts, and a counter is the default type.
+fn figure_json((name, kind, value): (&'static str, StatKind, u64)) -> serde_json::Value {
+    let value = value.to_string();
+    match kind {
+        StatKind::Counter => json!({ "name": name, "value": value }),
+        StatKind::Gauge => json!({ "name": name, "value": value, "type": "GAUGE" }),
+    }
+}
+
+fn cluster_json(cluster: &Cluster, health: &HealthRegistry) -> serde_json::Value {
+    let health = health.find(&cluster.name);
     let hosts: Vec<_> = cluster
         .endpoints
         .iter()
         .map(|endpoint| {
+            let seen = Seen::of(health.as_deref(), &endpoint.address);
+            let mut health_status = json!({ "eds_health_status": "HEALTHY" });
+            if seen.is_ejected {
+                health_status["failed_outlier_check"] = true.into();
+            }
+            let stats: Vec<_> = seen.figures.into_iter().map(figure_json).collect();
             json!({
                 "address": socket_address(&endpoint.address),
-                "health_status": { "eds_health_status": "HEALTHY" },
+                "stats": stats,
+                "health_status": health_status,
                 "weight": endpoint.weight,
                 "locality": locality(endpoint)
                     .into_iter()

@@ -41,6 +41,7 @@ pub async fn stats(
     };
     let used_only = query.contains_key("usedonly");
     let mut figures = state.registry.text_stats();
+    figures.extend(state.health.text_stats());
     figures.extend(own_stats(&state));
     figures.retain(|(name, value)| {
         (!used_only || *value != 0) && filter.as_ref().is_none_or(|filter| filter.is_match(name))
@@ -68,7 +69,11 @@ fn compile(pattern: &str) -> Result<regex::Regex, regex::Error> {
 
 pub async fn prometheus(State(state): State<Arc<AdminState>>) -> Response {
     // With many clusters and series this takes a while; the control thread stays free.
-    let encode = move || metrics::encode(state.registry.gather(), figures(&state));
+    let encode = move || {
+        let mut families = state.registry.gather();
+        families.extend(state.health.families());
+        metrics::encode(families, figures(&state))
+    };
     match tokio::task::spawn_blocking(encode).await {
         Ok(Ok(body)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response(),
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),

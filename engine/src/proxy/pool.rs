@@ -1,0 +1,426 @@
+//! Connections to one endpoint: one pool for each endpoint and worker.
+
+use super::upstream::ConnectError;
+use crate::health::{ConnectionSlot, EndpointShare, InFlight};
+use crate::rt::{self, EndpointAddr, Idle};
+use crate::stats::{ClusterStats, Counter, SeriesList};
+use crate::transport::Transport;
+use ringroad_policy::snapshot::{Cluster, EndpointAddress, TcpKeepalive};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// An endpoint as one worker knows it. It outlives a snapshot that still has its address.
+pub struct Endpoint {
+    pub address: EndpointAddress,
+    /// The same, in the runtime's words.
+    connect_to: EndpointAddr,
+    pub cluster_stats: Arc<ClusterStats>,
+    /// What this worker shares with the others about it.
+    pub share: Rc<EndpointShare>,
+    /// Requests that have chosen it, also those that wait for a connection: what the balancer
+    /// goes by.
+    active_requests: Cell<u32>,
+    /// The last response had a long body, so the next one is received in large pieces from the
+    /// start: what the kernel has queued by then would otherwise come in many small buffers.
+    pub expects_bulk: Cell<bool>,
+    pub series: RefCell<SeriesList>,
+    /// Idle connections, the one used last at the end. None while a request waits.
+    idle: RefCell<Vec<IdleConnection>>,
+    /// Requests that wait for a connection because the limit is reached, oldest first.
+    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+}
+
+struct IdleConnection {
+    stream: Transport,
+    slot: ConnectionSlot,
+    age: Age,
+    since: Instant,
+}
+
+/// What ends a connection for its age.
+#[derive(Clone, Copy)]
+struct Age {
+    opened_at: Instant,
+    requests: u32,
+    /// The endpoint's ejections when it was opened.
+    ejections: u32,
+}
+
+/// A connection to an endpoint. Dropping it closes it.
+pub struct UpstreamConnection {
+    pub stream: Transport,
+    pub endpoint: Rc<Endpoint>,
+    /// It has carried a request before, so the upstream may have closed it meanwhile.
+    pub reused: bool,
+    age: Age,
+    /// It takes no further request.
+    is_last: bool,
+    max_duration: Option<Duration>,
+    /// The request on it, while there is one.
+    pub(super) in_flight: Option<InFlight>,
+    // Dropped after the stream: who waits for room connects only when there is some.
+    lease: Lease,
+}
+
+/// Room for a connection; offered to whoever waits when it is dropped.
+pub(super) struct Lease {
+    slot: Option<ConnectionSlot>,
+    endpoint: Rc<Endpoint>,
+}
+
+/// A request that waits.
+#[derive(Default)]
+struct Waiter {
+    turn: RefCell<Option<Turn>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What a waiting request is given.
+pub(super) enum Turn {
+    /// A connection that another request has finished with.
+    Connection(UpstreamConnection),
+    /// Room to open one.
+    Room(Lease),
+    /// A connection that was being opened failed, and with it all that wait.
+    Failed(ConnectError),
+}
+
+/// The wait of one request; gives up its place when dropped.
+struct Waiting<'e> {
+    endpoint: &'e Rc<Endpoint>,
+    waiter: Rc<Waiter>,
+}
+
+/// A request that has chosen an endpoint, counted until this is dropped.
+pub struct ActiveRequest(Rc<Endpoint>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.active_requests.set(self.0.active_requests.get() - 1);
+    }
+}
+
+impl Endpoint {
+    pub fn new(
+        address: &EndpointAddress,
+        cluster_stats: Arc<ClusterStats>,
+        share: Rc<EndpointShare>,
+    ) -> Self {
+        Self {
+            connect_to: match address {
+                EndpointAddress::Socket(address) => EndpointAddr::Socket(*address),
+                EndpointAddress::Unix(path) => EndpointAddr::Unix(path.into()),
+            },
+            address: address.clone(),
+            cluster_stats,
+            share,
+            active_requests: Cell::new(0),
+            expects_bulk: Cell::new(false),
+            series: RefCell::default(),
+            idle: RefCell::default(),
+            waiting: RefCell::default(),
+        }
+    }
+
+    /// The address, unless it is a Unix socket.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        match self.address {
+            EndpointAddress::Socket(address) => Some(address),
+            EndpointAddress::Unix(_) => None,
+        }
+    }
+
+    /// Counts a request for the balancer.
+    pub fn count_request(self: &Rc<Self>) -> ActiveRequest {
+        self.active_requests.set(self.active_requests.get() + 1);
+        ActiveRequest(self.clone())
+    }
+
+    /// What the balancer goes by.
+    pub fn active_requests(&self) -> u32 {
+        self.active_requests.get()
+    }
+
+    /// A pooled connection that is alive as far as this side can tell without asking the peer.
+    pub(super) fn take_idle(self: &Rc<Self>, cluster: &Cluster) -> Option<UpstreamConnection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(connection) = idle.pop() {
+            if let Some(cause) = self.end_of(&connection, cluster, rt::now()) {
+                cause.add(1);
+                continue;
+            }
+            return Some(UpstreamConnection {
+                stream: connection.stream,
+                endpoint: self.clone(),
+                reused: connection.age.requests > 0,
+                age: connection.age,
+                is_last: false,
+                max_duration: None,
+                in_flight: None,
+                lease: Lease {
+                    slot: Some(connection.slot),
+                    endpoint: self.clone(),
+                },
+            });
+        }
+        None
+    }
+
+    /// Closes pooled connections that are dead, stale or too old.
+    pub(super) fn sweep(&self, cluster: &Cluster, now: Instant) {
+        self.idle.borrow_mut().retain(|connection| {
+            let end = self.end_of(connection, cluster, now);
+            if let Some(cause) = end {
+                cause.add(1);
+            }
+            end.is_none()
+        });
+    }
+
+    /// What a pooled connection is to be closed for, if anything.
+    fn end_of(
+        &self,
+        connection: &IdleConnection,
+        cluster: &Cluster,
+        now: Instant,
+    ) -> Option<&Counter> {
+        let stats = &self.cluster_stats;
+        if connection.stream.peek_state() != Idle::Quiet {
+            return Some(&stats.upstream_cx_destroy_remote);
+        }
+        let patience = cluster.upstream_idle_timeout_ms.map(Duration::from_millis);
+        if patience.is_some_and(|limit| now.duration_since(connection.since) > limit) {
+            return Some(&stats.upstream_cx_idle_timeout);
+        }
+        if connection.age.is_over(max_duration(cluster), now) {
+            return Some(&stats.upstream_cx_max_duration_reached);
+        }
+        let was_ejected = connection.age.ejections != self.share.health.ejections();
+        was_ejected.then_some(&stats.upstream_cx_destroy_local)
+    }
+
+    /// Room for a connection, unless the limit is reached and this pool has one.
+    pub(super) fn lease(self: &Rc<Self>) -> Option<Lease> {
+        let lease = |slot| Lease {
+            slot: Some(slot),
+            endpoint: self.clone(),
+        };
+        if let Some(slot) = self.share.open_connection() {
+            return Some(lease(slot));
+        }
+        // A fresh connection is wanted in the place of one that is idle.
+        let replaced = self.idle.borrow_mut().pop()?;
+        drop(replaced);
+        self.cluster_stats.upstream_cx_destroy_local.add(1);
+        self.share.open_connection().map(lease)
+    }
+
+    /// Opens a connection in `lease`. When it fails, so do all requests that wait, as in Envoy: an
+    /// endpoint that refuses would let them wait for ever.
+    pub(super) async fn open(
+        self: &Rc<Self>,
+        lease: Lease,
+        cluster: &Cluster,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let deadline = rt::Deadline::new();
+        let timeout = Duration::from_millis(cluster.connect_timeout_ms);
+        deadline.set(Some(rt::now() + timeout));
+        let stats = &self.cluster_stats;
+        let ejections = self.share.health.ejections();
+        let connecting = Transport::connect(&self.connect_to);
+        let error = match super::deadline::until(&deadline, connecting).await {
+            Ok(Ok(stream)) => {
+                if let Some(keepalive) = &cluster.connection_pool.keepalive {
+                    keep_alive(&stream, keepalive);
+                }
+                return Ok(UpstreamConnection {
+                    stream,
+                    endpoint: self.clone(),
+                    reused: false,
+                    age: Age {
+                        opened_at: rt::now(),
+                        requests: 0,
+                        ejections,
+                    },
+                    is_last: false,
+                    max_duration: None,
+                    in_flight: None,
+                    lease,
+                });
+            }
+            Ok(Err(error)) => ConnectError::Failed(error),
+            Err(_) => {
+                stats.upstream_cx_connect_timeout.add(1);
+                ConnectError::TimedOut
+            }
+        };
+        stats.upstream_cx_connect_fail.add(1);
+        self.share.figures.cx_connect_fail.add(1);
+        let waiting = self.waiting.take();
+        drop(lease);
+        for waiter in waiting {
+            stats.upstream_rq_pending_failure_eject.add(1);
+            waiter.give(Turn::Failed(error.again()));
+        }
+        Err(error)
+    }
+
+    /// Waits until a connection comes free, or room for one.
+    pub(super) async fn wait_turn(self: &Rc<Self>) -> Turn {
+        let waiter = Rc::<Waiter>::default();
+        self.waiting.borrow_mut().push_back(waiter.clone());
+        let waiting = Waiting {
+            endpoint: self,
+            waiter,
+        };
+        poll_fn(|cx| match waiting.waiter.turn.borrow_mut().take() {
+            Some(turn) => Poll::Ready(turn),
+            None => {
+                *waiting.waiter.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// A connection has gone: whoever waits longest may open one.
+    fn offer_room(self: &Rc<Self>) {
+        if self.waiting.borrow().is_empty() {
+            return;
+        }
+        let Some(slot) = self.share.open_connection() else {
+            return;
+        };
+        let lease = Lease {
+            slot: Some(slot),
+            endpoint: self.clone(),
+        };
+        // Nobody else takes from the queue in between: this worker has one thread.
+        let next = self.waiting.borrow_mut().pop_front();
+        if let Some(waiter) = next {
+            waiter.give(Turn::Room(lease));
+        }
+    }
+}
+
+impl Age {
+    fn is_over(self, max_duration: Option<Duration>, now: Instant) -> bool {
+        max_duration.is_some_and(|limit| now.duration_since(self.opened_at) >= limit)
+    }
+}
+
+impl Waiter {
+    fn give(&self, turn: Turn) {
+        *self.turn.borrow_mut() = Some(turn);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.endpoint.waiting.borrow_mut();
+        queue.retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
+        drop(queue);
+        // Given, and not taken: the request has gone meanwhile.
+        match self.waiter.turn.take() {
+            Some(Turn::Connection(connection)) => connection.release(),
+            Some(Turn::Room(lease)) => drop(lease),
+            Some(Turn::Failed(_)) | None => {}
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            drop(slot);
+            self.endpoint.offer_room();
+        }
+    }
+}
+
+impl UpstreamConnection {
+    /// A request begins on it.
+    pub(super) fn begin(&mut self, request: InFlight, cluster: &Cluster) {
+        self.in_flight = Some(request);
+        self.reused = self.age.requests > 0;
+        self.age.requests += 1;
+        self.max_duration = max_duration(cluster);
+        let most = cluster.connection_pool.max_requests_per_connection;
+        if most > 0 && self.age.requests >= most {
+            self.endpoint.cluster_stats.upstream_cx_max_requests.add(1);
+            self.is_last = true;
+        }
+    }
+
+    /// Back to the pool, or to a request that waits: the exchange on it is over, and both sides
+    /// mean to go on.
+    pub fn release(mut self) {
+        self.in_flight = None;
+        let endpoint = self.endpoint.clone();
+        let stats = &endpoint.cluster_stats;
+        if self.is_last || self.age.ejections != endpoint.share.health.ejections() {
+            stats.upstream_cx_destroy_local.add(1);
+            return;
+        }
+        if self.age.is_over(self.max_duration, rt::now()) {
+            stats.upstream_cx_max_duration_reached.add(1);
+            stats.upstream_cx_destroy_local.add(1);
+            return;
+        }
+        let next = endpoint.waiting.borrow_mut().pop_front();
+        if let Some(waiter) = next {
+            return waiter.give(Turn::Connection(self));
+        }
+        let Self {
+            stream,
+            age,
+            mut lease,
+            ..
+        } = self;
+        if let Some(slot) = lease.slot.take() {
+            endpoint.idle.borrow_mut().push(IdleConnection {
+                stream,
+                slot,
+                age,
+                since: rt::now(),
+            });
+        }
+    }
+
+    /// Releases the connection if it `goes_on`, and closes it otherwise.
+    pub fn leave(self, goes_on: bool) {
+        match goes_on {
+            true => self.release(),
+            false => self.close(),
+        }
+    }
+
+    /// Closes the connection, because the exchange on it went wrong or it was not to be kept.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+fn max_duration(cluster: &Cluster) -> Option<Duration> {
+    let limit = cluster.connection_pool.max_connection_duration_ms;
+    limit.map(Duration::from_millis)
+}
+
+fn keep_alive(stream: &Transport, keepalive: &TcpKeepalive) {
+    let TcpKeepalive {
+        probes,
+        time_s,
+        interval_s,
+    } = *keepalive;
+    // A Unix socket knows no probes; nothing else can go wrong with an open socket.
+    let _ = stream.set_keepalive(probes, time_s, interval_s);
+}
