@@ -194,6 +194,11 @@ impl Proxy {
         }
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().expect("not poisoned").clone()
     }

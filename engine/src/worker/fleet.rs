@@ -2,7 +2,7 @@
 
 use super::context::Worker;
 use super::listeners::{accept_connections, serve};
-use super::shared::{Command, FleetState, WorkerDesk};
+use super::shared::{Command, FleetState, OwnLine, WorkerDesk};
 use super::sockets::listen as listen_on;
 use crate::control::access_log::AccessLogSink;
 use crate::health::HealthRegistry;
@@ -107,8 +107,8 @@ impl Fleet {
             generation: AtomicU64::new(1),
             snapshot: ArcSwap::new(options.snapshot.clone()),
             draining: AtomicBool::new(false),
-            delayed_requests: AtomicU64::new(0),
-            mirrors_in_flight: AtomicU64::new(0),
+            delayed_requests: OwnLine::default(),
+            mirrors_in_flight: OwnLine::default(),
             registry: options.registry.clone(),
             health: Arc::new(HealthRegistry::new(options.cores.len())),
             desks,

@@ -10,16 +10,30 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// State of the process as a whole. Workers read it; only the control thread writes.
+/// A value with cache lines of its own, away from what every request reads.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct OwnLine<T>(T);
+
+impl<T> std::ops::Deref for OwnLine<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// State of the process as a whole. Workers read it; only the control thread writes, but for what
+/// is counted over all workers.
 pub struct FleetState {
     /// Grows with each published snapshot. A request compares it with its worker's own.
     pub generation: AtomicU64,
     pub snapshot: ArcSwap<Snapshot>,
     pub draining: AtomicBool,
     /// Requests that an injected delay holds at the moment.
-    pub delayed_requests: AtomicU64,
+    pub delayed_requests: OwnLine<AtomicU64>,
     /// Copies of requests that wait for their responses.
-    pub mirrors_in_flight: AtomicU64,
+    pub mirrors_in_flight: OwnLine<AtomicU64>,
     pub registry: Arc<Registry>,
     /// What the workers share about clusters.
     pub health: Arc<HealthRegistry>,
@@ -32,7 +46,7 @@ pub struct WorkerDesk {
     /// Downstream connections; written by this worker at accept and close, read by others at
     /// accept.
     pub connections: AtomicUsize,
-    /// Requests in flight; written only while draining is being waited for.
+    /// The snapshot in use; written by this worker when it takes one up.
     pub applied_generation: AtomicU64,
     pub stopped: AtomicBool,
     inbox: Mutex<Vec<Command>>,
