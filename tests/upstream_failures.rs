@@ -46,7 +46,7 @@ fn an_upstream_that_refuses_is_503() {
             proxy
                 .admin("/stats/prometheus")
                 .body
-                .contains("response_flags=\"UF,URX\"")
+                .contains("response_flags=\"URX,UF\"")
         );
     }
 }

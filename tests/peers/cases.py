@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import resilience
+
 
 @dataclasses.dataclass
 class Case:
@@ -9,6 +11,10 @@ class Case:
     request: bytes
     # Malformed requests are answered in each proxy's own words.
     status_only: bool = False
+    # How many requests the upstreams get, where some may arrive after the answer.
+    arrivals: int = 0
+    # The shortest and the longest time that it may take, in seconds.
+    takes: tuple = (0, 5)
 
 
 def get(target, host="plain.test", *lines, method="GET", version="1.1", body=b""):
@@ -171,7 +177,7 @@ def exchanges():
     yield on_plain("gzip", "/gzip", "Accept-Encoding: gzip")
     for behaviour in (
         "no-content not-modified chunked hop-by-hop own-names cookies early-hints teapot until-close http10 "
-        "close reset cut-short garbage two-lengths"
+        "close reset cut-short chunks-cut-short bad-chunk head-cut-short garbage two-lengths"
     ).split():
         yield on_plain(f"upstream {behaviour}", f"/{behaviour}")
     yield on_plain("HEAD of a chunked answer", "/no-content", method="HEAD")
@@ -218,6 +224,93 @@ def malformed():
     yield bad("empty lines before", b"\r\n\r\n" + get("/"))
 
 
+def retries():
+    def on(name, answers, *lines, **more):
+        target = f"/{name}/try-{answers}"
+        return Case(f"retry {name} {answers}", get(target, "retry.test", *lines, **more))
+
+    answers = "503,200 503,503,503,200 500,200 502,200 504,200 501,200 404,200 409,200 425,200 429,200".split()
+    answers += "429-limited,200 503-overloaded,200 head-cut-short,200 reset,200 close,200 cut-short,200 garbage,200 reset".split()
+    answers += "g0 g14,g0 g1,g0 g2,g0 g4,g0 g8,g0 g13,g0".split()
+    for name, _, _ in resilience.RETRIES:
+        for answer in answers:
+            lines = ("Content-Type: application/grpc",) if answer.startswith("g") and answer[1].isdigit() else ()
+            yield on(name, answer, *lines)
+    for name, _, _ in resilience.REFUSING:
+        yield on(name, "200")
+    yield Case("retry of POST", get("/5xx/try-503,", "retry.test", "Content-Length: 5", method="POST", body=b"hello"))
+    chunks = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    yield Case(
+        "retry of chunked POST",
+        get("/5xx/try-503,", "retry.test", "Transfer-Encoding: chunked", method="POST", body=chunks),
+    )
+    yield Case("retry of POST after a reset", get("/5xx/try-reset,", "retry.test", "Content-Length: 5", method="POST", body=b"hello"))
+    yield Case("retry of HEAD", get("/5xx/try-503,", "retry.test", method="HEAD"))
+
+
+def limits():
+    def on(name, answers, *lines, takes=(0, 5)):
+        return Case(f"limit {name} {answers}", get(f"/{name}/try-{answers}", "retry.test", *lines), takes=takes)
+
+    yield on("limit", "stall", takes=(0.3, 0.45))
+    yield on("limit", "503")
+    yield on("limit-default", "stall", takes=(0.3, 0.45))
+    for name in ("per-try", "per-try-gateway-error"):
+        yield on(name, "stall", takes=(0.45, 0.75))
+        yield on(name, "stall,200", takes=(0.15, 0.35))
+    yield on("per-try-default", "stall", takes=(0.15, 0.3))
+    yield on("both-limits", "stall", takes=(0.4, 0.55))
+    yield on("both-limits", "stall,200", takes=(0.15, 0.35))
+
+
+def faults():
+    def on(name, *lines, takes=(0, 0.15), **more):
+        return Case(f"fault {name} {' '.join(lines)}".strip(), get(f"/{name}/a", "fault.test", *lines, **more), takes=takes)
+
+    for name in ("abort-503", "abort-418", "abort-200", "abort-grpc", "abort-never", "abort-retried", "delay-never"):
+        yield on(name)
+    yield on("abort-503", "Content-Type: application/grpc")
+    yield on("abort-grpc", "Content-Type: application/grpc")
+    yield Case("fault abort of HEAD", get("/abort-503/a", "fault.test", method="HEAD"))
+    yield on("delay", takes=(0.2, 0.35))
+    yield on("delay-abort", takes=(0.2, 0.35))
+    yield on("delay-limit", takes=(0.4, 0.55))
+    yield Case("fault delay beyond the limit", get("/delay-limit/stall", "fault.test"), takes=(0.6, 0.8))
+
+
+def cross_origin():
+    def on(name, *lines, method="GET"):
+        yield Case(f"{name} {method} {' '.join(lines)}".strip(), get(f"/{name}/a", "cors.test", *lines, method=method))
+
+    asks = "Access-Control-Request-Method: PUT"
+    for name, _, _ in resilience.CROSS_ORIGIN:
+        for origin in ("https://a.test", "https://b.any", "https://c1.test", "https://c12.test", "http://a.test", ""):
+            yield from on(name, f"Origin: {origin}")
+            yield from on(name, f"Origin: {origin}", asks, method="OPTIONS")
+        yield from on(name, "Origin: https://a.test", method="OPTIONS")
+        yield from on(name, asks, method="OPTIONS")
+        yield from on(name, "Origin: https://a.test", asks, "Access-Control-Request-Headers: x-any", method="OPTIONS")
+        yield from on(name)
+
+
+def mirrors():
+    def on(name, arrivals, target="a", *lines, **more):
+        request = get(f"/{name}/{target}", "mirror.test", *lines, **more)
+        return Case(f"{name} {target} {more.get('method', '')}".strip(), request, arrivals=arrivals)
+
+    yield on("mirror", 2)
+    yield on("mirror", 2, "b?q=1", "Content-Length: 5", method="POST", body=b"hello")
+    chunks = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    yield on("mirror", 2, "c", "Transfer-Encoding: chunked", method="PUT", body=chunks)
+    yield on("mirror", 2, "", method="HEAD")
+    yield on("mirror", 2, "reset")
+    yield on("mirror", 2, "try-503,200")
+    yield on("mirror-none", 1)
+    yield on("mirror-missing", 1)
+    yield on("mirrors", 3)
+
+
 def all_cases():
-    for group in (matching, hosts, actions, paths, exchanges, malformed):
+    groups = (matching, hosts, actions, paths, exchanges, malformed)
+    for group in (*groups, retries, limits, faults, cross_origin, mirrors):
         yield from group()

@@ -1,6 +1,7 @@
 """The two proxies, side by side on loopback before the same upstreams."""
 
 import contextlib
+import json
 import pathlib
 import socket
 import subprocess
@@ -8,10 +9,12 @@ import sys
 import tempfile
 import time
 
-import routes
+from envoy_side import envoy_bootstrap
+from istio_side import istio_documents
 from upstream import Upstream
 
 START_PATIENCE_S = 30
+LOG_PATIENCE_S = 10
 
 
 def free_port():
@@ -31,16 +34,34 @@ def envoy_program():
 
 
 class Peers:
-    """Upstreams v1 and v2, a port that refuses, and the ports of both proxies."""
+    """The upstreams, and the ports of both proxies."""
 
-    def __init__(self):
-        self.v1 = Upstream("v1")
-        self.v2 = Upstream("v2")
+    def __init__(self, folder):
+        self.upstreams = [Upstream(name) for name in ("v1", "v2", "v3")]
+        self.folder = folder
         self.ringroad = free_port()
         self.envoy = free_port()
 
+    def count_seen(self):
+        return sum(upstream.count_seen() for upstream in self.upstreams)
+
     def take_seen(self):
-        return self.v1.take_seen() + self.v2.take_seen()
+        """What has arrived since the last call; in order within each upstream."""
+        return [request for upstream in self.upstreams for request in upstream.take_seen()]
+
+    def stop(self):
+        for upstream in self.upstreams:
+            upstream.stopping.set()
+
+    def access_log(self, name, wanted):
+        """The entries of a proxy's access log by user agent, as soon as all that are wanted are there."""
+        deadline = time.monotonic() + LOG_PATIENCE_S
+        while True:
+            lines = (self.folder / f"{name}.out").read_text(errors="replace").split("\n")[:-1]
+            entries = {entry["user_agent"]: entry for entry in map(json.loads, lines)}
+            if wanted <= entries.keys() or time.monotonic() > deadline:
+                return entries
+            time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -51,28 +72,29 @@ def running(binary):
         # Bound and never listening: a connection is refused, and nobody else gets the port.
         refusing = stack.enter_context(socket.socket())
         refusing.bind(("127.0.0.1", 0))
-        peers = Peers()
-        stack.callback(peers.v1.stopping.set)
-        stack.callback(peers.v2.stopping.set)
-        ports = {"v1": peers.v1.port, "v2": peers.v2.port, "refused": refusing.getsockname()[1]}
+        peers = Peers(folder)
+        stack.callback(peers.stop)
+        ports = {upstream.name: upstream.port for upstream in peers.upstreams}
+        ports["refused"] = refusing.getsockname()[1]
         config = folder / "config"
         config.mkdir()
-        (config / "all.yaml").write_text(routes.istio_documents(peers.ringroad, ports))
+        (config / "all.yaml").write_text(istio_documents(peers.ringroad, ports))
         bootstrap = folder / "envoy.yaml"
-        bootstrap.write_text(routes.envoy_bootstrap(peers.envoy, ports))
+        bootstrap.write_text(envoy_bootstrap(peers.envoy, ports, folder / "envoy.out"))
         admin = f"127.0.0.1:{free_port()}"
         ringroad = [binary, "run", "--config", str(config), "--workers", "1", "--admin", admin]
         envoy = [envoy_program(), "-c", str(bootstrap), "--concurrency", "1"]
-        envoy += ["--disable-hot-restart", "--log-level", "error"]
+        envoy += ["--disable-hot-restart", "--log-level", "error", "--file-flush-interval-msec", "50"]
         for name, command, port in [("ringroad", ringroad, peers.ringroad), ("envoy", envoy, peers.envoy)]:
-            start(stack, folder / f"{name}.log", command, port)
+            start(stack, folder / name, command, port)
         yield peers
 
 
-def start(stack, log, command, port):
+def start(stack, name, command, port):
     """Starts a proxy and waits until it accepts connections."""
-    with open(log, "wb") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    log = name.with_suffix(".log")
+    with open(name.with_suffix(".out"), "wb") as output, open(log, "wb") as errors:
+        child = subprocess.Popen(command, stdout=output, stderr=errors)
     stack.callback(stop, child)
     deadline = time.monotonic() + START_PATIENCE_S
     while time.monotonic() < deadline and child.poll() is None:

@@ -4,30 +4,8 @@ Each entry is one route: its name, the `http` entry of the VirtualService, and E
 what else its route needs. Both sides answer with `x-route`, which tells which route was taken.
 """
 
-import json
-
-HOST = "echo.internal"
-
-
-def destination(subset="v1", host=HOST):
-    return [{"destination": {"host": host, "subset": subset}}]
-
-
-def to(cluster="v1", **fields):
-    return {"route": {"cluster": cluster, "timeout": "0s", **fields}}
-
-
-def regex(text):
-    return {"safe_regex": {"regex": text}}
-
-
-def header(name, **match):
-    return {"name": name, **match}
-
-
-def text(**match):
-    return {"string_match": match}
-
+import resilience
+from documents import destination, header, regex, text, to
 
 ANY = {"prefix": "/"}
 
@@ -205,25 +183,33 @@ ACTIONS = [
 
 
 def tag_istio(name, route):
-    """Adds the answer's `x-route`."""
+    """Adds the route's name, and the answer's `x-route`."""
+    route["name"] = name
     headers = route.setdefault("headers", {}).setdefault("response", {})
     headers.setdefault("set", {})["x-route"] = name
     return route
 
 
 def tag_envoy(name, route):
+    route["name"] = name
     line = {"header": {"key": "x-route", "value": name}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     route.setdefault("response_headers_to_add", []).append(line)
     return route
 
 
+def by_name(routes, end=""):
+    """Gives each route a prefix, its name and `end`."""
+    prefixes = [{"prefix": f"/{name}{end}"} for name, _, _ in routes]
+    return [
+        (name, {"match": [{"uri": prefix}], **istio}, {"match": prefix, **envoy})
+        for prefix, (name, istio, envoy) in zip(prefixes, routes)
+    ]
+
+
 def hosts():
     """Per virtual host: its name, its domain, Istio's routes and Envoy's."""
     matching = [(name, {**istio, "route": destination()}, {"match": envoy, **to()}) for name, istio, envoy in MATCHING]
-    actions = [
-        (name, {"match": [{"uri": {"prefix": f"/{name}"}}], **istio}, {"match": {"prefix": f"/{name}"}, **envoy})
-        for name, istio, envoy in ACTIONS
-    ]
+    actions = by_name(ACTIONS)
     # With another match than a prefix a rewrite replaces the whole path.
     actions.append(
         (
@@ -248,98 +234,8 @@ def hosts():
         ("plain", "plain.test", plain),
         ("wild", "*.wild.test", wildcard),
         ("beside", "beside.wild.test", exact),
+        *((name, domain, by_name(routes, "/")) for name, domain, routes in resilience.hosts()),
     ]:
         istio = [tag_istio(route, document) for route, document, _ in routes]
         envoy = [tag_envoy(route, document) for route, _, document in routes]
         yield name, domain, istio, envoy
-
-
-def document(kind, name, spec):
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": kind,
-        "metadata": {"name": name},
-        "spec": spec,
-    }
-
-
-def istio_documents(listen, ports):
-    """Ringroad's configuration; JSON is YAML."""
-    server = {
-        "port": {"number": listen, "name": "http", "protocol": "HTTP"},
-        "bind": "127.0.0.1",
-        "hosts": ["*"],
-    }
-    documents = [document("Gateway", "gate", {"servers": [server]})]
-    for name, domain, routes, _ in hosts():
-        documents.append(
-            document("VirtualService", name, {"hosts": [domain], "gateways": ["gate"], "http": routes})
-        )
-    port = {"number": 80, "name": "http", "protocol": "HTTP"}
-
-    def endpoint(version):
-        return {"address": "127.0.0.1", "ports": {"http": ports[version]}, "labels": {"version": version}}
-
-    for name, host, versions in [("echo", HOST, ["v1", "v2"]), ("refused", "refused.internal", ["refused"])]:
-        spec = {"hosts": [host], "ports": [port], "resolution": "STATIC"}
-        spec["endpoints"] = [endpoint(version) for version in versions]
-        documents.append(document("ServiceEntry", name, spec))
-    subsets = [{"name": name, "labels": {"version": name}} for name in ("v1", "v2", "none")]
-    documents.append(document("DestinationRule", "echo", {"host": HOST, "subsets": subsets}))
-    return "\n---\n".join(json.dumps(each, indent=1) for each in documents)
-
-
-def envoy_bootstrap(listen, ports):
-    """What an Istio gateway gives its Envoy for these documents; retries left out."""
-    virtual_hosts = [
-        {"name": name, "domains": [domain], "include_request_attempt_count": True, "routes": routes}
-        for name, domain, _, routes in hosts()
-    ]
-    kinds = "type.googleapis.com/envoy.extensions.filters"
-    manager = {
-        "@type": f"{kinds}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "gate",
-        "server_name": "istio-envoy",
-        "use_remote_address": True,
-        "normalize_path": True,
-        "generate_request_id": True,
-        "forward_client_cert_details": "SANITIZE_SET",
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "http_protocol_options": {"accept_http_10": True},
-        "route_config": {
-            "name": "gate",
-            "virtual_hosts": virtual_hosts,
-            "validate_clusters": False,
-            "ignore_port_in_host_matching": True,
-        },
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{kinds}.http.router.v3.Router"},
-            }
-        ],
-    }
-    chain = {"filters": [{"name": "http", "typed_config": manager}]}
-    return json.dumps(
-        {
-            "static_resources": {
-                "listeners": [{"name": "gate", "address": address(listen), "filter_chains": [chain]}],
-                "clusters": [cluster(name, ports.get(name)) for name in ("v1", "v2", "refused", "empty")],
-            }
-        },
-        indent=1,
-    )
-
-
-def address(port):
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def cluster(name, port):
-    endpoints = [{"endpoint": {"address": address(port)}}] if port else []
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "10s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-    }

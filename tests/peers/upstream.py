@@ -24,12 +24,27 @@ CANNED = {
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "teapot": b"HTTP/1.1 418 Short And Stout\r\nContent-Length: 3\r\n\r\ntea",
 }
+# What a try of a request may get; `g14` is a gRPC status in the head.
+STATUSES = {
+    f"{status}": b"HTTP/1.1 %d Tried\r\nContent-Length: 5\r\n\r\ntried" % status
+    for status in (404, 409, 418, 425, 429, 500, 501, 502, 503, 504)
+}
+STATUSES |= {
+    f"g{status}": b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: %d\r\n"
+    b"Content-Length: 0\r\n\r\n" % status
+    for status in (0, 1, 2, 4, 8, 13, 14)
+}
+STATUSES["429-limited"] = b"HTTP/1.1 429 Tried\r\nx-envoy-ratelimited: true\r\nContent-Length: 0\r\n\r\n"
+STATUSES["503-overloaded"] = b"HTTP/1.1 503 Tried\r\nx-envoy-overloaded: true\r\nContent-Length: 0\r\n\r\n"
 # The same, and the connection ends behind them.
 CLOSING = {
     "close": b"",
     "until-close": b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nto the end",
     "http10": b"HTTP/1.0 200 OK\r\n\r\nold",
     "cut-short": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
+    "chunks-cut-short": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    "bad-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n",
+    "head-cut-short": b"HTTP/1.1 200 OK\r\nContent-Le",
     "garbage": b"this is no HTTP\r\n\r\n",
     "two-lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
 }
@@ -52,6 +67,10 @@ class Upstream:
         with self.lock:
             seen, self.seen = self.seen, []
         return seen
+
+    def count_seen(self):
+        with self.lock:
+            return len(self.seen)
 
     def accept(self):
         while True:
@@ -76,9 +95,14 @@ class Upstream:
         first, pairs = split_head(head)
         method, path, _ = first.split(" ", 2)
         headers = by_name(pairs)
+        told = {"upstream": self.name, "method": method, "path": path, "headers": headers, "length": None}
         with self.lock:
-            self.seen.append({"upstream": self.name, "method": method, "path": path, "headers": headers})
+            before = sum(path == other["path"] for other in self.seen)
+            self.seen.append(told)
         behaviour = path.split("?")[0].rsplit("/", 1)[-1]
+        if behaviour.startswith("try-"):
+            answers = behaviour.removeprefix("try-").split(",")
+            behaviour = answers[min(before, len(answers) - 1)]
         if behaviour == "stall":
             self.stopping.wait(5)
             return False
@@ -86,6 +110,10 @@ class Upstream:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
         body = self.read_body(connection, reader, headers)
+        told["length"] = len(body)
+        if behaviour in STATUSES:
+            connection.sendall(STATUSES[behaviour])
+            return True
         if behaviour in CANNED or behaviour in CLOSING:
             connection.sendall(CANNED.get(behaviour, b"") or CLOSING[behaviour])
             return behaviour in CANNED

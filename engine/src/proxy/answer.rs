@@ -81,12 +81,7 @@ impl Answer {
     /// The route's timeout has passed.
     pub fn upstream_timeout() -> Self {
         let flags = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
-        Self::new(
-            504,
-            flags,
-            "upstream_response_timeout",
-            "upstream request timeout",
-        )
+        Self::new(504, flags, "response_timeout", "upstream request timeout")
     }
 
     /// A limit of the cluster is reached.
@@ -164,6 +159,14 @@ impl Answer {
         Self::new(status, flags, details, body)
     }
 
+    /// Says that there were tries before, where the answer is about the last one's failure.
+    pub fn of_a_retry(mut self) -> Self {
+        if let Some(reason) = self.body.strip_prefix(RESET_TEXT) {
+            self.body = Cow::Owned([RESET_TEXT, b"retried and the latest ", reason].concat());
+        }
+        self
+    }
+
     /// The request head was refused by the codec.
     pub fn malformed(error: &HeadError) -> Self {
         let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
@@ -199,7 +202,7 @@ impl Answer {
 
     /// The path escapes its root or holds what no path may.
     pub fn bad_path() -> Self {
-        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        let flags = ResponseFlags::NONE;
         Self {
             ends_connection: true,
             ..Self::new(400, flags, "path_normalization_failed", "")
@@ -254,6 +257,8 @@ impl Answer {
         }
     }
 }
+
+const RESET_TEXT: &[u8] = b"upstream connect error or disconnect/reset before headers. ";
 
 /// The cause as access logs have it: without blanks, and without Rust's own addition of the number.
 fn delayed_connect_error(cause: &std::io::Error) -> String {

@@ -303,11 +303,7 @@ async fn exchange_on(
             Ok(Ok(Err(failure))) => {
                 stats.upstream_cx_destroy_remote_with_active_rq.add(1);
                 if failure.after_bytes() {
-                    cluster.report(endpoint, TryOutcome::Reset);
-                    let failure = TryFailure::Reset {
-                        request_began: true,
-                    };
-                    return Sent::Failed(failure, Answer::upstream_closed());
+                    return malformed_response(cluster, endpoint);
                 }
                 let nothing_sent = matches!(poll_once(&mut sending).await, Some(Err(_)));
                 return Sent::NoResponse { nothing_sent };
@@ -411,18 +407,13 @@ async fn exchange_on(
             };
         }
         Ok(Ok(Err(BodyFailure::Sink))) => return Sent::Client(ClientFailure::Gone),
-        Ok(Ok(Err(BodyFailure::Source(SourceFailure::Framing(_))))) => {
+        Ok(Ok(Err(BodyFailure::Source(failure)))) => {
             cluster.report(endpoint, TryOutcome::Reset);
-            stats.upstream_cx_protocol_error.add(1);
-            let flags = ResponseFlags::UPSTREAM_PROTOCOL_ERROR;
-            (flags, "upstream_body_error")
-        }
-        Ok(Ok(Err(BodyFailure::Source(SourceFailure::Closed | SourceFailure::Broken)))) => {
-            cluster.report(endpoint, TryOutcome::Reset);
-            stats.upstream_cx_destroy_remote_with_active_rq.add(1);
-            let flags = ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
-            let details = "upstream_reset_after_response_started{connection_termination}";
-            (flags, details)
+            match failure {
+                SourceFailure::Framing(_) => stats.upstream_cx_protocol_error.add(1),
+                _ => stats.upstream_cx_destroy_remote_with_active_rq.add(1),
+            }
+            failure.of_an_upstream()
         }
         Ok(Err(failure)) => return Sent::Client(failure),
         Err(_) => {
@@ -526,7 +517,7 @@ impl<'a> RoutedRequest<'a> {
             direction: self.rules.listener().direction,
             peer: format.peer.ip(),
             attempt: number,
-            timeout_ms: self.timeouts.expected_ms(),
+            timeout_ms: self.timeouts.expected_ms(number),
             is_grpc: self.is_grpc,
             request_id: self.request_id,
             edits: &self.plan.request_edits(),

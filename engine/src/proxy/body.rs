@@ -5,6 +5,7 @@
 
 use super::response_head::Delivery;
 use crate::rt::{Buffer, Chunk};
+use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use ringroad_codec::http1::{
     BodyError, BodyFraming, BodyLimits, BodyScanner, write_chunk_header, write_last_chunk,
@@ -29,6 +30,23 @@ pub enum SourceFailure {
     Closed,
     Broken,
     Framing(BodyError),
+}
+
+impl SourceFailure {
+    /// What is told of a response whose body ended so: Envoy's flag and detail. An end before what
+    /// the length or the chunks announced breaks the protocol.
+    pub fn of_an_upstream(&self) -> (ResponseFlags, &'static str) {
+        match self {
+            Self::Closed | Self::Framing(_) => (
+                ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+                "upstream_reset_after_response_started{protocol_error}",
+            ),
+            Self::Broken => (
+                ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
+        }
+    }
 }
 
 /// How much of a message has passed.

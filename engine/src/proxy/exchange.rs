@@ -145,14 +145,12 @@ async fn exchange(
     if let Some(fault) = &route.fault
         && fault.side == FaultSide::Downstream
     {
-        let no_edits = EditLevels::default();
         match inject(fault, worker, connection, &mut record).await {
             Injected::Nothing | Injected::TimedOut => {}
             Injected::ClientGone => return client_left(connection, record),
             Injected::Abort(answer) => {
-                let body_read = body.complete;
-                return answer_request(connection, head, body_read, &answer, no_edits, record)
-                    .await;
+                let (body_read, edits) = (body.complete, plan.response_edits());
+                return answer_request(connection, head, body_read, &answer, edits, record).await;
             }
         }
     }
@@ -272,6 +270,10 @@ async fn exchange(
             Pause::ClientGone => return client_left(connection, record),
             Pause::TimedOut => break Answer::upstream_timeout(),
         }
+    };
+    let answer = match retries.number() {
+        0 | 1 => answer,
+        _ => answer.of_a_retry(),
     };
     let body_read = body.body.complete;
     let edits = request.response_edits;

@@ -285,6 +285,14 @@ impl<'a> Record<'a> {
             .and_then(|rules| rules.view.snapshot.settings.access_log)
     }
 
+    /// The detail, and within its braces why there was no connection.
+    fn details(&self) -> Cow<'static, str> {
+        match (&self.transport_failure, self.details.strip_suffix('}')) {
+            (Some(reason), Some(open)) => Cow::Owned(format!("{open}|{reason}}}")),
+            _ => Cow::Borrowed(self.details),
+        }
+    }
+
     #[cold]
     fn log(&self, connection: &Connection, format: AccessLogFormat) {
         let Some((head, bytes, request_id)) = self.request else {
@@ -315,7 +323,7 @@ impl<'a> Record<'a> {
             protocol: Some(protocol(head.version)),
             response_code: self.status,
             response_flags: flags.as_deref().unwrap_or_default(),
-            response_code_details: Some(self.details),
+            response_code_details: Some(&self.details()),
             upstream_transport_failure_reason: self.transport_failure.as_deref(),
             bytes_received: self.bytes_received(),
             bytes_sent: self.sent.payload.get(),

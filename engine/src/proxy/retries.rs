@@ -186,7 +186,6 @@ fn try_response(status: u16, headers: &Headers<'_>) -> TryResponse {
     TryResponse {
         status,
         grpc_status,
-        is_overloaded: !is_success && headers.first("x-envoy-overloaded").is_some(),
         is_rate_limited: !is_success && headers.first("x-envoy-ratelimited").is_some(),
     }
 }

@@ -26,12 +26,21 @@ impl Timeouts {
         }
     }
 
-    /// What the upstream is told that it has: milliseconds, if there is a limit.
-    pub fn expected_ms(&self) -> Option<u64> {
+    /// What the upstream of the `attempt`th try is told that it has: milliseconds, if there is a
+    /// limit. A try never has longer than what earlier ones have left of the whole.
+    pub fn expected_ms(&self, attempt: u32) -> Option<u64> {
+        let elapsed_ms = match attempt {
+            0 | 1 => 0,
+            _ => rt::now()
+                .saturating_duration_since(self.complete_at())
+                .as_millis() as u64,
+        };
+        let left_ms = self.request_ms.saturating_sub(elapsed_ms);
         match (self.request_ms, self.per_try_ms) {
             (0, 0) => None,
-            (request, 0) => Some(request),
-            (_, per_try) => Some(per_try),
+            (0, per_try) => Some(per_try),
+            (_, 0) => Some(left_ms),
+            (_, per_try) => Some(per_try.min(left_ms)),
         }
     }
 

@@ -13,8 +13,17 @@ macro_rules! flags {
     };
 }
 
-// In the order in which Envoy names several.
+// In the order in which several are named. Envoy names them as they come to light: faults, then that
+// there will be no further try, then why the last one failed.
 flags! {
+    /// A delay was injected.
+    DELAY_INJECTED = 7, "DI";
+    /// An abort was injected.
+    FAULT_INJECTED = 8, "FI";
+    /// Retries were exhausted.
+    UPSTREAM_RETRY_LIMIT_EXCEEDED = 10, "URX";
+    /// A circuit breaker overflowed.
+    UPSTREAM_OVERFLOW = 5, "UO";
     /// No healthy upstream endpoint.
     NO_HEALTHY_UPSTREAM = 0, "UH";
     /// The upstream took too long.
@@ -25,18 +34,10 @@ flags! {
     UPSTREAM_CONNECTION_FAILURE = 3, "UF";
     /// The upstream closed the connection before or within its response.
     UPSTREAM_CONNECTION_TERMINATION = 4, "UC";
-    /// A circuit breaker overflowed.
-    UPSTREAM_OVERFLOW = 5, "UO";
     /// No route.
     NO_ROUTE_FOUND = 6, "NR";
-    /// A delay was injected.
-    DELAY_INJECTED = 7, "DI";
-    /// An abort was injected.
-    FAULT_INJECTED = 8, "FI";
     /// The downstream went away.
     DOWNSTREAM_CONNECTION_TERMINATION = 9, "DC";
-    /// Retries were exhausted.
-    UPSTREAM_RETRY_LIMIT_EXCEEDED = 10, "URX";
     /// The stream was idle for too long.
     STREAM_IDLE_TIMEOUT = 11, "SI";
     /// The downstream broke the protocol.
@@ -92,6 +93,6 @@ mod tests {
         assert_eq!(ResponseFlags::NONE.to_string(), "-");
         let mut flags = ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
         flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
-        assert_eq!(flags.to_string(), "UF,URX");
+        assert_eq!(flags.to_string(), "URX,UF");
     }
 }

@@ -95,8 +95,6 @@ pub struct TryResponse {
     pub status: u16,
     /// `grpc-status`, if it came with the head.
     pub grpc_status: Option<u16>,
-    /// `x-envoy-overloaded` is there.
-    pub is_overloaded: bool,
     /// `x-envoy-ratelimited` is there.
     pub is_rate_limited: bool,
 }
@@ -141,10 +139,6 @@ impl RetryPolicy {
     pub fn repeats_response(&self, response: &TryResponse) -> bool {
         use RetryConditions as On;
         let on = |condition: On| self.conditions.has(condition);
-        // An upstream that says it has too much already is left alone.
-        if response.is_overloaded {
-            return false;
-        }
         if response.is_rate_limited {
             return on(On::RATE_LIMITED);
         }
@@ -279,15 +273,13 @@ mod tests {
     }
 
     #[test]
-    fn an_overloaded_or_limited_upstream_is_not_asked_again() {
-        let response = |is_overloaded, is_rate_limited| TryResponse {
-            is_overloaded,
-            is_rate_limited,
+    fn a_limited_upstream_is_not_asked_again_unless_the_policy_says_so() {
+        let limited = TryResponse {
+            is_rate_limited: true,
             ..status(503)
         };
-        assert!(!policy("5xx", &[]).repeats_response(&response(true, false)));
-        assert!(!policy("5xx", &[]).repeats_response(&response(false, true)));
-        assert!(policy("envoy-ratelimited", &[]).repeats_response(&response(false, true)));
+        assert!(!policy("5xx", &[]).repeats_response(&limited));
+        assert!(policy("envoy-ratelimited", &[]).repeats_response(&limited));
     }
 
     #[test]

@@ -77,10 +77,11 @@ pub struct CorsPolicy {
 }
 
 impl CorsPolicy {
-    /// Whether pages of the `origin` that a request names may read responses.
+    /// Whether pages of the `origin` that a request names may read responses. A condition that
+    /// holds for a lone `*` stands for every origin.
     pub fn allows(&self, origin: &[u8]) -> bool {
         self.allow_origins
             .iter()
-            .any(|allowed| allowed.is_match(origin))
+            .any(|allowed| allowed.is_match(b"*") || allowed.is_match(origin))
     }
 }
