@@ -115,7 +115,7 @@ fn a_connect_that_takes_too_long_is_503_and_says_so() {
 fn broken_responses_are_answered_and_counted() {
     let cases: &[(&str, &str, u16, &str)] = &[
         ("/close", "", 503, "UC"),
-        ("/half", "HTTP/1.1 200 OK\r\ncont", 503, "UC"),
+        ("/half", "HTTP/1.1 200 OK\r\ncont", 502, "UPE"),
         ("/nonsense", "no http\r\n\r\n", 502, "UPE"),
         (
             "/both",
