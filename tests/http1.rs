@@ -279,6 +279,27 @@ fn h2c_is_served_as_http_1_1_and_other_upgrades_are_refused() {
 }
 
 #[test]
+fn tunnels_and_https_in_plain_text_are_refused() {
+    for driver in DRIVERS {
+        let (_proxy, upstream, address) = start(driver);
+        for target in [
+            "CONNECT a.test:443",
+            "GET https://a.test/",
+            "GET HTTPS://a.test/x",
+        ] {
+            let request = format!(
+                "{target} HTTP/1.1\r\nhost: a.test\r\n\r\n\
+                 GET /after HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n"
+            );
+            let (answer, _) = converse(address, &[request.as_bytes()]);
+            assert_eq!(status(&answer), 403, "{target}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{target}: {answer}");
+        }
+        assert_eq!(upstream.heads(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_large_upload_arrives_whole() {
     for driver in DRIVERS {
         let (_proxy, _upstream, address) = start(driver);

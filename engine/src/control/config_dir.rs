@@ -133,9 +133,11 @@ fn list(roots: &[PathBuf], limits: &ReadLimits) -> Result<Listing, RootError> {
         };
         let meta = fs::metadata(root).map_err(at_root)?;
         if meta.is_dir() {
-            let names = sorted_names(root).map_err(at_root)?;
-            listing.folders.insert((meta.dev(), meta.ino()));
-            list_folder(root, names, limits, 1, &mut listing);
+            // The same folder may be given twice, or with one of its own subfolders.
+            if listing.folders.insert((meta.dev(), meta.ino())) {
+                let names = sorted_names(root).map_err(at_root)?;
+                list_folder(root, names, limits, 1, &mut listing);
+            }
         } else {
             listing.entries.push(Entry {
                 path: root.clone(),

@@ -57,6 +57,18 @@ fn follows_a_kubernetes_volume_through_its_swap() {
 }
 
 #[test]
+fn a_folder_that_is_given_twice_is_read_once() {
+    let root = folder();
+    fs::create_dir(root.path().join("sub")).expect("created");
+    fs::write(root.path().join("a.yaml"), "a").expect("written");
+    fs::write(root.path().join("sub/b.yaml"), "b").expect("written");
+    let path = root.path().to_path_buf();
+    let roots = [path.clone(), path.join("sub"), path];
+    let reading = read(&roots, &ReadLimits::default()).expect("read");
+    assert_eq!(texts(&reading), ["a", "b"]);
+}
+
+#[test]
 fn a_cycle_of_links_ends() {
     let root = folder();
     fs::write(root.path().join("a.yaml"), "a").expect("written");

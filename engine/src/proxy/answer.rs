@@ -200,6 +200,16 @@ impl Answer {
         }
     }
 
+    /// A URL of `https` on a connection without TLS: its sender believes in secrecy that is not there.
+    pub fn https_in_plain_text() -> Self {
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        let details = "http1.https_url_on_plaintext_connection";
+        Self {
+            ends_connection: true,
+            ..Self::new(403, flags, details, "Forbidden")
+        }
+    }
+
     /// The path escapes its root or holds what no path may.
     pub fn bad_path() -> Self {
         let flags = ResponseFlags::NONE;

@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::edits::EditLevels;
 use super::upstream::ClusterView;
 use crate::worker::{Rules, Worker};
-use ringroad_codec::http1::{Headers, RequestHead, Upgrade};
+use ringroad_codec::http1::{Headers, RequestHead, TargetForm, Upgrade};
 use ringroad_policy::snapshot::{
     ConnectionFacts, Decision, Destination, HeaderLookup, Redirect, RedirectPath, RequestFacts,
     Route, RouteAction, path,
@@ -77,7 +77,11 @@ pub fn plan<'a>(
     rewritten: &'a mut Vec<u8>,
 ) -> Result<Plan<'a>, Refusal<'a>> {
     let Some((path, query, authority)) = split_target(head, bytes, target) else {
-        return Err(Refusal::plain(Answer::bad_path()));
+        return Err(Refusal::plain(match head.target_form {
+            // CONNECT asks for a tunnel, which is an upgrade by another name.
+            TargetForm::Authority => Answer::upgrade_refused(),
+            _ => Answer::bad_path(),
+        }));
     };
     if head.host.is_none() {
         return Err(Refusal::plain(Answer::no_host()));
@@ -93,6 +97,12 @@ pub fn plan<'a>(
         headers: &lookup,
         connection: ConnectionFacts::UNKNOWN,
     };
+    if let TargetForm::Absolute { scheme, .. } = head.target_form
+        && scheme.of(bytes).eq_ignore_ascii_case(b"https")
+        && !facts.connection.is_tls
+    {
+        return Err(Refusal::plain(Answer::https_in_plain_text()));
+    }
     let table = rules.listener().route_table();
     let decision = table.map(|table| table.route(&facts));
     if !matches!(head.upgrade, Upgrade::None | Upgrade::H2c) {
