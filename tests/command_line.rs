@@ -128,7 +128,7 @@ fn a_taken_address_is_named_with_what_to_do() {
 fn help_and_version_are_there_for_every_command() {
     let output = ringroad(&["--version"]);
     assert!(out(&output).starts_with("ringroad "), "{}", out(&output));
-    for command in ["run", "check", "explain", "test", "demo"] {
+    for command in ["run", "check", "explain", "test", "diff", "demo"] {
         let output = ringroad(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(out(&output).contains("Usage: ringroad"), "{command}");

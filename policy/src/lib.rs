@@ -5,15 +5,17 @@
 //! arguments. The order of the pipeline is the order of the modules:
 //! [`source`] → [`yaml`] → [`schema`] → [`validate`] → [`resource`] → [`compile`] →
 //! [`snapshot`] → decisions; [`explain`] retells a decision, [`routing_tests`] hold decisions
-//! against what was expected.
+//! against what was expected, [`difference`] those of two configurations against each other.
 #![forbid(unsafe_code)]
 
 pub mod authenticate;
 pub mod authorize;
 pub mod compile;
 pub mod diagnostic;
+pub mod difference;
 pub mod explain;
 pub mod health;
+mod inquiry;
 mod load;
 pub mod re2;
 pub mod resource;

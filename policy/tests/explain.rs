@@ -260,14 +260,181 @@ fn both_forms_carry_the_names() {
         assert_eq!(json[key], value);
     }
     assert_eq!(json["passedOver"][0]["written"]["line"], 19);
+    let columns = regex::Regex::new("  +").unwrap();
     let text = told.to_text();
+    let text = columns.replace_all(&text, "  ");
     for part in [
-        "passed over     `jason`: header `end-user` is absent: it is not `jason`  (routes.yaml:19:7)",
-        "route           `split`  (routes.yaml:40:7)",
-        "timeout         3s  (routes.yaml:41:14)",
+        "passed over  `jason`: header `end-user` is absent: it is not `jason`  (routes.yaml:19:7)",
+        "route  `split`  (routes.yaml:40:7)",
+        "timeout  3s  (routes.yaml:41:14)",
         "gets 75%  (routes.yaml:43:7)",
-        "endpoint      10.0.0.1:9080 version=v1",
+        "endpoint  10.0.0.1:9080 version=v1",
     ] {
         assert!(text.contains(part), "{part} not in\n{text}");
     }
+}
+
+/// Everything that a route and a cluster may have.
+const RICH: &str = "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  servers:
+  - port: {number: 8080, name: http, protocol: HTTP}
+    hosts: ['*']
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: rich}
+spec:
+  hosts: ['*']
+  gateways: [edge]
+  http:
+  - match: [{uri: {prefix: /old}}]
+    redirect: {uri: /new, redirectCode: 302}
+  - match: [{uri: {prefix: /api/}}]
+    route: [{destination: {host: a.com}}]
+    rewrite: {uri: /v2/, authority: b.com}
+    retries: {attempts: 2, perTryTimeout: 2s, retryOn: '5xx,429', backoff: 50ms}
+    fault:
+      delay: {fixedDelay: 5s, percentage: {value: 10}}
+      abort: {httpStatus: 503, percentage: {value: 0.5}}
+    mirror: {host: a.com}
+    mirrorPercentage: {value: 25}
+    corsPolicy:
+      allowOrigins: [{exact: 'http://x.com'}]
+      allowMethods: [GET, PUT]
+      maxAge: 60s
+      unmatchedPreflights: IGNORE
+  - directResponse: {status: 404, body: {string: no}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: a}
+spec:
+  host: a.com
+  trafficPolicy:
+    connectionPool:
+      tcp: {maxConnections: 7}
+      http: {http1MaxPendingRequests: 8, http2MaxRequests: 9, maxRetries: 3}
+    outlierDetection:
+      consecutive5xxErrors: 3
+      consecutiveGatewayErrors: 2
+      interval: 5s
+      baseEjectionTime: 1m
+      maxEjectionPercent: 50
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: a}
+spec:
+  hosts: [a.com]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 10.0.0.1}, {address: 10.0.0.2}]
+";
+
+fn told_of_rich(path: &str) -> Explanation {
+    let files = vec![SourceFile {
+        path: "rich.yaml".to_string(),
+        text: RICH.to_string(),
+    }];
+    let snapshot = load(&files, &Overrides::default(), &DnsTable::default())
+        .snapshot
+        .unwrap();
+    let request = Request::for_url(&format!("http://shop:8080{path}")).unwrap();
+    explain(&snapshot, &files, &request, None)
+}
+
+/// The line of the first text in [`RICH`].
+fn line_of(text: &str) -> Option<u32> {
+    let at = RICH.lines().position(|line| line.contains(text));
+    at.map(|at| at as u32 + 1)
+}
+
+#[test]
+fn it_tells_all_that_a_route_does_and_where_that_is_written() {
+    let told = told_of_rich("/api/x");
+    let settings = told.settings.iter().chain(&told.destinations[0].settings);
+    let told: Vec<(String, String, Option<u32>)> = settings
+        .map(|one| {
+            let line = one.written.as_ref().map(|written| written.line);
+            (one.name.clone(), one.value.clone(), line)
+        })
+        .collect();
+    let has = |name: &str, value: &str, written: Option<&str>| {
+        let line = written.map(|text| line_of(text).expect("a line"));
+        let wanted = (name.to_string(), value.to_string(), line);
+        assert!(told.contains(&wanted), "{wanted:?} not in {told:#?}");
+    };
+    has("timeout", "none", None);
+    has(
+        "retries",
+        "2 on 5xx,retriable-status-codes,429, 2s per try, back-off from 50ms",
+        Some("retries:"),
+    );
+    has("path upstream", "/v2/x", Some("rewrite:"));
+    has("host upstream", "b.com", Some("rewrite:"));
+    has("fault delay", "5s for 10%", Some("fault:"));
+    has("fault abort", "HTTP 503 for 0.5%", Some("fault:"));
+    has(
+        "mirror",
+        "25% of requests to outbound|80||a.com",
+        Some("mirror:"),
+    );
+    has("cors origins", "http://x.com", Some("corsPolicy:"));
+    has("cors methods", "GET,PUT", Some("corsPolicy:"));
+    has("cors max age", "60s", Some("corsPolicy:"));
+    has(
+        "cors preflights",
+        "of other origins are answered here",
+        Some("corsPolicy:"),
+    );
+    has("max connections", "7", Some("maxConnections:"));
+    has(
+        "max pending requests",
+        "8",
+        Some("http1MaxPendingRequests:"),
+    );
+    has("max requests", "9", Some("http2MaxRequests:"));
+    has("max retries", "3", Some("maxRetries:"));
+    has("max requests per connection", "no limit", None);
+    has("connect timeout", "10s", None);
+    has(
+        "outlier 5xx errors",
+        "after 3 of 5xx in a row",
+        Some("consecutive5xxErrors:"),
+    );
+    has(
+        "outlier gateway errors",
+        "after 2 of 502, 503 and 504 in a row",
+        Some("consecutiveGatewayErrors:"),
+    );
+    has("outlier interval", "5s", Some("interval:"));
+    has(
+        "outlier ejection time",
+        "60s, longer each time",
+        Some("baseEjectionTime:"),
+    );
+    has(
+        "outlier max ejection",
+        "50%: 1 of 2",
+        Some("maxEjectionPercent:"),
+    );
+}
+
+#[test]
+fn answers_of_a_route_are_told_with_their_place() {
+    let answer = told_of_rich("/old/x").answer.unwrap();
+    assert_eq!(
+        (answer.status, answer.reason.as_str()),
+        (302, "location: http://shop:8080/new")
+    );
+    assert_eq!(answer.written.unwrap().line, line_of("redirect:").unwrap());
+    let answer = told_of_rich("/").answer.unwrap();
+    assert_eq!(answer.status, 404);
+    assert_eq!(
+        answer.written.unwrap().line,
+        line_of("directResponse:").unwrap()
+    );
 }

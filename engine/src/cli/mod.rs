@@ -1,9 +1,10 @@
 //! The command line: what can be asked, and the exit codes.
 //!
-//! 0 means done, 1 means that the configuration was refused or the start failed, 2 means that
-//! the question itself was wrong.
+//! 0 means done, 1 means that the configuration was refused, the start or a test failed, or two
+//! configurations differ, 2 means that the question itself was wrong.
 
 mod check;
+mod diff;
 mod explain;
 mod run;
 mod test;
@@ -34,7 +35,8 @@ const HELP_WIDTH_COLUMNS: usize = 100;
         ringroad check ./config                is this configuration right?\n  \
         ringroad run --config ./config         carry traffic by it\n  \
         ringroad explain ./config --url http://shop.example/cart\n  \
-        ringroad test routing-tests.yaml --config ./config\n\n\
+        ringroad test routing-tests.yaml --config ./config\n  \
+        ringroad diff ./config ./config.next --requests access.log\n\n\
         `ringroad help COMMAND` tells more about a command.",
     max_term_width = HELP_WIDTH_COLUMNS,
     arg_required_else_help = true
@@ -54,6 +56,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Hold routing test cases against a configuration, in the format of istio-config-validator
     Test(TestArgs),
+    /// Tell what another configuration would change, and for which recorded requests
+    Diff(DiffArgs),
     /// Start the bookinfo application and a proxy in front of it, with five things to try
     Demo(DemoArgs),
 }
@@ -193,6 +197,34 @@ pub struct TestArgs {
     pub format: Format,
 }
 
+/// `ringroad diff`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --requests, tells what changed by listener, virtual host, route and \
+    cluster. With it,\ncounts the requests of an access log that would go elsewhere, and why; the \
+    log does not have all\nheaders, so it says where one might decide otherwise.\n\n\
+    Exit code, as that of diff(1): 0 no difference, 1 some, 2 a configuration is refused or a \
+    file\ncannot be read.\n\n\
+    Examples:\n  \
+    ringroad diff ./config ./config.next\n  \
+    ringroad diff ./config ./config.next --requests access.log\n  \
+    kubectl logs edge | ringroad diff ./config ./config.next --requests - --format json"
+)]
+pub struct DiffArgs {
+    /// The configuration in use, a directory or a file
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The one that is to replace it
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// An access log in the text or JSON format, recorded under OLD; `-` reads standard input
+    #[arg(long, value_name = "LOG")]
+    pub requests: Option<PathBuf>,
+    /// How to print the difference
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
 /// `ringroad demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -207,6 +239,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Test(args) => test::test(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Demo(args) => crate::demo::demo(&args.tuning),
     }
 }

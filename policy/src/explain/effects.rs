@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
-use super::LocalAnswer;
 use super::places::{Places, Written};
+use super::wording;
 use crate::snapshot::{
-    AbortAnswer, Cluster, Destination, Discovery, HeaderEdits, HeaderValue, PartsPerMillion,
-    PathRewrite, RequestFacts, Route, RouteAction, Segment, UNLIMITED, WriteMode,
+    AbortAnswer, CorsPolicy, FaultSide, HeaderEdits, HeaderValue, PartsPerMillion, PathMatch,
+    PathRewrite, RequestFacts, Route, RouteAction, Segment, WriteMode,
 };
+use crate::source::{FieldPath, Origin};
 
 /// A value in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,39 +20,7 @@ pub struct Setting {
     pub written: Option<Written>,
 }
 
-/// A destination, its share and what stands behind it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DestinationView {
-    pub cluster: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub subset: String,
-    pub weight: u32,
-    pub share_percent: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub written: Option<Written>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subset_written: Option<Written>,
-    pub endpoints: Vec<EndpointView>,
-    /// Names whose addresses are endpoints at run time.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub dns_names: Vec<String>,
-    pub settings: Vec<Setting>,
-    /// What the proxy answers when it can go nowhere.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub answer: Option<LocalAnswer>,
-}
-
-/// An endpoint that may be chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EndpointView {
-    pub address: String,
-    pub weight: u32,
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
-}
-
-fn setting(name: &str, value: impl Into<String>, written: Option<Written>) -> Setting {
+pub(super) fn setting(name: &str, value: impl Into<String>, written: Option<Written>) -> Setting {
     Setting {
         name: name.to_string(),
         value: value.into(),
@@ -59,7 +28,7 @@ fn setting(name: &str, value: impl Into<String>, written: Option<Written>) -> Se
     }
 }
 
-fn milliseconds(ms: u64) -> String {
+pub(super) fn milliseconds(ms: u64) -> String {
     if ms >= 1000 && ms.is_multiple_of(1000) {
         format!("{}s", ms / 1000)
     } else {
@@ -71,76 +40,174 @@ fn percent(share: PartsPerMillion) -> String {
     format!("{}%", f64::from(share.0) / 10_000.0)
 }
 
-/// What the route itself sets.
-pub(super) fn settings(route: &Route, facts: &RequestFacts<'_>, places: &Places) -> Vec<Setting> {
+pub(super) fn milliseconds_or(ms: Option<u64>, none: &str) -> String {
+    ms.map_or(none.to_string(), milliseconds)
+}
+
+/// What the route itself sets. Without a request, rewrites are told in general.
+pub(crate) fn settings(
+    route: &Route,
+    facts: Option<&RequestFacts<'_>>,
+    places: &Places,
+) -> Vec<Setting> {
     let mut list = Vec::new();
-    let at_route = || places.of_optional(&route.origin);
+    let at = |field: &str| places.of_optional(&field_of_rule(route, field));
     if matches!(route.action, RouteAction::Forward(_)) {
-        let value = route.timeout_ms.map_or("none".to_string(), milliseconds);
-        list.push(setting(
-            "timeout",
-            value,
-            places.of_optional(&route.timeout_origin),
-        ));
+        let value = milliseconds_or(route.timeout_ms, "none");
+        let written = places.of_optional(&route.timeout_origin);
+        list.push(setting("timeout", value, written));
         list.push(retries(route, places));
     }
-    if let Some(rewrite) = &route.path_rewrite {
-        let mut path = Vec::new();
-        route.rewrite_path(facts.path, &mut path);
-        let path = String::from_utf8_lossy(&path).into_owned();
-        let how = match rewrite {
-            PathRewrite::Matched(_) => "",
-            PathRewrite::Regex(_) => " (by regex)",
-        };
-        list.push(setting("path upstream", format!("{path}{how}"), at_route()));
-    }
-    if let Some(host) = &route.host_rewrite {
-        list.push(setting("host upstream", host.clone(), at_route()));
-    }
+    rewrites(route, facts, &at, &mut list);
+    let headers = at("headers");
     edits(
         "request header",
         &route.request_headers,
-        &at_route(),
+        &headers,
         &mut list,
     );
     edits(
         "response header",
         &route.response_headers,
-        &at_route(),
+        &headers,
         &mut list,
     );
-    if let Some(fault) = &route.fault {
-        if let Some(delay) = &fault.delay {
-            let value = format!(
-                "{} of {}",
-                milliseconds(delay.delay_ms),
-                percent(delay.share)
-            );
-            list.push(setting("fault delay", value, at_route()));
-        }
-        if let Some(abort) = &fault.abort {
-            let answer = match abort.answer {
-                AbortAnswer::HttpStatus(status) => format!("HTTP {status}"),
-                AbortAnswer::GrpcStatus(status) => format!("gRPC {status}"),
-            };
-            let value = format!("{answer} for {}", percent(abort.share));
-            list.push(setting("fault abort", value, at_route()));
-        }
-    }
+    faults(route, &at, &mut list);
     for mirror in &route.mirrors {
-        let value = format!(
-            "{} of requests to {}",
-            percent(mirror.share),
-            mirror.cluster_name
-        );
-        list.push(setting("mirror", value, at_route()));
+        let dropped = match mirror.cluster {
+            Some(_) => "",
+            None => ", which is no cluster: nothing is copied",
+        };
+        let share = percent(mirror.share);
+        let value = format!("{share} of requests to {}{dropped}", mirror.cluster_name);
+        list.push(setting(
+            "mirror",
+            value,
+            at("mirror").or_else(|| at("mirrors")),
+        ));
+    }
+    if let Some(cors) = &route.cors {
+        cross_origin(cors, at("corsPolicy"), &mut list);
     }
     list
 }
 
+/// A field of the rule that a route was made of. With a delegate, its destinations tell which of
+/// the two VirtualServices that is.
+pub(super) fn field_of_rule(route: &Route, field: &str) -> Option<Origin> {
+    /// `spec`, `http` and the index of the rule.
+    const STEPS: usize = 3;
+    let of_destination = route
+        .destinations()
+        .first()
+        .and_then(|to| to.origin.as_ref());
+    let Origin {
+        document,
+        field: path,
+    } = of_destination.or(route.origin.as_ref())?;
+    let rule = FieldPath(path.0.iter().take(STEPS).cloned().collect());
+    Some(Origin {
+        document: *document,
+        field: rule.field(field),
+    })
+}
+
+fn rewrites(
+    route: &Route,
+    facts: Option<&RequestFacts<'_>>,
+    at: &impl Fn(&str) -> Option<Written>,
+    list: &mut Vec<Setting>,
+) {
+    let value = match (&route.path_rewrite, facts) {
+        (None, _) => None,
+        (Some(rewrite), Some(facts)) => {
+            let mut path = Vec::new();
+            route.rewrite_path(facts.path, &mut path);
+            let path = String::from_utf8_lossy(&path).into_owned();
+            Some(match rewrite {
+                PathRewrite::Matched(_) => path,
+                PathRewrite::Regex(_) => format!("{path} (by regex)"),
+            })
+        }
+        (Some(PathRewrite::Matched(new)), None) => Some(match &route.matches.path {
+            PathMatch::Prefix(old) | PathMatch::PrefixIgnoreCase(old) => {
+                format!("`{new}` in place of `{old}`")
+            }
+            _ => format!("`{new}`"),
+        }),
+        (Some(PathRewrite::Regex(regex)), None) => Some(format!(
+            "`{}` in place of `{}`",
+            regex.substitution, regex.pattern
+        )),
+    };
+    if let Some(value) = value {
+        list.push(setting("path upstream", value, at("rewrite")));
+    }
+    if let Some(host) = &route.host_rewrite {
+        list.push(setting("host upstream", host.clone(), at("rewrite")));
+    }
+}
+
+fn faults(route: &Route, at: &impl Fn(&str) -> Option<Written>, list: &mut Vec<Setting>) {
+    let Some(fault) = &route.fault else { return };
+    let side = match fault.side {
+        FaultSide::Downstream => "",
+        FaultSide::Upstream => ", in each try",
+    };
+    if let Some(delay) = &fault.delay {
+        let (time, share) = (milliseconds(delay.delay_ms), percent(delay.share));
+        let value = format!("{time} for {share}{side}");
+        list.push(setting("fault delay", value, at("fault")));
+    }
+    if let Some(abort) = &fault.abort {
+        let answer = match abort.answer {
+            AbortAnswer::HttpStatus(status) => format!("HTTP {status}"),
+            AbortAnswer::GrpcStatus(status) => format!("gRPC {status}"),
+        };
+        let value = format!("{answer} for {}{side}", percent(abort.share));
+        list.push(setting("fault abort", value, at("fault")));
+    }
+}
+
+fn cross_origin(cors: &CorsPolicy, written: Option<Written>, list: &mut Vec<Setting>) {
+    let mut add = |name: &str, value: String| {
+        if !value.is_empty() {
+            list.push(setting(name, value, written.clone()));
+        }
+    };
+    let origins = cors.allow_origins.iter().map(wording::of_text);
+    let origins: Vec<String> = origins.collect();
+    let origins = match origins.as_slice() {
+        [] => "none".to_string(),
+        origins => origins.join(", "),
+    };
+    add("cors origins", origins);
+    add("cors methods", cors.allow_methods.clone());
+    add("cors headers", cors.allow_headers.clone());
+    add("cors exposes", cors.expose_headers.clone());
+    add(
+        "cors max age",
+        cors.max_age_s.map(|s| format!("{s}s")).unwrap_or_default(),
+    );
+    let credentials = cors.allow_credentials.map(|allowed| match allowed {
+        true => "allowed".to_string(),
+        false => "not allowed".to_string(),
+    });
+    add("cors credentials", credentials.unwrap_or_default());
+    let others = match cors.forward_unmatched_preflights {
+        true => "go to the upstream",
+        false => "are answered here",
+    };
+    add("cors preflights", format!("of other origins {others}"));
+}
+
 fn retries(route: &Route, places: &Places) -> Setting {
     let Some(retry) = &route.retry else {
-        return setting("retries", "none", places.of_optional(&route.origin));
+        return setting(
+            "retries",
+            "none",
+            places.of_optional(&field_of_rule(route, "retries")),
+        );
     };
     let mut value = format!("{} on {}", retry.attempts, retry.retry_on.join(","));
     for code in &retry.status_codes {
@@ -150,10 +217,22 @@ fn retries(route: &Route, places: &Places) -> Setting {
         value += &format!(", {} per try", milliseconds(ms));
     }
     value += &format!(", back-off from {}", milliseconds(retry.backoff_base_ms));
+    if !retry.exclude_tried {
+        value += ", to any endpoint again";
+    }
+    if retry.retry_remote_localities {
+        value += ", in other localities first";
+    }
     setting("retries", value, places.of_optional(&retry.origin))
 }
 
-fn edits(what: &str, edits: &HeaderEdits, written: &Option<Written>, list: &mut Vec<Setting>) {
+/// Changes of headers, one setting each.
+pub(crate) fn edits(
+    what: &str,
+    edits: &HeaderEdits,
+    written: &Option<Written>,
+    list: &mut Vec<Setting>,
+) {
     for name in &edits.remove {
         list.push(setting(what, format!("remove {name}"), written.clone()));
     }
@@ -182,138 +261,4 @@ fn value_text(value: &HeaderValue) -> String {
         },
     });
     each.collect()
-}
-
-/// A destination and what stands behind it.
-pub(super) fn destination(
-    destination: &Destination,
-    share_percent: f64,
-    cluster: Option<&Cluster>,
-    places: &Places,
-) -> DestinationView {
-    let mut view = DestinationView {
-        cluster: destination.cluster_name.clone(),
-        subset: String::new(),
-        weight: destination.weight,
-        share_percent,
-        written: places.of_optional(&destination.origin),
-        subset_written: None,
-        endpoints: Vec::new(),
-        dns_names: Vec::new(),
-        settings: Vec::new(),
-        answer: None,
-    };
-    let refuse = |flag: &str, reason: &str| {
-        Some(LocalAnswer {
-            status: 503,
-            flag: flag.to_string(),
-            reason: reason.to_string(),
-        })
-    };
-    if let Some(host) = &destination.host_rewrite {
-        view.settings
-            .push(setting("host upstream", host.clone(), view.written.clone()));
-    }
-    edits(
-        "request header",
-        &destination.request_headers,
-        &view.written,
-        &mut view.settings,
-    );
-    edits(
-        "response header",
-        &destination.response_headers,
-        &view.written,
-        &mut view.settings,
-    );
-    let Some(cluster) = cluster else {
-        view.answer = refuse("NC", "there is no such cluster");
-        return view;
-    };
-    view.subset.clone_from(&cluster.subset);
-    view.subset_written = places.of_optional(&cluster.policy_origins.subset);
-    for endpoint in &cluster.endpoints {
-        view.endpoints.push(EndpointView {
-            address: endpoint.address.to_string(),
-            weight: endpoint.weight,
-            labels: endpoint.labels.clone(),
-        });
-    }
-    match &cluster.discovery {
-        Discovery::StrictDns(targets) | Discovery::LogicalDns(targets) => {
-            let names = targets
-                .iter()
-                .map(|target| format!("{}:{}", target.name, target.port));
-            view.dns_names = names.collect();
-        }
-        Discovery::OriginalDestination => {
-            view.answer = refuse(
-                "UH",
-                "the original destination of a connection is not known",
-            );
-        }
-        Discovery::Static => {}
-    }
-    if view.endpoints.is_empty() && view.dns_names.is_empty() && view.answer.is_none() {
-        view.answer = refuse("UH", "the cluster has no endpoint");
-    }
-    view.settings.extend(cluster_settings(cluster, places));
-    view
-}
-
-fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
-    let origins = &cluster.policy_origins;
-    let balancer = places.of_optional(&origins.load_balancer);
-    let pool = places.of_optional(&origins.connection_pool);
-    let mut list = vec![
-        setting("load balancer", cluster.balancer.as_str(), balancer),
-        setting(
-            "connect timeout",
-            milliseconds(cluster.connect_timeout_ms),
-            pool.clone(),
-        ),
-        setting(
-            "upstream idle timeout",
-            cluster
-                .upstream_idle_timeout_ms
-                .map_or("none".to_string(), milliseconds),
-            pool.clone(),
-        ),
-    ];
-    let limits = &cluster.connection_pool;
-    let numbers = [
-        ("max connections", limits.max_connections, UNLIMITED),
-        (
-            "max pending requests",
-            limits.max_pending_requests,
-            UNLIMITED,
-        ),
-        ("max requests", limits.max_requests, UNLIMITED),
-        ("max retries", limits.max_retries, UNLIMITED),
-        (
-            "max requests per connection",
-            limits.max_requests_per_connection,
-            0,
-        ),
-    ];
-    for (name, value, unlimited) in numbers {
-        if value != unlimited {
-            list.push(setting(name, value.to_string(), pool.clone()));
-        }
-    }
-    if let Some(outlier) = &cluster.outlier_detection {
-        let after = match (outlier.consecutive_5xx, outlier.consecutive_gateway_errors) {
-            (Some(errors), _) => format!("{errors} errors 5xx"),
-            (None, Some(errors)) => format!("{errors} gateway errors"),
-            (None, None) => "nothing".to_string(),
-        };
-        let value = format!(
-            "after {after}, for {}, at most {}% of endpoints",
-            milliseconds(outlier.base_ejection_time_ms),
-            outlier.max_ejection_percent
-        );
-        let written = places.of_optional(&origins.outlier_detection);
-        list.push(setting("outlier ejection", value, written));
-    }
-    list
 }

@@ -1,7 +1,8 @@
 //! The decision for one request, retold: what was chosen, what was passed over and why, and where
 //! each value was written. The decision itself is taken by the matcher of the data path.
 
-mod effects;
+pub(crate) mod cluster_view;
+pub(crate) mod effects;
 pub(crate) mod places;
 mod text;
 pub(crate) mod wording;
@@ -14,7 +15,8 @@ use crate::snapshot::{
 };
 use crate::source::SourceFile;
 
-pub use effects::{DestinationView, EndpointView, Setting};
+pub use cluster_view::{DestinationView, EndpointView};
+pub use effects::Setting;
 pub use places::Written;
 
 use places::Places;
@@ -125,6 +127,8 @@ pub struct LocalAnswer {
     /// Envoy's response flag, `-` for none.
     pub flag: String,
     pub reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
 }
 
 /// A route that did not match.
@@ -287,7 +291,23 @@ impl Explanation {
             status,
             flag,
             reason,
+            written: None,
         });
+    }
+
+    /// An answer that the rule of a route gives in this field of its.
+    fn answer_as_written(
+        &mut self,
+        status: u16,
+        reason: impl Into<String>,
+        route: &Route,
+        field: &str,
+        places: &Places,
+    ) {
+        self.answer_locally(status, "-", reason);
+        if let Some(answer) = &mut self.answer {
+            answer.written = places.of_optional(&effects::field_of_rule(route, field));
+        }
     }
 
     fn tell_route(
@@ -299,7 +319,7 @@ impl Explanation {
     ) {
         self.route = Some(route.name.clone());
         self.route_written = places.of_optional(&route.origin);
-        self.settings = effects::settings(route, facts, places);
+        self.settings = effects::settings(route, Some(facts), places);
         match &route.action {
             RouteAction::Forward(destinations) => {
                 let total: u64 = destinations.iter().map(|d| u64::from(d.weight)).sum();
@@ -307,7 +327,7 @@ impl Explanation {
                     let cluster: Option<&Cluster> =
                         destination.cluster.map(|id| snapshot.cluster(id).as_ref());
                     let share = f64::from(destination.weight) * 100.0 / total.max(1) as f64;
-                    let view = effects::destination(destination, share, cluster, places);
+                    let view = cluster_view::destination(destination, share, cluster, places);
                     self.destinations.push(view);
                 }
                 let largest = destinations.iter().rev().max_by_key(|d| d.weight);
@@ -316,15 +336,17 @@ impl Explanation {
                     self.answer = only.answer.clone();
                 }
             }
-            RouteAction::DirectResponse { status, .. } => {
-                self.answer_locally(*status, "-", "the route answers by itself");
+            RouteAction::DirectResponse { status, body } => {
+                let reason = format!("the route answers by itself, with {} bytes", body.len());
+                self.answer_as_written(*status, reason, route, "directResponse", places);
             }
             RouteAction::Redirect(redirect) => {
                 let matched = route.matches.path.matched_len(facts.path);
                 let mut location = Vec::new();
                 redirect.location(facts, matched, &mut location);
                 let location = String::from_utf8_lossy(&location);
-                self.answer_locally(redirect.status, "-", format!("location: {location}"));
+                let reason = format!("location: {location}");
+                self.answer_as_written(redirect.status, reason, route, "redirect", places);
             }
         }
     }

@@ -40,14 +40,14 @@ pub(crate) fn locate(
 /// once to learn which places it names, and, when they were all looked up in one parse a file,
 /// once more with them.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     wanted: RefCell<Vec<Origin>>,
     known: HashMap<Origin, Written>,
 }
 
 impl Places {
     /// Notes a place; its position, once it is known.
-    pub(super) fn of(&self, origin: &Origin) -> Option<Written> {
+    pub(crate) fn of(&self, origin: &Origin) -> Option<Written> {
         let known = self.known.get(origin).cloned();
         if known.is_none() {
             self.wanted.borrow_mut().push(origin.clone());
@@ -55,12 +55,12 @@ impl Places {
         known
     }
 
-    pub(super) fn of_optional(&self, origin: &Option<Origin>) -> Option<Written> {
+    pub(crate) fn of_optional(&self, origin: &Option<Origin>) -> Option<Written> {
         origin.as_ref().and_then(|origin| self.of(origin))
     }
 
     /// Looks all noted places up.
-    pub(super) fn looked_up(self, files: &[SourceFile]) -> Self {
+    pub(crate) fn looked_up(self, files: &[SourceFile]) -> Self {
         let wanted = self.wanted.into_inner();
         let mut known = self.known;
         for (index, file) in files.iter().enumerate() {

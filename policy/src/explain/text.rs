@@ -4,17 +4,16 @@ use std::fmt::Write;
 
 use super::{DestinationView, Explanation, Setting, Written};
 
-/// Width of the column of names.
+/// Least width of the column of names.
 const NAMES: usize = 16;
 
 pub(super) fn render(explanation: &Explanation) -> String {
-    let mut out = String::new();
+    let mut lines: Vec<(String, String)> = Vec::new();
     let mut line = |name: &str, value: &str, written: Option<&Written>| {
         let place = written
             .map(|written| format!("  ({written})"))
             .unwrap_or_default();
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "{name:NAMES$}{value}{place}");
+        lines.push((name.to_string(), format!("{value}{place}")));
     };
     line("request", &explanation.request, None);
     if let (Some(name), Some(address)) = (&explanation.listener, &explanation.listener_address) {
@@ -52,11 +51,18 @@ pub(super) fn render(explanation: &Explanation) -> String {
         line(
             "answer",
             &format!("{}{flag}: {}", answer.status, answer.reason),
-            None,
+            answer.written.as_ref(),
         );
     }
     if let Some(error) = &explanation.error {
         line("error", error, None);
+    }
+    let longest = lines.iter().map(|(name, _)| name.len() + 2).max();
+    let width = longest.unwrap_or_default().max(NAMES);
+    let mut out = String::new();
+    for (name, value) in lines {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{name:width$}{value}");
     }
     out
 }
@@ -80,11 +86,6 @@ fn write_setting(
         ""
     };
     let name = format!("{indent}{}", setting.name);
-    let name = if name.len() >= NAMES {
-        format!("{name} ")
-    } else {
-        name
-    };
     line(
         &name,
         &format!("{}{default}", setting.value),

@@ -1,7 +1,8 @@
 //! Conditions in words.
 
 use crate::snapshot::{
-    HeaderMatch, HeaderName, Mismatch, PathMatch, QueryMatch, RequestFacts, StringMatch, ValueMatch,
+    HeaderMatch, HeaderName, Mismatch, PathMatch, QueryMatch, RequestFacts, RouteMatch,
+    StringMatch, ValueMatch,
 };
 
 /// Why a condition does not hold for a request.
@@ -36,6 +37,48 @@ fn is_text(text: &StringMatch) -> String {
         StringMatch::Exact(text) => format!("is `{text}`"),
         StringMatch::Prefix(text) => format!("begins with `{text}`"),
         StringMatch::Regex(regex) => format!("matches `{}`", regex.text()),
+    }
+}
+
+/// A text condition.
+pub fn of_text(text: &StringMatch) -> String {
+    match text {
+        StringMatch::Exact(text) => text.clone(),
+        StringMatch::Prefix(text) => format!("{text}..."),
+        StringMatch::Regex(regex) => format!("~ {}", regex.text()),
+    }
+}
+
+/// All conditions of a route: `path begins with /api, header x is y`.
+pub fn of_conditions(matches: &RouteMatch) -> String {
+    let mut parts = Vec::new();
+    match &matches.path {
+        PathMatch::Prefix(text) if text == "/" => {}
+        PathMatch::Prefix(text) => parts.push(format!("path `{text}...`")),
+        PathMatch::Exact(text) => parts.push(format!("path `{text}`")),
+        PathMatch::PrefixIgnoreCase(text) => parts.push(format!("path `{text}...` in any case")),
+        PathMatch::ExactIgnoreCase(text) => parts.push(format!("path `{text}` in any case")),
+        PathMatch::Regex(regex) => parts.push(format!("path ~ `{}`", regex.text())),
+    }
+    let value = |value: &ValueMatch| match value {
+        ValueMatch::Present => String::new(),
+        ValueMatch::Text(text) => format!(" `{}`", of_text(text)),
+    };
+    for header in &matches.headers {
+        let not = if header.inverted { "not " } else { "" };
+        let what = match header.name {
+            HeaderName::Field(_) => "header ",
+            _ => "",
+        };
+        let name = header.name.as_str().trim_start_matches(':');
+        parts.push(format!("{not}{what}{name}{}", value(&header.value)));
+    }
+    for query in &matches.query {
+        parts.push(format!("query {}{}", query.name, value(&query.value)));
+    }
+    match parts.is_empty() {
+        true => "every request".to_string(),
+        false => parts.join(", "),
     }
 }
 

@@ -6,14 +6,11 @@ use std::fmt::Write as _;
 
 use serde_yaml::Value;
 
-use crate::compile::names::{MESH, is_subset, is_wildcard, resolve_gateway, resolve_short_name};
+use crate::compile::names::{MESH, resolve_gateway, resolve_short_name};
 use crate::diagnostic::Diagnostic;
-use crate::explain::wording;
+use crate::inquiry::{Decided, Inquiry, Rank, Refusal};
 use crate::settings::{Overrides, Role};
-use crate::snapshot::{
-    ConnectionFacts, Decision, Direction, DnsTable, Listener, Mismatch, RequestFacts, Route,
-    RouteTable, Snapshot, Trace, VirtualHost, path, without_port,
-};
+use crate::snapshot::{Direction, DnsTable, Listener, Snapshot, without_port};
 use crate::source::SourceFile;
 use crate::yaml::{self, Document};
 
@@ -28,17 +25,6 @@ pub(super) struct Request<'r> {
     pub gateway: Option<&'r str>,
     pub port: Option<u16>,
     pub scheme: Option<&'r str>,
-}
-
-/// What the proxy does with a request.
-#[derive(Debug, Clone)]
-pub(super) struct Decided<'s> {
-    pub virtual_host: Option<&'s VirtualHost>,
-    pub route: Option<&'s Route>,
-    /// [`Route::identity`] of the routes before it, and why they do not match.
-    pub passed_over: Vec<(u64, String)>,
-    /// Why there is no route.
-    pub reason: String,
 }
 
 pub(super) struct Proxy {
@@ -108,23 +94,30 @@ impl Proxy {
                 return decided;
             }
         }
-        best.map_or_else(|| refused("nothing listens for it"), |(_, decided)| decided)
+        best.map_or_else(
+            || Decided::refused(Refusal::NoListener),
+            |(_, decided)| decided,
+        )
     }
 
     fn best(&self, request: &Request<'_>) -> Option<(Rank, Decided<'_>)> {
+        let inquiry = Inquiry {
+            method: request.method,
+            authority: request.authority,
+            target: request.target,
+            headers: request.headers,
+            scheme: request.scheme,
+        };
         let mut best: Option<((Rank, bool, bool), Decided<'_>)> = None;
         for (role, snapshot) in &self.snapshots {
-            for listener in snapshot
-                .listeners
-                .iter()
-                .filter(|l| is_asked(l, *role, request))
-            {
+            let listeners = snapshot.listeners.iter();
+            for listener in listeners.filter(|listener| is_asked(listener, *role, request)) {
                 let port = listener.address.port();
                 let named = request.authority.rsplit_once(':').map(|(_, port)| port);
                 let is_other_port = named.is_some_and(|named| named != port.to_string());
                 for table in listener.route_tables() {
-                    let (decided, rank, redirects) = decide_by(table, request);
-                    let rank = (rank, redirects, is_other_port);
+                    let decided = inquiry.decide_by(table);
+                    let rank = (decided.rank, decided.redirects, is_other_port);
                     if best.as_ref().is_none_or(|(known, _)| rank < *known) {
                         best = Some((rank, decided));
                     }
@@ -152,17 +145,6 @@ impl Proxy {
     }
 }
 
-/// How well a virtual host fits a host; the least is best.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Exact,
-    /// By how many characters the wildcard falls short of the longest one there can be.
-    Wildcard(usize),
-    /// Any host, by a rule of the mesh for what nobody declares.
-    Unknown,
-    None,
-}
-
 fn is_asked(listener: &Listener, role: Role, request: &Request<'_>) -> bool {
     let is_gateway_asked = match request.gateway {
         None => true,
@@ -173,107 +155,6 @@ fn is_asked(listener: &Listener, role: Role, request: &Request<'_>) -> bool {
         .port
         .is_none_or(|port| listener.address.port() == port);
     listener.direction != Direction::Inbound && is_gateway_asked && is_port
-}
-
-/// The decision of one table, how well it knows the host, and whether it only redirects to HTTPS.
-fn decide_by<'s>(table: &'s RouteTable, request: &Request<'_>) -> (Decided<'s>, Rank, bool) {
-    let (target, query) = match request.target.split_once('?') {
-        Some((target, query)) => (target, Some(query)),
-        None => (request.target, None),
-    };
-    let normal = match path::normalize(target) {
-        Ok(normal) => normal,
-        Err(error) => return (refused(&format!("400: {error}")), Rank::None, false),
-    };
-    let facts = RequestFacts {
-        method: request.method,
-        scheme: request.scheme.unwrap_or("http"),
-        authority: request.authority,
-        path: &normal,
-        query,
-        headers: request.headers,
-        connection: ConnectionFacts::UNKNOWN,
-    };
-    let mut watch = Watch {
-        facts,
-        passed_over: Vec::new(),
-    };
-    let mut decision = table.route_traced(&facts, &mut watch);
-    let redirects = matches!(decision, Decision::HttpsRedirect(_));
-    if redirects && request.scheme.is_none() {
-        let facts = RequestFacts {
-            scheme: "https",
-            ..facts
-        };
-        watch.facts = facts;
-        decision = table.route_traced(&facts, &mut watch);
-    }
-    let (virtual_host, route, reason) = match decision {
-        Decision::Route {
-            virtual_host,
-            route,
-        } => (Some(virtual_host), Some(route), ""),
-        Decision::NoRoute(virtual_host) => (Some(virtual_host), None, "no route matches: 404 NR"),
-        Decision::HttpsRedirect(virtual_host) => (
-            Some(virtual_host),
-            None,
-            "the server redirects to https: 301",
-        ),
-        Decision::NoVirtualHost => (None, None, "no virtual host has this host: 404 NR"),
-    };
-    let host = without_port(request.authority).to_ascii_lowercase();
-    let rank = virtual_host.map_or(Rank::None, |found| rank(found, route, &host));
-    let mut decided = Decided {
-        virtual_host,
-        route,
-        passed_over: watch.passed_over,
-        reason: reason.to_string(),
-    };
-    if rank == Rank::Unknown {
-        decided.route = None;
-        decided.reason = "no VirtualService or service has this host".to_string();
-    }
-    (decided, rank, redirects)
-}
-
-fn rank(found: &VirtualHost, route: Option<&Route>, host: &str) -> Rank {
-    /// Longer than any host.
-    const LONGEST: usize = 1 << 16;
-    let is_of_nobody = route.is_some_and(|route| route.origin.is_none());
-    if found.domains.iter().any(|domain| domain == host) {
-        return Rank::Exact;
-    }
-    let wildcards = found.domains.iter().filter(|domain| is_wildcard(domain));
-    let covering = wildcards.filter(|domain| is_subset(host, domain));
-    match covering.map(String::len).max() {
-        Some(1) if is_of_nobody => Rank::Unknown,
-        Some(length) => Rank::Wildcard(LONGEST - length.min(LONGEST)),
-        None => Rank::Wildcard(LONGEST),
-    }
-}
-
-fn refused<'s>(reason: &str) -> Decided<'s> {
-    Decided {
-        virtual_host: None,
-        route: None,
-        passed_over: Vec::new(),
-        reason: reason.to_string(),
-    }
-}
-
-/// Follows the matcher.
-struct Watch<'r> {
-    facts: RequestFacts<'r>,
-    passed_over: Vec<(u64, String)>,
-}
-
-impl Trace for Watch<'_> {
-    const WATCHING: bool = true;
-
-    fn passed_over(&mut self, route: &Route, mismatch: Mismatch<'_>) {
-        let because = wording::of_mismatch(mismatch, &self.facts);
-        self.passed_over.push((route.identity, because));
-    }
 }
 
 pub(super) fn virtual_services(documents: &[Document]) -> impl Iterator<Item = &Document> {

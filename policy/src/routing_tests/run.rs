@@ -7,12 +7,13 @@ use serde_yaml::Value;
 
 use super::case::{Case, RequestMatrix};
 use super::expectation::{Names, is_same};
-use super::proxy::{Decided, Proxy, Request, texts, virtual_services};
+use super::proxy::{Proxy, Request, texts, virtual_services};
 use super::wording;
 use crate::compile::names::{is_subset, resolve_short_name};
 use crate::diagnostic::Diagnostic;
 use crate::explain::Written;
 use crate::explain::places::locate;
+use crate::inquiry::Decided;
 use crate::settings::Overrides;
 use crate::snapshot::{Route, RouteAction, without_port};
 use crate::source::{FieldPath, Origin, SourceFile, Step};
@@ -180,8 +181,10 @@ impl Draft {
 fn judge(proxy: &Proxy, case: &Case, request: &Request<'_>) -> Draft {
     let decided = proxy.decide(request);
     let host = without_port(request.authority);
-    let rule = decided.route.and_then(|route| Rule::of(proxy, route, host));
-    let value_of = |field: &str| match (&rule, decided.route) {
+    // What the mesh does with hosts of nobody is no route of anybody's.
+    let route = decided.route.filter(|_| !decided.is_for_unknown_hosts());
+    let rule = route.and_then(|route| Rule::of(proxy, route, host));
+    let value_of = |field: &str| match (&rule, route) {
         (Some(rule), _) => rule.value(field),
         (None, Some(route)) if field == "route" => destinations_of(route),
         _ => Value::Null,
@@ -213,7 +216,7 @@ fn judge(proxy: &Proxy, case: &Case, request: &Request<'_>) -> Draft {
         true => hint(proxy, case, &decided, host),
         false => None,
     };
-    let taken = decided.route.map(|route| Taken {
+    let taken = route.map(|route| Taken {
         virtual_service: rule.as_ref().map(Rule::name),
         route: route.name.clone(),
         written: None,
@@ -226,7 +229,7 @@ fn judge(proxy: &Proxy, case: &Case, request: &Request<'_>) -> Draft {
             headers: request.headers.iter().cloned().collect(),
             passed,
             taken,
-            reason: decided.route.is_none().then(|| decided.reason.clone()),
+            reason: route.is_none().then(|| decided.reason()),
             comparisons,
             hint: None,
         },
@@ -263,10 +266,8 @@ fn hint(proxy: &Proxy, case: &Case, decided: &Decided<'_>, host: &str) -> Option
         let passed = decided.passed_over.iter();
         let because = passed
             .clone()
-            .find(|(identity, _)| *identity == route.identity)
-            .map_or("the one taken comes before it", |(_, because)| {
-                because.as_str()
-            });
+            .find(|passed| passed.identity == route.identity)
+            .map_or("the one taken comes before it", |passed| &passed.because);
         return Some((rule.origin(), because.to_string()));
     }
     None

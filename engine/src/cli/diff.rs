@@ -1,0 +1,115 @@
+//! `ringroad diff`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ringroad_policy::difference::{
+    Comparison, RequestDifference, Side, render_requests, render_structure, structure,
+};
+use ringroad_policy::settings::Overrides;
+use ringroad_policy::snapshot::{DnsTable, Snapshot};
+use ringroad_policy::source::SourceFile;
+
+use super::{DiffArgs, EXIT_USAGE, Format, print_out};
+use crate::control::config_dir::{self, ReadLimits};
+use crate::control::load::PolicyLoader;
+use crate::control::reload::Loader as _;
+
+/// Exit codes as those of diff(1): 0 no difference, 1 some, 2 trouble.
+pub fn diff(args: &DiffArgs) -> ExitCode {
+    let (old, new) = match (load(&args.old), load(&args.new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(why), _) | (_, Err(why)) => return trouble(&why),
+    };
+    let Some(log) = &args.requests else {
+        let difference = structure(old.side(), new.side());
+        match args.format {
+            Format::Text => print_out(&render_structure(&difference)),
+            Format::Json => print_json(&difference),
+        }
+        return differs(!difference.changes.is_empty());
+    };
+    let difference = match compare(log, old.side(), new.side()) {
+        Ok(difference) => difference,
+        Err(error) => return trouble(&format!("{} cannot be read: {error}", log.display())),
+    };
+    if difference.requests == 0 {
+        let log = log.display();
+        return trouble(&format!(
+            "{log} has no request in the text or JSON format of the access log"
+        ));
+    }
+    match args.format {
+        Format::Text => print_out(&render_requests(&difference)),
+        Format::Json => print_json(&difference),
+    }
+    differs(!difference.groups.is_empty())
+}
+
+fn trouble(why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn differs(differs: bool) -> ExitCode {
+    if differs {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    let json = serde_json::to_string_pretty(value).unwrap_or_default();
+    print_out(&format!("{json}\n"));
+}
+
+/// A configuration that was accepted.
+struct Accepted {
+    snapshot: Snapshot,
+    files: Vec<SourceFile>,
+}
+
+impl Accepted {
+    fn side(&self) -> Side<'_> {
+        Side {
+            snapshot: &self.snapshot,
+            files: &self.files,
+        }
+    }
+}
+
+fn load(root: &Path) -> Result<Accepted, String> {
+    let roots = [PathBuf::from(root)];
+    let reading = config_dir::read(&roots, &ReadLimits::default()).map_err(|e| e.to_string())?;
+    let loader = PolicyLoader {
+        overrides: Overrides::default(),
+    };
+    let outcome = loader.load(&reading, &DnsTable::default());
+    let Some(snapshot) = outcome.snapshot else {
+        eprint!("{}", loader.render(&reading.files, &outcome.diagnostics));
+        return Err(format!("the configuration {} is refused", root.display()));
+    };
+    Ok(Accepted {
+        snapshot,
+        files: reading.files,
+    })
+}
+
+/// Reads the log line by line; `-` is the standard input.
+fn compare(log: &Path, old: Side<'_>, new: Side<'_>) -> io::Result<RequestDifference> {
+    let mut lines: Box<dyn BufRead> = if log == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(log)?))
+    };
+    let mut comparison = Comparison::new(old, new);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        comparison.add_line(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    Ok(comparison.finish())
+}

@@ -1,0 +1,449 @@
+//! What changed between two configurations, listener by listener and cluster by cluster.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::Side;
+use super::fate::{Fate, by_name, endpoint_changes, endpoints};
+use crate::explain::Written;
+use crate::explain::cluster_view::cluster_settings;
+use crate::explain::places::{Places, locate};
+use crate::explain::wording::of_conditions;
+use crate::snapshot::{Cluster, Listener, Route, RouteTable, VirtualHost};
+use crate::source::Origin;
+
+/// All changes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StructureDifference {
+    pub changes: Vec<Change>,
+}
+
+/// What happened to something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ChangeKind {
+    Added,
+    Removed,
+    Changed,
+    /// A route that is asked earlier or later than before.
+    Moved,
+}
+
+/// One change.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    pub kind: ChangeKind,
+    /// `listener 0.0.0.0_8080`, `virtual host shop.example.com:8080`, and the route.
+    pub path: Vec<String>,
+    pub details: Vec<Detail>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<Written>,
+    /// The same change of the same route elsewhere: a VirtualService may be in several virtual
+    /// hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also_in: Vec<String>,
+    #[serde(skip)]
+    origins: [Option<Origin>; 2],
+}
+
+/// A value before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Detail {
+    pub name: String,
+    pub old: String,
+    pub new: String,
+}
+
+impl Detail {
+    pub(super) fn of(differences: Vec<(String, String, String)>) -> Vec<Self> {
+        let each = differences.into_iter();
+        each.map(|(name, old, new)| Self { name, old, new })
+            .collect()
+    }
+}
+
+/// Compares two configurations.
+pub fn structure(old: Side<'_>, new: Side<'_>) -> StructureDifference {
+    let mut walk = Walk {
+        old,
+        new,
+        changes: Vec::new(),
+        known: HashMap::new(),
+    };
+    if old.snapshot.settings != new.snapshot.settings {
+        walk.add(
+            ChangeKind::Changed,
+            &["ProxySettings"],
+            Vec::new(),
+            [None, None],
+        );
+    }
+    walk.listeners();
+    walk.clusters();
+    let mut changes = walk.changes;
+    let origins = |at: usize| {
+        changes
+            .iter()
+            .filter_map(move |one| one.origins[at].clone())
+    };
+    let old_places = locate(old.files, origins(0));
+    let new_places = locate(new.files, origins(1));
+    for change in &mut changes {
+        let [before, after] = &change.origins;
+        change.old = before
+            .as_ref()
+            .and_then(|origin| old_places.get(origin).cloned());
+        change.new = after
+            .as_ref()
+            .and_then(|origin| new_places.get(origin).cloned());
+    }
+    StructureDifference { changes }
+}
+
+struct Walk<'s> {
+    old: Side<'s>,
+    new: Side<'s>,
+    changes: Vec<Change>,
+    /// Where a change of a route was told already.
+    known: HashMap<(ChangeKind, String, [Option<Origin>; 2]), usize>,
+}
+
+/// Both lists by name: what only the first has, what both have, what only the second has. In the
+/// order of the names.
+fn paired<'t, T>(
+    old: impl Iterator<Item = (String, &'t T)>,
+    new: impl Iterator<Item = (String, &'t T)>,
+) -> BTreeMap<String, (Option<&'t T>, Option<&'t T>)> {
+    let mut pairs: BTreeMap<String, (Option<&T>, Option<&T>)> = BTreeMap::new();
+    for (name, one) in old {
+        pairs.entry(name).or_default().0.get_or_insert(one);
+    }
+    for (name, one) in new {
+        pairs.entry(name).or_default().1.get_or_insert(one);
+    }
+    pairs
+}
+
+impl<'s> Walk<'s> {
+    fn add(
+        &mut self,
+        kind: ChangeKind,
+        path: &[&str],
+        details: Vec<Detail>,
+        origins: [Option<Origin>; 2],
+    ) {
+        self.changes.push(Change {
+            kind,
+            path: path.iter().map(|part| (*part).to_string()).collect(),
+            details,
+            old: None,
+            new: None,
+            also_in: Vec::new(),
+            origins,
+        });
+    }
+
+    fn listeners(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let named = |side: Side<'s>| {
+            let listeners = side.snapshot.listeners.iter();
+            listeners.map(|listener| (listener.name.clone(), listener.as_ref()))
+        };
+        for (name, pair) in paired::<Listener>(named(old), named(new)) {
+            let title = format!("listener {name}");
+            match pair {
+                (Some(old), Some(new)) => {
+                    if old.address != new.address {
+                        let detail = Detail {
+                            name: "address".to_string(),
+                            old: old.address.to_string(),
+                            new: new.address.to_string(),
+                        };
+                        let origins = [old.origin.clone(), new.origin.clone()];
+                        self.add(ChangeKind::Changed, &[&title], vec![detail], origins);
+                    }
+                    self.tables(&title, old, new);
+                }
+                (Some(old), None) => {
+                    let origins = [old.origin.clone(), None];
+                    self.add(ChangeKind::Removed, &[&title], Vec::new(), origins);
+                }
+                (None, Some(new)) => {
+                    let origins = [None, new.origin.clone()];
+                    self.add(ChangeKind::Added, &[&title], Vec::new(), origins);
+                }
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn tables(&mut self, listener: &str, old: &'s Listener, new: &'s Listener) {
+        let named = |listener: &'s Listener| {
+            let tables = listener.route_tables().into_iter();
+            tables.map(|table| (table.name.clone(), table.as_ref()))
+        };
+        for (_, pair) in paired::<RouteTable>(named(old), named(new)) {
+            let hosts = |table: Option<&'s RouteTable>| {
+                let hosts = table.map_or(&[][..], RouteTable::virtual_hosts).iter();
+                hosts.map(|host| (host.name.clone(), host))
+            };
+            for (name, pair) in paired::<VirtualHost>(hosts(pair.0), hosts(pair.1)) {
+                let title = format!("virtual host {name}");
+                let origin = |host: &VirtualHost| {
+                    let mut routes = host.routes().iter();
+                    routes.find_map(|route| route.origin.clone())
+                };
+                match pair {
+                    (Some(old), Some(new)) => self.routes([listener, &title], old, new),
+                    (Some(old), None) => {
+                        let origins = [origin(old), None];
+                        self.add(
+                            ChangeKind::Removed,
+                            &[listener, &title],
+                            Vec::new(),
+                            origins,
+                        );
+                    }
+                    (None, Some(new)) => {
+                        let origins = [None, origin(new)];
+                        self.add(ChangeKind::Added, &[listener, &title], Vec::new(), origins);
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+
+    fn routes(&mut self, path: [&str; 2], old: &'s VirtualHost, new: &'s VirtualHost) {
+        let mut details = Vec::new();
+        let (gone, come) = endpoint_changes(&old.domains, &new.domains);
+        if gone != come {
+            details.push(("domains".to_string(), gone, come));
+        }
+        let redirect = |host: &VirtualHost| match host.https_redirect {
+            true => "all to https".to_string(),
+            false => "none".to_string(),
+        };
+        if old.https_redirect != new.https_redirect {
+            details.push(("redirect".to_string(), redirect(old), redirect(new)));
+        }
+        if !details.is_empty() {
+            self.add(
+                ChangeKind::Changed,
+                &path,
+                Detail::of(details),
+                [None, None],
+            );
+        }
+        let matched = matched(old.routes(), new.routes());
+        let in_order = in_order(&matched);
+        let mut is_matched = vec![false; new.routes().len()];
+        for (route, (at, partner)) in old.routes().iter().zip(matched.iter().enumerate()) {
+            let title = title_of(route);
+            let Some(partner) = *partner else {
+                let origins = [route.origin.clone(), None];
+                let to = Fate::of_route(route, self.old).in_words();
+                let detail = ("to".to_string(), to, String::new());
+                self.add_route(ChangeKind::Removed, path, title, vec![detail], origins);
+                continue;
+            };
+            is_matched[partner] = true;
+            let other = &new.routes()[partner];
+            let origins = [route.origin.clone(), other.origin.clone()];
+            let (before, after) = (
+                Fate::of_route(route, self.old),
+                Fate::of_route(other, self.new),
+            );
+            let mut differences = before.differences(&after);
+            let conditions = [of_conditions(&route.matches), of_conditions(&other.matches)];
+            if conditions[0] != conditions[1] {
+                let [old, new] = conditions;
+                differences.insert(0, ("for".to_string(), old, new));
+            }
+            if !differences.is_empty() {
+                let origins = origins.clone();
+                self.add_route(
+                    ChangeKind::Changed,
+                    path,
+                    title.clone(),
+                    differences,
+                    origins,
+                );
+            }
+            if !in_order[at] {
+                let place = |at: usize| format!("place {}", at + 1);
+                let detail = ("order".to_string(), place(at), place(partner));
+                self.add_route(ChangeKind::Moved, path, title, vec![detail], origins);
+            }
+        }
+        for (route, is_matched) in new.routes().iter().zip(is_matched) {
+            if !is_matched {
+                let origins = [None, route.origin.clone()];
+                let to = Fate::of_route(route, self.new).in_words();
+                let detail = ("to".to_string(), String::new(), to);
+                self.add_route(
+                    ChangeKind::Added,
+                    path,
+                    title_of(route),
+                    vec![detail],
+                    origins,
+                );
+            }
+        }
+    }
+
+    /// Adds a change of a route, unless the very same was told of another virtual host.
+    fn add_route(
+        &mut self,
+        kind: ChangeKind,
+        path: [&str; 2],
+        title: String,
+        differences: Vec<(String, String, String)>,
+        origins: [Option<Origin>; 2],
+    ) {
+        let key = (kind, format!("{title} {differences:?}"), origins.clone());
+        let is_written = origins.iter().any(Option::is_some);
+        if let Some(at) = self.known.get(&key).filter(|_| is_written) {
+            self.changes[*at].also_in.push(path.join(", "));
+            return;
+        }
+        self.known.insert(key, self.changes.len());
+        let [listener, host] = path;
+        self.add(
+            kind,
+            &[listener, host, &title],
+            Detail::of(differences),
+            origins,
+        );
+    }
+
+    fn clusters(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let named = |side: Side<'s>| {
+            let clusters = side.snapshot.clusters.iter();
+            clusters.map(|cluster| (cluster.name.clone(), cluster.as_ref()))
+        };
+        for (name, pair) in paired::<Cluster>(named(old), named(new)) {
+            let title = format!("cluster {name}");
+            match pair {
+                (Some(old), Some(new)) => {
+                    let details = cluster_differences(old, new);
+                    if !details.is_empty() {
+                        let origins = [old.origin.clone(), new.origin.clone()];
+                        self.add(ChangeKind::Changed, &[&title], Detail::of(details), origins);
+                    }
+                }
+                (Some(old), None) => {
+                    let origins = [old.origin.clone(), None];
+                    self.add(ChangeKind::Removed, &[&title], Vec::new(), origins);
+                }
+                (None, Some(new)) => {
+                    let origins = [None, new.origin.clone()];
+                    self.add(ChangeKind::Added, &[&title], Vec::new(), origins);
+                }
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+fn cluster_differences(old: &Cluster, new: &Cluster) -> Vec<(String, String, String)> {
+    let mut details = Vec::new();
+    let (gone, come) = endpoint_changes(&endpoints(old), &endpoints(new));
+    let same_endpoints = gone == come;
+    if !same_endpoints {
+        details.push(("endpoints".to_string(), gone, come));
+    }
+    let weights = |cluster: &Cluster| {
+        let each = cluster.endpoints.iter();
+        let each = each.map(|one| (one.address.to_string(), one.weight.to_string()));
+        each.collect::<Vec<_>>()
+    };
+    let (before, after) = (weights(old), weights(new));
+    if same_endpoints && before != after {
+        let named = by_name(&before, &after).into_iter();
+        details.extend(named.map(|(address, a, b)| (format!("weight of {address}"), a, b)));
+    }
+    let settings = |cluster: &Cluster| {
+        let settings = cluster_settings(cluster, &Places::default()).into_iter();
+        let settings = settings.map(|one| (one.name, one.value));
+        settings.collect::<Vec<_>>()
+    };
+    details.extend(by_name(&settings(old), &settings(new)));
+    details
+}
+
+fn title_of(route: &Route) -> String {
+    let conditions = of_conditions(&route.matches);
+    match route.name.as_str() {
+        "" => format!("route for {conditions}"),
+        name => format!("route `{name}` for {conditions}"),
+    }
+}
+
+/// For each old route the new one that is the same: of one name and the same conditions, else of
+/// the same conditions, else of one name; each new one once.
+fn matched(old: &[Route], new: &[Route]) -> Vec<Option<usize>> {
+    let key = |route: &Route| (route.name.clone(), of_conditions(&route.matches));
+    let old_keys: Vec<_> = old.iter().map(key).collect();
+    let new_keys: Vec<_> = new.iter().map(key).collect();
+    let mut partners = vec![None; old.len()];
+    let mut is_taken = vec![false; new.len()];
+    type Key = (String, String);
+    let whole: fn(&Key) -> Option<String> =
+        |(name, conditions)| Some(format!("{name}\0{conditions}"));
+    let by_conditions: fn(&Key) -> Option<String> = |(_, conditions)| Some(conditions.clone());
+    let by_its_name: fn(&Key) -> Option<String> =
+        |(name, _)| (!name.is_empty()).then(|| name.clone());
+    for aspect in [whole, by_conditions, by_its_name] {
+        let mut free: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, key) in new_keys.iter().enumerate().rev() {
+            if let (false, Some(aspect)) = (is_taken[at], aspect(key)) {
+                free.entry(aspect).or_default().push(at);
+            }
+        }
+        for (partner, key) in partners.iter_mut().zip(&old_keys) {
+            if partner.is_none()
+                && let Some(aspect) = aspect(key)
+                && let Some(at) = free.get_mut(&aspect).and_then(Vec::pop)
+            {
+                *partner = Some(at);
+                is_taken[at] = true;
+            }
+        }
+    }
+    partners
+}
+
+/// Which of the matched routes kept their order: the longest rising run of places, so that as few
+/// as can be count as moved.
+fn in_order(matched: &[Option<usize>]) -> Vec<bool> {
+    // The last old route of the best run of each length, by the least place it ends at.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = vec![None; matched.len()];
+    for (at, partner) in matched.iter().enumerate() {
+        let Some(place) = partner else { continue };
+        let length = ends.partition_point(|end| matched[*end] < Some(*place));
+        before[at] = length.checked_sub(1).map(|length| ends[length]);
+        if length == ends.len() {
+            ends.push(at);
+        } else {
+            ends[length] = at;
+        }
+    }
+    let mut kept = vec![false; matched.len()];
+    let mut next = ends.last().copied();
+    while let Some(at) = next {
+        kept[at] = true;
+        next = before[at];
+    }
+    // Routes without a partner did not move.
+    for (kept, partner) in kept.iter_mut().zip(matched) {
+        *kept |= partner.is_none();
+    }
+    kept
+}

@@ -1,0 +1,304 @@
+//! A destination: its share, the endpoints behind it, and the limits that hold for them.
+
+use serde::Serialize;
+
+use super::LocalAnswer;
+use super::effects::{Setting, edits, milliseconds, milliseconds_or, setting};
+use super::places::{Places, Written};
+use crate::snapshot::{Cluster, Destination, Discovery, OutlierDetection, UNLIMITED};
+use crate::source::Origin;
+
+/// A destination, its share and what stands behind it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationView {
+    pub cluster: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subset: String,
+    pub weight: u32,
+    pub share_percent: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subset_written: Option<Written>,
+    pub endpoints: Vec<EndpointView>,
+    /// Names whose addresses are endpoints at run time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_names: Vec<String>,
+    pub settings: Vec<Setting>,
+    /// What the proxy answers when it can go nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<LocalAnswer>,
+}
+
+/// An endpoint that may be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointView {
+    pub address: String,
+    pub weight: u32,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// A destination and what stands behind it.
+pub(super) fn destination(
+    destination: &Destination,
+    share_percent: f64,
+    cluster: Option<&Cluster>,
+    places: &Places,
+) -> DestinationView {
+    let mut view = DestinationView {
+        cluster: destination.cluster_name.clone(),
+        subset: String::new(),
+        weight: destination.weight,
+        share_percent,
+        written: places.of_optional(&destination.origin),
+        subset_written: None,
+        endpoints: Vec::new(),
+        dns_names: Vec::new(),
+        settings: Vec::new(),
+        answer: None,
+    };
+    let refuse = |flag: &str, reason: &str| {
+        Some(LocalAnswer {
+            status: 503,
+            flag: flag.to_string(),
+            reason: reason.to_string(),
+            written: None,
+        })
+    };
+    if let Some(host) = &destination.host_rewrite {
+        view.settings
+            .push(setting("host upstream", host.clone(), view.written.clone()));
+    }
+    edits(
+        "request header",
+        &destination.request_headers,
+        &view.written,
+        &mut view.settings,
+    );
+    edits(
+        "response header",
+        &destination.response_headers,
+        &view.written,
+        &mut view.settings,
+    );
+    let Some(cluster) = cluster else {
+        view.answer = refuse("NC", "there is no such cluster");
+        return view;
+    };
+    view.subset.clone_from(&cluster.subset);
+    view.subset_written = places.of_optional(&cluster.policy_origins.subset);
+    for endpoint in &cluster.endpoints {
+        view.endpoints.push(EndpointView {
+            address: endpoint.address.to_string(),
+            weight: endpoint.weight,
+            labels: endpoint.labels.clone(),
+        });
+    }
+    match &cluster.discovery {
+        Discovery::StrictDns(targets) | Discovery::LogicalDns(targets) => {
+            let names = targets
+                .iter()
+                .map(|target| format!("{}:{}", target.name, target.port));
+            view.dns_names = names.collect();
+        }
+        Discovery::OriginalDestination => {
+            view.answer = refuse(
+                "UH",
+                "the original destination of a connection is not known",
+            );
+        }
+        Discovery::Static => {}
+    }
+    if view.endpoints.is_empty() && view.dns_names.is_empty() && view.answer.is_none() {
+        view.answer = refuse("UH", "the cluster has no endpoint");
+    }
+    view.settings.extend(cluster_settings(cluster, places));
+    view
+}
+
+/// How endpoints are chosen, and what limits hold for them.
+pub(crate) fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
+    let origins = &cluster.policy_origins;
+    let balancer = places.of_optional(&origins.load_balancer);
+    let mut list = vec![setting(
+        "load balancer",
+        cluster.balancer.as_str(),
+        balancer,
+    )];
+    pool_settings(cluster, places, &mut list);
+    match &cluster.outlier_detection {
+        None => list.push(setting("outlier detection", "off", None)),
+        Some(outlier) => outlier_settings(cluster, outlier, places, &mut list),
+    }
+    list
+}
+
+/// A field of a block of the policy, unless its value is the default.
+fn field(block: &Option<Origin>, path: &[&str], is_default: bool) -> Option<Origin> {
+    let Origin { document, field } = block.as_ref().filter(|_| !is_default)?;
+    let field = path.iter().fold(field.clone(), |at, name| at.field(name));
+    Some(Origin {
+        document: *document,
+        field,
+    })
+}
+
+/// Timeouts and the limits of the circuit breaker.
+fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
+    let unset = Cluster::new(String::new());
+    let block = &cluster.policy_origins.connection_pool;
+    let mut add = |name: &str, value: String, path: &[&str], is_default: bool| {
+        let written = places.of_optional(&field(block, path, is_default));
+        list.push(setting(name, value, written));
+    };
+    let connect = cluster.connect_timeout_ms;
+    let is_default = connect == unset.connect_timeout_ms;
+    add(
+        "connect timeout",
+        milliseconds(connect),
+        &["tcp", "connectTimeout"],
+        is_default,
+    );
+    let idle = cluster.upstream_idle_timeout_ms;
+    let is_default = idle == unset.upstream_idle_timeout_ms;
+    // Either block may set it; the nearest thing around both is their parent.
+    add(
+        "upstream idle timeout",
+        milliseconds_or(idle, "none"),
+        &[],
+        is_default,
+    );
+    let pool = &cluster.connection_pool;
+    let limits: [(&str, u32, u32, [&str; 2]); 5] = [
+        (
+            "max connections",
+            pool.max_connections,
+            UNLIMITED,
+            ["tcp", "maxConnections"],
+        ),
+        (
+            "max pending requests",
+            pool.max_pending_requests,
+            UNLIMITED,
+            ["http", "http1MaxPendingRequests"],
+        ),
+        (
+            "max requests",
+            pool.max_requests,
+            UNLIMITED,
+            ["http", "http2MaxRequests"],
+        ),
+        (
+            "max retries",
+            pool.max_retries,
+            UNLIMITED,
+            ["http", "maxRetries"],
+        ),
+        (
+            "max requests per connection",
+            pool.max_requests_per_connection,
+            0,
+            ["http", "maxRequestsPerConnection"],
+        ),
+    ];
+    for (name, value, unlimited, path) in limits {
+        let text = match value == unlimited {
+            true => "no limit".to_string(),
+            false => value.to_string(),
+        };
+        add(name, text, &path, value == unlimited);
+    }
+    if let Some(ms) = pool.max_connection_duration_ms {
+        let path = ["tcp", "maxConnectionDuration"];
+        add("max connection duration", milliseconds(ms), &path, false);
+    }
+}
+
+/// When endpoints are ejected, and how many of them may be.
+fn outlier_settings(
+    cluster: &Cluster,
+    outlier: &OutlierDetection,
+    places: &Places,
+    list: &mut Vec<Setting>,
+) {
+    const DEFAULT_ERRORS: u32 = 5;
+    const DEFAULT_INTERVAL_MS: u64 = 10_000;
+    const DEFAULT_EJECTION_MS: u64 = 30_000;
+    const DEFAULT_PERCENT: u32 = 10;
+    let block = &cluster.policy_origins.outlier_detection;
+    let mut add = |name: &str, value: String, path: &str, is_default: bool| {
+        let written = places.of_optional(&field(block, &[path], is_default));
+        list.push(setting(name, value, written));
+    };
+    let in_a_row = |count: Option<u32>, what: &str| match count {
+        Some(1) => format!("after 1 {what}"),
+        Some(count) => format!("after {count} {what} in a row"),
+        None => "off".to_string(),
+    };
+    let errors = outlier.consecutive_5xx;
+    let text = in_a_row(errors, "of 5xx");
+    let is_default = errors == Some(DEFAULT_ERRORS);
+    add(
+        "outlier 5xx errors",
+        text,
+        "consecutive5xxErrors",
+        is_default,
+    );
+    let gateway = outlier.consecutive_gateway_errors;
+    let text = in_a_row(gateway, "of 502, 503 and 504");
+    add(
+        "outlier gateway errors",
+        text,
+        "consecutiveGatewayErrors",
+        gateway.is_none(),
+    );
+    if outlier.split_local_origin_errors {
+        let text = in_a_row(outlier.consecutive_local_origin_failures, "failures");
+        add(
+            "outlier local failures",
+            text,
+            "consecutiveLocalOriginFailures",
+            false,
+        );
+    }
+    let interval = outlier.interval_ms;
+    let is_default = interval == DEFAULT_INTERVAL_MS;
+    add(
+        "outlier interval",
+        milliseconds(interval),
+        "interval",
+        is_default,
+    );
+    let time = outlier.base_ejection_time_ms;
+    let text = format!("{}, longer each time", milliseconds(time));
+    add(
+        "outlier ejection time",
+        text,
+        "baseEjectionTime",
+        time == DEFAULT_EJECTION_MS,
+    );
+    let percent = outlier.max_ejection_percent;
+    let count = cluster.endpoints.len() as u64;
+    let of = match u64::from(percent) * count / 100 {
+        _ if count == 0 => String::new(),
+        0 => format!(": none of {count}"),
+        some => format!(": {some} of {count}"),
+    };
+    add(
+        "outlier max ejection",
+        format!("{percent}%{of}"),
+        "maxEjectionPercent",
+        percent == DEFAULT_PERCENT,
+    );
+    let panic = cluster.panic_threshold_percent;
+    if panic > 0 {
+        add(
+            "outlier min health",
+            format!("{panic}%: below, all endpoints are used"),
+            "minHealthPercent",
+            false,
+        );
+    }
+}

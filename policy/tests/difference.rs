@@ -1,0 +1,425 @@
+//! Two configurations side by side, with and without recorded requests.
+
+mod support;
+
+use ringroad_policy::difference::{
+    ChangeKind, Comparison, GroupKind, RequestDifference, Side, parse_line, render_requests,
+    render_structure, structure,
+};
+use ringroad_policy::settings::Overrides;
+use ringroad_policy::snapshot::{DnsTable, Snapshot};
+use ringroad_policy::source::SourceFile;
+use support::*;
+
+struct Loaded {
+    snapshot: Snapshot,
+    files: Vec<SourceFile>,
+}
+
+impl Loaded {
+    fn side(&self) -> Side<'_> {
+        Side {
+            snapshot: &self.snapshot,
+            files: &self.files,
+        }
+    }
+}
+
+fn load(path: &str, text: &str) -> Loaded {
+    let files = vec![SourceFile {
+        path: path.to_string(),
+        text: text.to_string(),
+    }];
+    let loaded = ringroad_policy::load(&files, &Overrides::default(), &DnsTable::default());
+    let snapshot = loaded
+        .snapshot
+        .unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+    Loaded { snapshot, files }
+}
+
+/// A gateway at 8080, services a.com and b.com, and a VirtualService with this `http`.
+fn shop(http: &str) -> String {
+    format!(
+        "{GATEWAY}{}{}{}",
+        service("a.com", 80, 2),
+        service("b.com", 80, 1),
+        rule(
+            "shop",
+            &format!("hosts: ['*']\ngateways: [edge]\nhttp:\n{http}")
+        )
+    )
+}
+
+/// A line of the text format, as the proxy writes it.
+fn line(method: &str, path: &str, host: &str, cluster: &str, route: &str) -> String {
+    format!(
+        "[2026-11-21T04:05:06.789Z] \"{method} {path} HTTP/1.1\" 200 - via_upstream - \"-\" 0 12 3 \
+         2 \"10.1.1.1\" \"curl/8 \"x\" y\" \"6b1f\" \"{host}\" \"10.0.0.1:80\" {cluster} \
+         10.9.9.9:40000 127.0.0.1:8080 10.1.1.1:51000 - {route}"
+    )
+}
+
+fn compare(old: &str, new: &str, lines: &[String]) -> RequestDifference {
+    let (old, new) = (load("old.yaml", old), load("new.yaml", new));
+    let mut comparison = Comparison::new(old.side(), new.side());
+    for line in lines {
+        comparison.add_line(line);
+    }
+    comparison.finish()
+}
+
+const A: &str = "outbound|80||a.com";
+const B: &str = "outbound|80||b.com";
+
+#[test]
+fn both_formats_of_the_log_are_read() {
+    let text = parse_line(&line("GET", "/a?b=c", "shop.com:8080", A, "the route")).unwrap();
+    let json = "{\"method\":\"GET\",\"path\":\"/a?b=c\",\"authority\":\"shop.com:8080\",\
+        \"user_agent\":\"curl/8 \\\"x\\\" y\",\"x_forwarded_for\":\"10.1.1.1\",\
+        \"downstream_local_address\":\"127.0.0.1:8080\",\"requested_server_name\":null,\
+        \"upstream_cluster\":\"outbound|80||a.com\",\"route_name\":\"the route\"}";
+    assert_eq!(parse_line(json).unwrap(), text);
+    assert_eq!(
+        (text.method.as_str(), text.target.as_str()),
+        ("GET", "/a?b=c")
+    );
+    assert_eq!(text.authority, "shop.com:8080");
+    assert_eq!(text.port, Some(8080));
+    assert!(!text.is_tls);
+    assert_eq!(text.cluster.as_deref(), Some(A));
+    assert_eq!(text.route_name.as_deref(), Some("the route"));
+    assert_eq!(
+        text.headers[1],
+        ("user-agent".to_string(), "curl/8 \"x\" y".to_string())
+    );
+    let unknown = parse_line(&line("GET", "/", "shop.com", "-", "-")).unwrap();
+    assert_eq!((unknown.cluster, unknown.route_name), (None, None));
+    for broken in [
+        "",
+        "hello",
+        "{}",
+        "{\"method\":\"GET\"}",
+        "[x] \"GET / HTTP/1.1\" 200",
+    ] {
+        assert_eq!(parse_line(broken), None, "{broken}");
+    }
+}
+
+#[test]
+fn requests_that_go_elsewhere_are_grouped_with_the_reason() {
+    let old = shop("- route: [{destination: {host: a.com}}]\n");
+    let new = shop(
+        "- name: api\n  match: [{uri: {prefix: /api}}]\n  route: [{destination: {host: b.com}}]\n\
+         - route: [{destination: {host: a.com}}]\n",
+    );
+    let mut log = vec![line("GET", "/", "shop.com", A, "-"); 3];
+    log.extend(vec![line("GET", "/api/1", "shop.com", A, "-"); 2]);
+    log.push("no log line".to_string());
+    let difference = compare(&old, &new, &log);
+    assert_eq!((difference.requests, difference.same), (5, 3));
+    assert_eq!((difference.elsewhere, difference.moved), (2, 2));
+    assert_eq!(difference.contradicted, 0);
+    assert_eq!(
+        (difference.unreadable_lines, &difference.first_unreadable),
+        (1, &vec![6])
+    );
+    let [group] = difference.groups.as_slice() else {
+        panic!("{:#?}", difference.groups)
+    };
+    assert_eq!((group.from.as_str(), group.to.as_str()), (A, B));
+    assert_eq!(group.requests, 2);
+    assert_eq!(group.examples[0], "GET shop.com/api/1");
+    assert!(
+        group
+            .why
+            .contains("comes later; now route `api` (new.yaml:"),
+        "{}",
+        group.why
+    );
+    let text = render_requests(&difference);
+    for part in [
+        "5 requests\n",
+        "         3  go where they went\n",
+        "         2  are routed elsewhere\n",
+        "lines are no access log (line 6)",
+        "2 requests routed elsewhere\n  from    outbound|80||a.com\n  to      outbound|80||b.com\n",
+        "  like    GET shop.com/api/1\n",
+    ] {
+        assert!(text.contains(part), "{part} not in\n{text}");
+    }
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 110),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_same_configuration_changes_nothing() {
+    let old = shop("- route: [{destination: {host: a.com}}]\n");
+    // Other words and another file for the same.
+    let new =
+        shop("- route:\n  - destination: {host: a.com, port: {number: 80}}\n    weight: 100\n");
+    let difference = compare(&old, &new, &[line("GET", "/", "shop.com", A, "-")]);
+    assert_eq!((difference.same, difference.groups.len()), (1, 0));
+    let (old, new) = (load("old.yaml", &old), load("new.yaml", &new));
+    assert_eq!(
+        render_structure(&structure(old.side(), new.side())),
+        "no difference\n"
+    );
+}
+
+#[test]
+fn another_share_moves_its_part_of_the_requests() {
+    let split = |a: u32, b: u32| {
+        shop(&format!(
+            "- route:\n  - {{destination: {{host: a.com}}, weight: {a}}}\n  \
+             - {{destination: {{host: b.com}}, weight: {b}}}\n"
+        ))
+    };
+    let log = vec![line("GET", "/", "shop.com", A, "-"); 100];
+    let difference = compare(&split(90, 10), &split(50, 50), &log);
+    assert_eq!((difference.elsewhere, difference.moved), (100, 40));
+    assert!(difference.groups[0].from.contains("90% outbound|80||a.com"));
+    assert!(
+        difference.groups[0].why.contains("was changed"),
+        "{}",
+        difference.groups[0].why
+    );
+}
+
+#[test]
+fn what_headers_decided_is_learned_from_the_log() {
+    let old = shop(
+        "- name: testers\n  match: [{headers: {x-canary: {exact: 'true'}}}]\n  \
+           route: [{destination: {host: b.com}}]\n\
+         - route: [{destination: {host: a.com}}]\n",
+    );
+    let gone = shop("- route: [{destination: {host: a.com}}]\n");
+    let log = [
+        line("GET", "/", "shop.com", B, "testers"),
+        line("GET", "/", "shop.com", A, "-"),
+    ];
+    let difference = compare(&old, &gone, &log);
+    assert_eq!(
+        (
+            difference.same,
+            difference.elsewhere,
+            difference.contradicted
+        ),
+        (1, 1, 0)
+    );
+    let group = &difference.groups[0];
+    assert_eq!((group.from.as_str(), group.to.as_str()), (B, A));
+    assert!(
+        group.why.starts_with("route `testers` (old.yaml:"),
+        "{}",
+        group.why
+    );
+    assert!(group.why.contains("is gone; now"), "{}", group.why);
+}
+
+#[test]
+fn what_the_log_cannot_tell_is_said() {
+    let old = shop("- route: [{destination: {host: a.com}}]\n");
+    let new = shop(
+        "- match: [{headers: {x-beta: {}}}]\n  route: [{destination: {host: b.com}}]\n\
+         - route: [{destination: {host: a.com}}]\n",
+    );
+    let log = [line("GET", "/", "shop.com", A, "-")];
+    let difference = compare(&old, &new, &log);
+    assert_eq!(difference.same, 1);
+    assert_eq!(difference.unknown_headers["x-beta"], 1);
+    let other = [line("GET", "/", "shop.com", B, "-")];
+    assert_eq!(
+        compare(&old, &new, &other).contradicted,
+        1,
+        "a log of something else"
+    );
+}
+
+#[test]
+fn another_treatment_of_the_same_place_is_told_apart() {
+    let with = |more: &str| {
+        shop(&format!(
+            "- route: [{{destination: {{host: a.com}}}}]\n{more}"
+        ))
+    };
+    let log = [line("GET", "/", "shop.com", A, "-")];
+    let difference = compare(&with(""), &with("  timeout: 3s\n"), &log);
+    assert_eq!(
+        (difference.elsewhere, difference.treated_differently),
+        (0, 1)
+    );
+    let group = &difference.groups[0];
+    assert_eq!(group.kind, GroupKind::Treatment);
+    let [detail] = group.details.as_slice() else {
+        panic!("{:?}", group.details)
+    };
+    assert_eq!(
+        (
+            detail.name.as_str(),
+            detail.old.as_str(),
+            detail.new.as_str()
+        ),
+        ("timeout", "none", "3s")
+    );
+    for (more, elsewhere) in [
+        ("  rewrite: {uri: /v2}\n", 1),
+        ("  headers: {request: {set: {x: y}}}\n", 0),
+        ("  mirror: {host: b.com}\n", 0),
+    ] {
+        let difference = compare(&with(""), &with(more), &log);
+        assert_eq!(difference.elsewhere, elsewhere, "{more}");
+        assert_eq!(difference.groups.len(), 1, "{more}");
+    }
+}
+
+#[test]
+fn other_endpoints_and_answers_are_elsewhere() {
+    let old = shop("- route: [{destination: {host: a.com}}]\n");
+    let log = [line("GET", "/", "shop.com", A, "-")];
+    let of = |new: &str| {
+        let difference = compare(&old, new, &log);
+        assert_eq!(difference.elsewhere, 1);
+        let group = difference.groups[0].clone();
+        (group.to, group.details, group.why)
+    };
+    let (to, details, _) = of(&old.replace("10.0.0.2", "10.0.0.7"));
+    assert_eq!(to, A);
+    assert_eq!(
+        (details[0].old.as_str(), details[0].new.as_str()),
+        ("10.0.0.2:80", "10.0.0.7:80")
+    );
+    assert_eq!(
+        of(&shop("- directResponse: {status: 503}\n")).0,
+        "answered here: 503"
+    );
+    assert_eq!(
+        of(&shop(
+            "- redirect: {authority: new.com, redirectCode: 308}\n"
+        ))
+        .0,
+        "answered here: 308 to new.com"
+    );
+    let (to, _, why) = of(&shop(
+        "- match: [{uri: {prefix: /a}}]\n  directResponse: {status: 200}\n",
+    ));
+    assert_eq!(to, "answered here: 404 NR");
+    assert!(why.contains("is gone, and no other takes it"), "{why}");
+    let (to, _, _) = of(&old.replace("number: 8080", "number: 9090"));
+    assert_eq!(to, "answered here: no listener");
+}
+
+/// Name, old and new value.
+type Values = Vec<(String, String, String)>;
+
+fn changes(old: &str, new: &str) -> Vec<(ChangeKind, String, Values)> {
+    let (old, new) = (load("old.yaml", old), load("new.yaml", new));
+    let difference = structure(old.side(), new.side());
+    let each = difference.changes.into_iter().map(|change| {
+        let details = change.details.into_iter();
+        let details = details.map(|one| (one.name, one.old, one.new));
+        (change.kind, change.path.join(" / "), details.collect())
+    });
+    each.collect()
+}
+
+fn detail(name: &str, old: &str, new: &str) -> Values {
+    vec![(name.to_string(), old.to_string(), new.to_string())]
+}
+
+#[test]
+fn changes_are_told_by_listener_virtual_host_and_route() {
+    let place = "listener 0.0.0.0_8080 / virtual host *:8080";
+    let one =
+        "- name: one\n  match: [{uri: {prefix: /1}}]\n  route: [{destination: {host: a.com}}]\n";
+    let two =
+        "- name: two\n  match: [{uri: {prefix: /2}}]\n  route: [{destination: {host: b.com}}]\n";
+    let all = "- route: [{destination: {host: a.com}}]\n";
+    let http = |rules: &[&str]| shop(&rules.concat());
+    let base = http(&[one, two, all]);
+    let route = |title: &str| format!("{place} / route {title}");
+    assert_eq!(
+        changes(&base, &http(&[one, all])),
+        [(
+            ChangeKind::Removed,
+            route("`two` for path `/2...`"),
+            detail("to", B, "")
+        )]
+    );
+    assert_eq!(
+        changes(&http(&[one, all]), &base),
+        [(
+            ChangeKind::Added,
+            route("`two` for path `/2...`"),
+            detail("to", "", B)
+        )]
+    );
+    assert_eq!(
+        changes(&base, &http(&[two, one, all])),
+        [(
+            ChangeKind::Moved,
+            route("`one` for path `/1...`"),
+            detail("order", "place 1", "place 2")
+        )]
+    );
+    let slower = two.to_string() + "  timeout: 3s\n";
+    assert_eq!(
+        changes(&base, &http(&[one, &slower, all])),
+        [(
+            ChangeKind::Changed,
+            route("`two` for path `/2...`"),
+            detail("timeout", "none", "3s")
+        )]
+    );
+    // A route is the same by its name, whatever it asks for.
+    let wider = two.replace("/2", "/3");
+    let found = changes(&base, &http(&[one, &wider, all]));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].2[0].0, "for");
+    let other_port = base.replace("number: 8080", "number: 9090");
+    assert_eq!(
+        changes(&base, &other_port),
+        [
+            (
+                ChangeKind::Removed,
+                "listener 0.0.0.0_8080".to_string(),
+                vec![]
+            ),
+            (
+                ChangeKind::Added,
+                "listener 0.0.0.0_9090".to_string(),
+                vec![]
+            ),
+        ]
+    );
+}
+
+#[test]
+fn changes_of_clusters_are_told_with_their_endpoints() {
+    let base = shop("- route: [{destination: {host: a.com}}]\n");
+    let moved = base.replace("10.0.0.2", "10.0.0.7");
+    let found = changes(&base, &moved);
+    let cluster = format!("cluster {A}");
+    let endpoints = || detail("endpoints", "10.0.0.2:80", "10.0.0.7:80");
+    assert!(
+        found.contains(&(ChangeKind::Changed, cluster.clone(), endpoints())),
+        "{found:?}"
+    );
+    let balanced = base.clone()
+        + &destination_rule(
+            "a",
+            "host: a.com\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}\n",
+        );
+    let found = changes(&base, &balanced);
+    let balancer = detail("load balancer", "LEAST_REQUEST", "RANDOM");
+    assert!(
+        found.contains(&(ChangeKind::Changed, cluster, balancer)),
+        "{found:?}"
+    );
+    let text = {
+        let (old, new) = (load("old.yaml", &base), load("new.yaml", &moved));
+        render_structure(&structure(old.side(), new.side()))
+    };
+    assert!(text.contains("10.0.0.2:80 gone, 10.0.0.7:80 new"), "{text}");
+}
