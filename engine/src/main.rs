@@ -19,6 +19,7 @@ mod rt;
 mod stats;
 #[allow(dead_code)]
 mod transport;
+mod uptime;
 mod worker;
 
 use std::process::ExitCode;

@@ -3,8 +3,8 @@
 mod support;
 
 use ringroad_policy::snapshot::{
-    Balancer, BalancerState, Cluster, Endpoint, EndpointAddress, EndpointView, Random, Snapshot,
-    SplitState,
+    Balancer, BalancerState, Cluster, Endpoint, EndpointAddress, EndpointView, PickRequest, Random,
+    Snapshot, SplitState,
 };
 use support::*;
 
@@ -201,6 +201,10 @@ impl EndpointView for View {
     fn active_requests(&self, index: usize) -> u32 {
         self.active.get(index).copied().unwrap_or(0)
     }
+
+    fn availability_version(&self) -> u64 {
+        0
+    }
 }
 
 fn cluster(balancer: Balancer, weights: &[u32]) -> Cluster {
@@ -220,8 +224,13 @@ fn counts(cluster: &Cluster, view: &View, tried: &[usize], picks: usize) -> Vec<
     let mut counts = vec![0; cluster.endpoints.len()];
     let mut state = BalancerState::default();
     let mut random = Random::new(11);
+    let request = PickRequest {
+        tried,
+        avoids_tried: true,
+        ..PickRequest::default()
+    };
     for _ in 0..picks {
-        if let Some(at) = cluster.pick_endpoint(&mut state, view, &mut random, tried) {
+        if let Some(at) = cluster.pick_endpoint(&mut state, view, &mut random, &request) {
             counts[at] += 1;
         }
     }
@@ -248,28 +257,30 @@ fn round_robin_takes_turns_from_a_random_start() {
     let starts: std::collections::HashSet<_> = (0..50)
         .map(|seed| {
             let mut state = BalancerState::default();
-            cluster.pick_endpoint(&mut state, &idle(), &mut Random::new(seed), &[])
+            let first = PickRequest::default();
+            cluster.pick_endpoint(&mut state, &idle(), &mut Random::new(seed), &first)
         })
         .collect();
     assert_eq!(starts.len(), 3);
 }
 
 #[test]
-fn weights_are_shares_with_every_balancer() {
-    for balancer in ALL {
+fn weights_are_exact_shares_where_endpoints_take_turns() {
+    for balancer in [Balancer::RoundRobin, Balancer::LeastRequest] {
         let counts = counts(&cluster(balancer, &[1, 2, 5]), &idle(), &[], 8_000);
         for (count, expected) in counts.iter().zip([1_000_usize, 2_000, 5_000]) {
-            let slack = if balancer == Balancer::RoundRobin {
-                1
-            } else {
-                expected / 8
-            };
-            assert!(
-                count.abs_diff(expected) <= slack,
-                "{balancer:?}: {counts:?}"
-            );
+            assert!(count.abs_diff(expected) <= 1, "{balancer:?}: {counts:?}");
         }
     }
+}
+
+#[test]
+fn draws_by_random_leave_weights_out_as_those_of_envoy_do() {
+    let counts = counts(&cluster(Balancer::Random, &[1, 2, 5]), &idle(), &[], 9_000);
+    assert!(
+        counts.iter().all(|count| count.abs_diff(3_000) < 200),
+        "{counts:?}"
+    );
 }
 
 #[test]

@@ -25,6 +25,7 @@ use super::watch::Watcher;
 use super::{cores, descriptors, ejections, fleet};
 use crate::rt::{DriverChoice, DriverKind};
 use crate::stats::Registry;
+use crate::uptime;
 use crate::worker::{Fleet, FleetOptions};
 
 /// Threads that read, parse and print, at most; they end when they are idle.
@@ -175,11 +176,12 @@ impl Process {
         // Watching begins before reading, so that no change falls between the two.
         let watcher = Watcher::new(options.roots.clone(), limits);
         let first = first_load(&options.roots, &limits, &loader, &names)?;
-        let snapshot = if names.follow(&first.snapshot).await {
+        let mut snapshot = if names.follow(&first.snapshot).await {
             first.snapshot.with_resolved(names.table())
         } else {
             first.snapshot
         };
+        snapshot.note_arrivals(None, uptime::ms_at(Instant::now()));
         let snapshot = Arc::new(snapshot);
 
         let admin_socket = admin::bind(snapshot.settings.admin_address)?;

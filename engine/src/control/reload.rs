@@ -19,6 +19,7 @@ use super::dns::{Answer, DnsCounters, Resolver};
 use super::logging;
 use super::status::{ConfigStatus, RunningConfig};
 use super::watch::{Change, Watcher};
+use crate::uptime;
 
 /// How long a snapshot with names that were never resolved waits for their first answers.
 const DNS_WARM_UP: Duration = Duration::from_secs(1);
@@ -241,7 +242,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         };
         self.warn_of_restart(&snapshot);
         let files = Arc::new(reading.files.clone());
-        let snapshot = Arc::new(snapshot);
+        let snapshot = self.successor(snapshot);
         match self.publish(files.clone(), snapshot.clone()) {
             Ok(generation) => {
                 self.status.note_accepted();
@@ -301,12 +302,19 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         true
     }
 
+    /// A snapshot that knows which of its endpoints are new.
+    fn successor(&self, mut snapshot: Snapshot) -> Arc<Snapshot> {
+        let now_ms = uptime::ms_at(std::time::Instant::now());
+        snapshot.note_arrivals(Some(&self.status.running().snapshot), now_ms);
+        Arc::new(snapshot)
+    }
+
     /// Tries again to put a snapshot into use whose address was taken.
     async fn publish_late(&mut self) {
         let Some((files, snapshot)) = self.unpublished.take() else {
             return;
         };
-        let snapshot = Arc::new(snapshot.with_resolved(self.names.table()));
+        let snapshot = self.successor(snapshot.with_resolved(self.names.table()));
         match self.publish(files.clone(), snapshot.clone()) {
             Ok(generation) => {
                 self.status.note_accepted();
@@ -334,7 +342,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         if !changed {
             return;
         }
-        let snapshot = Arc::new(running.snapshot.with_resolved(self.names.table()));
+        let snapshot = self.successor(running.snapshot.with_resolved(self.names.table()));
         let files = Arc::clone(&running.files);
         match self.publish(files, snapshot) {
             Ok(generation) => self.watch_applied(generation, Instant::now()).await,

@@ -8,7 +8,8 @@ use crate::stats::{ClusterStats, OutlierStats};
 use ringroad_policy::health::{Detector, EjectionCause, RequestWindow, RetryBudget, Verdict};
 use ringroad_policy::snapshot::{Cluster, EndpointAddress, OutlierDetection};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What all workers share about one cluster.
@@ -21,6 +22,8 @@ pub struct ClusterHealth {
     pub(super) retries: Limit,
     has_retry_budget: AtomicBool,
     ejected: AtomicUsize,
+    /// Another number whenever some endpoint has gone out or come back.
+    availability: AtomicU64,
     /// When a sweep has something to do; the greatest number is never.
     due_ms: AtomicU64,
     state: Mutex<State>,
@@ -38,6 +41,9 @@ struct State {
     detector: Detector,
     /// In the order of the detector.
     members: Vec<Arc<EndpointHealth>>,
+    /// How often these had gone out or come back when it was last published; `None` after they
+    /// have been replaced.
+    changes: Option<u64>,
     /// Also those that a worker still has and the newest snapshot does not.
     known: HashMap<EndpointAddress, Weak<EndpointHealth>>,
     /// Sweeps fall on whole intervals after this.
@@ -67,6 +73,7 @@ impl ClusterHealth {
             retries: Limit::new(pool.max_retries),
             has_retry_budget: AtomicBool::new(false),
             ejected: AtomicUsize::new(0),
+            availability: AtomicU64::new(0),
             due_ms: AtomicU64::new(NEVER),
             state: Mutex::new(State {
                 generation: 0,
@@ -76,6 +83,7 @@ impl ClusterHealth {
                 next_tick_ms: NEVER,
                 detector: Detector::default(),
                 members: Vec::new(),
+                changes: None,
                 known: HashMap::new(),
                 sweeps_from_ms: now_ms,
                 next_sweep_ms: NEVER,
@@ -145,6 +153,12 @@ impl ClusterHealth {
     #[inline]
     pub fn has_ejected(&self) -> bool {
         self.ejected.load(Relaxed) > 0
+    }
+
+    /// Another number whenever some endpoint has gone out or come back.
+    #[inline]
+    pub fn availability_version(&self) -> u64 {
+        self.availability.load(Acquire)
     }
 
     /// The figures of another worker, to be added up for the retry budget.
@@ -278,6 +292,11 @@ impl ClusterHealth {
     fn publish(&self, state: &mut State, now_ms: u64) {
         let ejected = state.detector.ejected();
         self.ejected.store(ejected, Relaxed);
+        let changes = state.members.iter().map(|member| member.changes()).sum();
+        if state.changes.replace(changes) != Some(changes) {
+            // Whoever sees the new number sees what has changed.
+            self.availability.fetch_add(1, Release);
+        }
         state.figures.ejections_active.set(ejected as u64);
         let due_ms = state.next_due_ms(now_ms);
         let before = self.due_ms.swap(due_ms, Relaxed);
@@ -328,6 +347,7 @@ impl State {
         }
         self.detector = detector;
         self.members = members;
+        self.changes = None;
         self.known.retain(|_, known| known.strong_count() > 0);
     }
 

@@ -39,6 +39,11 @@ impl EndpointHealth {
         self.words.ejections.load(Ordering::Relaxed) & 1 == 1
     }
 
+    /// How often it has gone out or come back.
+    pub(super) fn changes(&self) -> u64 {
+        u64::from(self.words.ejections.load(Ordering::Relaxed))
+    }
+
     /// Ejections so far. Connections older than the last of them are not used again.
     #[inline]
     pub fn ejections(&self) -> u32 {

@@ -380,6 +380,7 @@ async fn exchange_on(
         direction: record.direction,
         upstream_service_time_ms: record.upstream_service_time_ms(),
         edits: &request.response_edits,
+        made_cookie: request.plan.made_cookie(),
         format: &format,
     }
     .write(request.worker, &mut out);

@@ -120,7 +120,7 @@ async fn exchange(
 
     // The route, and the first bytes of the body.
     let mut body = Body::new(head.framing, &limits.body, &received);
-    let planned = plan(worker, &rules, head, &head_bytes, target, rewritten);
+    let planned = plan(connection, &rules, head, &head_bytes, target, rewritten);
     let (plan, first_piece) = match (planned, body.take(&mut connection.unread)) {
         (Ok(plan), Ok(piece)) => (plan, piece),
         (_, Err(error)) => {
@@ -216,7 +216,8 @@ async fn exchange(
 
     // The tries.
     let answer = loop {
-        let Some((index, endpoint)) = cluster.pick(worker, retries.tried()) else {
+        let wanted = retries.next_pick(plan.hash.hash);
+        let Some((index, endpoint)) = cluster.pick(worker, &wanted) else {
             cluster.stats.upstream_cx_none_healthy.add(1);
             break Answer::no_healthy_upstream();
         };

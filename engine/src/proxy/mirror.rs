@@ -9,7 +9,7 @@ use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::worker::{Rules, Worker};
 use ringroad_codec::http1::ResponseHead;
 use ringroad_policy::health::TryOutcome;
-use ringroad_policy::snapshot::Route;
+use ringroad_policy::snapshot::{PickRequest, Route};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -112,7 +112,7 @@ impl RequestCopy {
         let cluster = self.cluster.clone();
         let stats = &cluster.stats;
         let failed = || stats.shadow_rq_failed.add(1);
-        let Some((_, endpoint)) = cluster.pick(&self.worker, &[]) else {
+        let Some((_, endpoint)) = cluster.pick(&self.worker, &PickRequest::default()) else {
             stats.upstream_cx_none_healthy.add(1);
             failed();
             return None;

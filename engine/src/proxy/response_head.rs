@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use ringroad_codec::http1::{
     BodyFraming, HeaderKind, ResponseHead, Version, end_head, write_header, write_status_line,
 };
-use ringroad_policy::snapshot::{Direction, FormatContext};
+use ringroad_policy::snapshot::{Direction, FormatContext, HashCookie};
 
 /// How a response body goes downstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct DownstreamHead<'a, C> {
     pub direction: Direction,
     pub upstream_service_time_ms: u64,
     pub edits: &'a EditLevels<'a>,
+    /// A cookie that was made for the client, and its value.
+    pub made_cookie: Option<(&'a HashCookie, u64)>,
     pub format: &'a C,
 }
 
@@ -96,6 +98,11 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
             write_header(out, b"server", server_name(self.direction).as_bytes());
         }
         self.edits.write(self.format, out);
+        if let Some((cookie, value)) = self.made_cookie {
+            out.extend_from_slice(b"set-cookie: ");
+            cookie.write(value, out);
+            out.extend_from_slice(b"\r\n");
+        }
         write_connection(self.keep_alive, self.client_version, out);
         end_head(out);
     }

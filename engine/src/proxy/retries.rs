@@ -12,7 +12,7 @@ use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use crate::worker::Worker;
 use ringroad_codec::http1::{Headers, ResponseHead};
-use ringroad_policy::snapshot::{RetryPolicy, TryFailure, TryResponse};
+use ringroad_policy::snapshot::{PickRequest, RetryPolicy, TryFailure, TryResponse};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -24,7 +24,7 @@ pub struct Retries<'a> {
     cluster: &'a ClusterView,
     /// Tries begun.
     tries: u32,
-    /// Endpoints that were tried, for policies that leave them out.
+    /// Endpoints that were tried, for policies that go by them.
     tried: &'a mut Vec<usize>,
     /// Held from the decision to try again until the next decision.
     permit: Option<RetryPermit>,
@@ -55,9 +55,17 @@ impl<'a> Retries<'a> {
         }
     }
 
-    /// Endpoints that the next try leaves out.
-    pub fn tried(&self) -> &[usize] {
-        self.tried
+    /// What the next try wants of its endpoint; `hash` is the request's.
+    pub fn next_pick(&self, hash: Option<u64>) -> PickRequest<'_> {
+        PickRequest {
+            tried: self.tried,
+            avoids_tried: self.policy.is_some_and(|policy| policy.exclude_tried),
+            prefers_other_priorities: self
+                .policy
+                .is_some_and(|policy| policy.retry_remote_localities),
+            hash,
+            now_ms: 0,
+        }
     }
 
     /// The number of the present try, from 1.
@@ -68,7 +76,9 @@ impl<'a> Retries<'a> {
     /// A try on the endpoint at `index` begins.
     pub fn begin(&mut self, index: usize) {
         self.tries += 1;
-        if self.policy.is_some_and(|policy| policy.exclude_tried) {
+        let goes_by_tries =
+            |policy: &RetryPolicy| policy.exclude_tried || policy.retry_remote_localities;
+        if self.policy.is_some_and(goes_by_tries) {
             self.tried.push(index);
         }
     }

@@ -1,13 +1,14 @@
 //! From a request head to the route, the destination and what the upstream will see.
 
 use super::answer::Answer;
+use super::connection::Connection;
 use super::edits::EditLevels;
 use super::upstream::ClusterView;
 use crate::worker::{Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead, TargetForm, Upgrade};
 use ringroad_policy::snapshot::{
-    ConnectionFacts, Decision, Destination, HeaderLookup, Redirect, RedirectPath, RequestFacts,
-    Route, RouteAction, path,
+    ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, HeaderLookup,
+    Redirect, RedirectPath, RequestFacts, Route, RouteAction, path,
 };
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -17,6 +18,8 @@ pub struct Plan<'a> {
     pub route: &'a Route,
     pub destination: &'a Destination,
     pub cluster: Rc<ClusterView>,
+    /// What a balancer that hashes goes by.
+    pub hash: HashKey,
     /// For the upstream: normalised, perhaps rewritten.
     pub path: Cow<'a, [u8]>,
     pub query: Option<&'a str>,
@@ -39,6 +42,14 @@ impl<'a> Plan<'a> {
             &self.destination.request_headers,
             &self.route.request_headers,
         )
+    }
+
+    /// A cookie that was made for the client, and its value.
+    pub fn made_cookie(&self) -> Option<(&HashCookie, u64)> {
+        match &self.cluster.cluster.hash_policy {
+            Some(HashPolicy::Cookie(cookie)) => Some((cookie, self.hash.made_cookie?)),
+            _ => None,
+        }
     }
 
     pub fn response_edits(&self) -> EditLevels<'a> {
@@ -69,7 +80,7 @@ impl HeaderLookup for Lookup<'_> {
 
 /// Decides. `target` and `rewritten` are working memory.
 pub fn plan<'a>(
-    worker: &Worker,
+    connection: &Connection,
     rules: &'a Rules,
     head: &RequestHead,
     bytes: &'a [u8],
@@ -136,9 +147,17 @@ pub fn plan<'a>(
         }
         RouteAction::Redirect(to) => return answered(redirect(to, &facts, matched_len)),
     }
+    let worker: &Worker = &connection.worker;
     let destination = rules.view.pick_destination(worker, route);
     let Some(cluster) = destination.cluster else {
         return answered(Answer::no_cluster());
+    };
+    let cluster = rules.view.cluster(worker, cluster).clone();
+    let hash = match &cluster.cluster.hash_policy {
+        None => HashKey::default(),
+        Some(policy) => policy.key(&lookup, query, Some(connection.peer), || {
+            connection.stream.local_addr().ok()
+        }),
     };
     rewritten.clear();
     let is_rewritten = route.rewrite_path(&normal, rewritten);
@@ -155,7 +174,8 @@ pub fn plan<'a>(
     Ok(Plan {
         route,
         destination,
-        cluster: rules.view.cluster(worker, cluster).clone(),
+        cluster,
+        hash,
         original_path,
         original_authority: host.map(|_| authority),
         path,

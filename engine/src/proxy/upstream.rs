@@ -5,10 +5,12 @@ pub use super::pool::{Endpoint, UpstreamConnection};
 
 use super::pool::Turn;
 use crate::health::{ClusterShare, RetryPermit};
+use crate::rt;
 use crate::stats::{ClusterStats, SeriesList};
+use crate::uptime;
 use crate::worker::Worker;
 use ringroad_policy::health::TryOutcome;
-use ringroad_policy::snapshot::{BalancerState, Cluster, EndpointView};
+use ringroad_policy::snapshot::{BalancerState, Cluster, EndpointView, PickRequest};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -80,14 +82,25 @@ impl ClusterView {
         }
     }
 
-    /// The endpoint for the next try, if there is one, and its place among the endpoints. Those
-    /// that were `tried` are left out as long as there are others.
-    pub fn pick(&self, worker: &Worker, tried: &[usize]) -> Option<(usize, &Rc<Endpoint>)> {
+    /// The endpoint for the next try, if there is one, and its place among the endpoints. The
+    /// clock of the request is set here.
+    pub fn pick(
+        &self,
+        worker: &Worker,
+        request: &PickRequest<'_>,
+    ) -> Option<(usize, &Rc<Endpoint>)> {
         let mut balancer = self.balancer.borrow_mut();
         let mut random = worker.random.borrow_mut();
+        let request = match self.cluster.warm_up {
+            None => *request,
+            Some(_) => PickRequest {
+                now_ms: uptime::ms_at(rt::now()),
+                ..*request
+            },
+        };
         let at = self
             .cluster
-            .pick_endpoint(&mut balancer, self, &mut random, tried)?;
+            .pick_endpoint(&mut balancer, self, &mut random, &request)?;
         Some((at, self.endpoints.get(at)?))
     }
 
@@ -191,6 +204,11 @@ impl EndpointView for ClusterView {
     #[inline]
     fn is_available(&self, index: usize) -> bool {
         !self.share.cluster.has_ejected() || !self.endpoints[index].share.health.is_ejected()
+    }
+
+    #[inline]
+    fn availability_version(&self) -> u64 {
+        self.share.cluster.availability_version()
     }
 
     fn active_requests(&self, index: usize) -> u32 {

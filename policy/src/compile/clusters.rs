@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::balancing;
 use super::client_tls::{TlsScope, upstream_tls};
 use super::destination_rules::{EffectivePolicy, Rule, RuleIndex, RuleSubset};
 use super::findings::Findings;
@@ -12,7 +13,7 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::health::RetryBudget;
-use crate::resource::destination_rule::{self, LoadBalancer};
+use crate::resource::destination_rule;
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, OutlierDetection, PolicyOrigins,
@@ -94,6 +95,12 @@ impl Clusters {
         names
     }
 
+    /// Whether a cluster chooses endpoints by hash.
+    pub fn hashes(&self, id: Option<ClusterId>) -> bool {
+        let cluster = id.and_then(|id| self.list.get(id.0 as usize));
+        cluster.is_some_and(|cluster| cluster.balancer.is_hashing())
+    }
+
     fn add(&mut self, cluster: Cluster) {
         if self.by_name.contains_key(&cluster.name) {
             return;
@@ -116,7 +123,7 @@ impl Clusters {
             .iter()
             .filter(|port| port.protocol != Protocol::Udp)
         {
-            let build = |subset: Option<&RuleSubset<'_>>| {
+            let mut build = |subset: Option<&RuleSubset<'_>>| {
                 let policy = rule
                     .map(|rule| rule.policy(port.number, subset))
                     .unwrap_or_default();
@@ -133,11 +140,15 @@ impl Clusters {
                     rule_selects: rule.is_some_and(|rule| rule.selects),
                 };
                 cluster.tls = upstream_tls(policy.tls.as_ref(), &scope).map(Arc::new);
+                balancing::report(&cluster, &policy, findings);
                 cluster
             };
-            self.add(build(None));
-            for subset in rule.map_or(&[][..], |rule| &rule.subsets) {
-                self.add(build(Some(subset)));
+            let whole = build(None);
+            let subsets = rule.map_or(&[][..], |rule| &rule.subsets).iter();
+            let subsets: Vec<Cluster> = subsets.map(|subset| build(Some(subset))).collect();
+            self.add(whole);
+            for subset in subsets {
+                self.add(subset);
             }
         }
         let static_endpoints = matches!(service.resolution, Resolution::Static | Resolution::Dns);
@@ -206,6 +217,16 @@ fn build_cluster(
     cluster.subset = subset_name.to_string();
     let every = BTreeMap::new();
     let endpoints = service.endpoints(port, subset.map_or(&every, |subset| subset.labels));
+    if let Some(pool) = &policy.connection_pool {
+        apply_pool(pool.value, &mut cluster);
+    }
+    if let Some(outlier) = &policy.outlier_detection {
+        cluster.outlier_detection = Some(outlier_of(outlier.value));
+        cluster.panic_threshold_percent = outlier.value.min_health_percent.min(100) as u8;
+    }
+    let balancer = policy.load_balancer.as_ref().map(|block| block.value);
+    let distribution = service.traffic_distribution;
+    balancing::apply(balancer, distribution, settings, &mut cluster);
     match service.resolution {
         Resolution::Static => cluster.set_endpoints(endpoints.fixed),
         Resolution::Dns => cluster.discovery = Discovery::StrictDns(endpoints.named),
@@ -216,20 +237,10 @@ fn build_cluster(
         }
         Resolution::Passthrough => cluster.discovery = Discovery::OriginalDestination,
     }
-    if let Some(balancer) = &policy.load_balancer {
-        cluster.balancer = balancer_of(balancer.value);
-    }
-    if let Some(pool) = &policy.connection_pool {
-        apply_pool(pool.value, &mut cluster);
-    }
     cluster.retry_budget = policy
         .retry_budget
         .as_ref()
         .map(|budget| retry_budget_of(budget.value));
-    if let Some(outlier) = &policy.outlier_detection {
-        cluster.outlier_detection = Some(outlier_of(outlier.value));
-        cluster.panic_threshold_percent = outlier.value.min_health_percent.min(100) as u8;
-    }
     cluster.policy_origins = PolicyOrigins {
         subset: subset.map(|subset| subset.origin.clone()),
         load_balancer: policy
@@ -250,15 +261,6 @@ fn build_cluster(
             .map(|block| block.origin.clone()),
     };
     cluster
-}
-
-fn balancer_of(block: &LoadBalancer) -> Balancer {
-    match block.simple.as_deref() {
-        Some("ROUND_ROBIN") => Balancer::RoundRobin,
-        Some("RANDOM") => Balancer::Random,
-        Some("PASSTHROUGH") => Balancer::Passthrough,
-        _ => Balancer::LeastRequest,
-    }
 }
 
 fn nonzero(ms: u64) -> Option<u64> {

@@ -3,6 +3,7 @@
 
 mod advice;
 mod authorization;
+mod balancing;
 mod base64;
 mod client_tls;
 mod clusters;

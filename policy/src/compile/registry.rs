@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
+use super::balancing::{TRAFFIC_DISTRIBUTION, TrafficDistribution};
 use super::names::{is_exported, selects};
 use super::protocol::Protocol;
-use super::workload::{labels_of_workload, locality_of};
+use super::workload::labels_of_workload;
 use crate::resource::kubernetes::{self, EndpointSlice, PortOrName};
 use crate::resource::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::resource::{Metadata, Object, Resources};
 use crate::settings::ProxySettings;
-use crate::snapshot::{DnsTarget, Endpoint, EndpointAddress, WorkloadLabels};
+use crate::snapshot::{
+    DnsTarget, Endpoint, EndpointAddress, Locality, WorkloadLabels, locality_of,
+};
 use crate::source::{FieldPath, Origin};
 
 /// How the endpoints of a service are found. Istio: ServiceEntry `resolution`.
@@ -46,6 +49,8 @@ pub struct Service {
     /// Set for an ExternalName service: the host that it leads to.
     pub alias_of: Option<String>,
     pub labels: BTreeMap<String, String>,
+    /// Which endpoints it prefers.
+    pub traffic_distribution: Option<TrafficDistribution>,
     sources: Vec<Source>,
 }
 
@@ -210,6 +215,7 @@ impl Registry {
                 aliases: Vec::new(),
                 alias_of: None,
                 labels: metadata.labels.clone(),
+                traffic_distribution: distribution_of(metadata, None),
                 sources,
             });
         }
@@ -264,7 +270,7 @@ impl Registry {
         for slice in &resources.endpoint_slices {
             let of = slice.metadata.labels.get("kubernetes.io/service-name");
             if slice.metadata.namespace == *namespace && of == Some(name) {
-                sources_of_slice(slice, &mut sources);
+                sources_of_slice(slice, settings, &mut sources);
             }
         }
         if !spec.selector.is_empty() {
@@ -288,9 +294,15 @@ impl Registry {
             aliases: Vec::new(),
             alias_of: is_external.then(|| spec.external_name.to_ascii_lowercase()),
             labels: metadata.labels.clone(),
+            traffic_distribution: distribution_of(metadata, spec.traffic_distribution.as_deref()),
             sources,
         });
     }
+}
+
+fn distribution_of(metadata: &Metadata, field: Option<&str>) -> Option<TrafficDistribution> {
+    let annotation = metadata.annotations.get(TRAFFIC_DISTRIBUTION);
+    TrafficDistribution::of(field, annotation.map(String::as_str))
 }
 
 /// Endpoints of one port of a service.
@@ -430,7 +442,11 @@ fn source_of(entry: &WorkloadEntry, name: Option<&str>, metadata: &Metadata) -> 
 /// Replaced as soon as the port is known.
 const UNPLACED: EndpointAddress = EndpointAddress::Unix(String::new());
 
-fn sources_of_slice(slice: &Object<EndpointSlice>, sources: &mut Vec<Source>) {
+fn sources_of_slice(
+    slice: &Object<EndpointSlice>,
+    settings: &ProxySettings,
+    sources: &mut Vec<Source>,
+) {
     let mut ports = BTreeMap::new();
     for port in &slice.spec.ports {
         if let Some(number) = port.port {
@@ -456,14 +472,47 @@ fn sources_of_slice(slice: &Object<EndpointSlice>, sources: &mut Vec<Source>) {
                 address: address.clone(),
                 ports: SourcePorts::Only(ports.clone()),
                 endpoint: Endpoint {
-                    locality: locality_of("", &labels),
-                    labels: labels.clone(),
+                    locality: locality_of_slice(&labels, &endpoint.zone, settings),
+                    labels: labels_with_node(&labels, &endpoint.node_name),
                     workload: workload.clone(),
                     ..Endpoint::at(UNPLACED)
                 },
             });
         }
     }
+}
+
+/// A slice knows the zone alone: in the zone of the proxy the region is the proxy's too.
+fn locality_of_slice(
+    labels: &BTreeMap<String, String>,
+    zone: &str,
+    settings: &ProxySettings,
+) -> String {
+    let written = locality_of("", labels);
+    if zone.is_empty() || !written.is_empty() {
+        return written;
+    }
+    let own = Locality::parse(&settings.workload.locality);
+    let region = if own.zone == zone {
+        own.region
+    } else {
+        String::new()
+    };
+    let zone = zone.to_string();
+    let place = Locality {
+        region,
+        zone,
+        subzone: String::new(),
+    };
+    place.to_string()
+}
+
+fn labels_with_node(labels: &BTreeMap<String, String>, node: &str) -> BTreeMap<String, String> {
+    let mut labels = labels.clone();
+    if !node.is_empty() {
+        labels.insert("kubernetes.io/hostname".to_string(), node.to_string());
+    }
+    labels
 }
 
 /// `reviews-v1` for the pod `reviews-v1-7d4f8c9b5-x2x7k`: a Deployment adds two parts.

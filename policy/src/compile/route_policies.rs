@@ -35,6 +35,17 @@ pub fn default_retry() -> Arc<RetryPolicy> {
     Arc::clone(&DEFAULT)
 }
 
+/// The same where requests of one key have to stay with one endpoint.
+pub fn default_retry_in_place() -> Arc<RetryPolicy> {
+    static DEFAULT: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| {
+        Arc::new(RetryPolicy {
+            exclude_tried: false,
+            ..default_retry().as_ref().clone()
+        })
+    });
+    Arc::clone(&DEFAULT)
+}
+
 /// Names in a list with commas.
 fn names(list: &str) -> Vec<String> {
     let names = list
@@ -44,8 +55,9 @@ fn names(list: &str) -> Vec<String> {
     names.map(str::to_string).collect()
 }
 
-/// The policy that was written at `origin`; `None` is no retry.
-pub fn retry(written: &HttpRetry, origin: Origin) -> Option<RetryPolicy> {
+/// The policy that was written at `origin`; `None` is no retry. `stays` says that requests of one
+/// key have to stay with one endpoint, unless the policy itself says otherwise.
+pub fn retry(written: &HttpRetry, stays: bool, origin: Origin) -> Option<RetryPolicy> {
     if written.attempts <= 0 {
         return None;
     }
@@ -67,9 +79,7 @@ pub fn retry(written: &HttpRetry, origin: Origin) -> Option<RetryPolicy> {
     let ms = |text: &Option<String>| text.as_deref().and_then(|t| duration::parse_ms(t).ok());
     policy.per_try_timeout_ms = ms(&written.per_try_timeout).filter(|ms| *ms > 0);
     policy.retry_remote_localities = written.retry_remote_localities.unwrap_or(false);
-    if let Some(exclude) = written.retry_ignore_previous_hosts {
-        policy.exclude_tried = exclude;
-    }
+    policy.exclude_tried = written.retry_ignore_previous_hosts.unwrap_or(!stays);
     if let Some(base) = ms(&written.backoff).filter(|ms| *ms > 0) {
         policy.backoff_base_ms = base;
     }

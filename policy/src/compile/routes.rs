@@ -9,7 +9,9 @@ use super::header_operations::edits;
 use super::http_match::{applies, conditions};
 use super::names::{MESH, cluster_name, resolve_short_name};
 use super::registry::{Registry, Service};
-use super::route_policies::{FAULT_SIDE, cors, default_retry, fault, fault_side, mirrors, retry};
+use super::route_policies::{
+    FAULT_SIDE, cors, default_retry, default_retry_in_place, fault, fault_side, mirrors, retry,
+};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::Metadata;
 use crate::resource::virtual_service::{
@@ -200,10 +202,6 @@ impl RouteBuilder<'_, '_> {
     /// Fills in what forwarding needs; `None` when the rule has no destination.
     fn forward(&mut self, route: &mut Route) -> Option<()> {
         let rule = self.rule;
-        route.retry = match &rule.retries {
-            Some(written) => retry(written, self.origin(self.place.field("retries"))).map(Arc::new),
-            None => Some(default_retry()),
-        };
         self.rewrite(route);
         for (destination, share) in mirrors(rule) {
             let place = self.place.field(if rule.mirror.is_some() {
@@ -258,6 +256,15 @@ impl RouteBuilder<'_, '_> {
         if destinations.is_empty() {
             return None;
         }
+        let stays = alone && self.scope.clusters.hashes(destinations[0].cluster);
+        route.retry = match &rule.retries {
+            Some(written) => {
+                let origin = self.origin(self.place.field("retries"));
+                retry(written, stays, origin).map(Arc::new)
+            }
+            None if stays => Some(default_retry_in_place()),
+            None => Some(default_retry()),
+        };
         route.action = RouteAction::Forward(destinations);
         Some(())
     }
@@ -433,12 +440,13 @@ impl RouteScope<'_> {
 
 /// The route of a service that no VirtualService speaks of.
 pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String) -> Route {
+    let cluster = clusters.id(cluster_name);
     Route {
         name: "default".to_string(),
         origin: None,
         matches: RouteMatch::any(),
         action: RouteAction::Forward(vec![snapshot::Destination {
-            cluster: clusters.id(cluster_name),
+            cluster,
             cluster_name: cluster_name.to_string(),
             weight: 1,
             request_headers: HeaderEdits::default(),
@@ -448,7 +456,10 @@ pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String)
         }]),
         timeout_ms: None,
         timeout_origin: None,
-        retry: Some(default_retry()),
+        retry: Some(match clusters.hashes(cluster) {
+            true => default_retry_in_place(),
+            false => default_retry(),
+        }),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         path_rewrite: None,

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::snapshot::WorkloadLabels;
+use crate::settings::WorkloadIdentity;
+use crate::snapshot::{WorkloadLabels, label_of};
 
 /// Names for metrics. The canonical service falls back to the app, then to the workload; the
 /// canonical revision to the version, then to `latest`.
@@ -38,19 +39,7 @@ pub fn labels_of_workload(
     }
 }
 
-/// `region/zone/subzone`, as written or as Kubernetes labels it.
-pub fn locality_of(written: &str, labels: &BTreeMap<String, String>) -> String {
-    if !written.is_empty() {
-        return written.to_string();
-    }
-    if let Some(label) = labels.get("istio-locality") {
-        return label.replace('.', "/");
-    }
-    let parts = [
-        "topology.kubernetes.io/region",
-        "topology.kubernetes.io/zone",
-        "topology.istio.io/subzone",
-    ];
-    let parts = parts.map(|name| labels.get(name).map_or("", String::as_str));
-    parts.join("/").trim_end_matches('/').to_string()
+/// The value of a label of the workload at hand, where those of its place follow from the place.
+pub fn label_of_workload(name: &str, workload: &WorkloadIdentity) -> String {
+    label_of(&workload.labels, &workload.locality, name)
 }

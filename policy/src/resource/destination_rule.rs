@@ -76,7 +76,90 @@ pub struct ClientTls {
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancer {
     pub simple: Option<String>,
-    pub consistent_hash: Option<serde_yaml::Value>,
+    pub consistent_hash: Option<ConsistentHash>,
+    pub locality_lb_setting: Option<LocalityLbSetting>,
+    pub warmup: Option<Warmup>,
+    pub warmup_duration_secs: Option<String>,
+}
+
+/// `loadBalancer.consistentHash`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConsistentHash {
+    pub http_header_name: Option<String>,
+    pub http_cookie: Option<HttpCookie>,
+    pub use_source_ip: Option<bool>,
+    pub http_query_parameter_name: Option<String>,
+    pub ring_hash: Option<RingHash>,
+    pub maglev: Option<Maglev>,
+    pub minimum_ring_size: u64,
+}
+
+/// `consistentHash.httpCookie`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct HttpCookie {
+    pub name: String,
+    pub path: String,
+    pub ttl: Option<String>,
+    pub attributes: Vec<CookieAttribute>,
+}
+
+/// `httpCookie.attributes[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct CookieAttribute {
+    pub name: String,
+    pub value: String,
+}
+
+/// `consistentHash.ringHash`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RingHash {
+    pub minimum_ring_size: u64,
+}
+
+/// `consistentHash.maglev`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Maglev {
+    pub table_size: u64,
+}
+
+/// `loadBalancer.localityLbSetting`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LocalityLbSetting {
+    pub distribute: Vec<Distribute>,
+    pub failover: Vec<Failover>,
+    pub failover_priority: Vec<String>,
+    pub enabled: Option<bool>,
+}
+
+/// `localityLbSetting.distribute[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Distribute {
+    pub from: String,
+    pub to: BTreeMap<String, u32>,
+}
+
+/// `localityLbSetting.failover[]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Failover {
+    pub from: String,
+    pub to: String,
+}
+
+/// `loadBalancer.warmup`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Warmup {
+    pub duration: Option<String>,
+    pub minimum_percent: Option<f64>,
+    pub aggression: Option<f64>,
 }
 
 /// `connectionPool`.

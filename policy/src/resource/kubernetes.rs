@@ -16,6 +16,7 @@ pub struct Service {
     pub cluster_ips: Vec<String>,
     pub r#type: String,
     pub external_name: String,
+    pub traffic_distribution: Option<String>,
 }
 
 /// `ports[]` of a Service.
@@ -53,6 +54,7 @@ pub struct SliceEndpoint {
     pub addresses: Vec<String>,
     pub conditions: SliceConditions,
     pub zone: String,
+    pub node_name: String,
     pub target_ref: Option<TargetRef>,
 }
 

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use crate::snapshot::locality_of;
+
 pub use limits::{LimitInfo, LimitUnit, Limits, LimitsSpec};
 pub use providers::{BodyInCheck, HttpProvider, ProviderSpec};
 
@@ -101,6 +103,8 @@ pub struct WorkloadIdentity {
     pub version: String,
     /// Addresses of the workload, by which its own services are found.
     pub addresses: Vec<std::net::IpAddr>,
+    /// `region/zone/subzone`, as far as it is known. Istio: the locality of the proxy.
+    pub locality: String,
 }
 
 /// The settings in force.
@@ -122,6 +126,9 @@ pub struct ProxySettings {
     /// What is appended to `name.namespace.svc.`
     pub domain_suffix: String,
     pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// Whether endpoints further away wait behind nearer ones where outlier detection is on and
+    /// nothing else is written. Istio: mesh `localityLbSetting.enabled`.
+    pub locality_failover: bool,
     /// `None` is off.
     pub access_log: Option<AccessLogFormat>,
     /// Whether a request that met a dead reused connection goes to a fresh one by itself.
@@ -155,6 +162,7 @@ impl Default for ProxySettings {
             root_namespace: "istio-system".to_string(),
             domain_suffix: "cluster.local".to_string(),
             outbound_traffic_policy: OutboundTrafficPolicy::AllowAny,
+            locality_failover: true,
             access_log: None,
             replay_on_dead_connection: true,
             drain_deadline_ms: 45_000,
@@ -190,6 +198,7 @@ pub struct ProxySettingsSpec {
     pub root_namespace: Option<String>,
     pub domain_suffix: Option<String>,
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+    pub locality_lb_setting: LocalityLbSpec,
     pub access_log: AccessLogSpec,
     pub replay_on_dead_connection: Option<bool>,
     pub drain_deadline: Option<String>,
@@ -211,6 +220,14 @@ pub struct WorkloadSpec {
     pub app: Option<String>,
     pub version: Option<String>,
     pub addresses: Vec<String>,
+    pub locality: Option<String>,
+}
+
+/// `spec.localityLbSetting` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LocalityLbSpec {
+    pub enabled: Option<bool>,
 }
 
 /// `spec.accessLog` as written.
@@ -275,6 +292,10 @@ impl ProxySettings {
             &spec.replay_on_dead_connection,
         );
         settings.access_log = spec.access_log.format;
+        replace(
+            &mut settings.locality_failover,
+            &spec.locality_lb_setting.enabled,
+        );
         settings.workers = overrides.workers.or(spec.workers);
         settings.seed = spec.seed;
         if let Some(text) = &spec.admin_address {
@@ -349,6 +370,7 @@ impl WorkloadSpec {
             app: label(&self.app, &["app", "app.kubernetes.io/name"]),
             version: label(&self.version, &["version", "app.kubernetes.io/version"]),
             addresses,
+            locality: locality_of(self.locality.as_deref().unwrap_or_default(), &labels),
             labels,
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::balancing::{HashPolicy, Level, LocalityPolicy, WarmUp};
 use super::tls::UpstreamTls;
 use crate::health::{EjectionCause, RetryBudget};
 use crate::source::Origin;
@@ -20,10 +21,17 @@ pub struct Cluster {
     pub name: String,
     pub endpoints: Vec<Endpoint>,
     pub balancer: Balancer,
-    /// For weighted round robin and weighted draws: endpoints in an even mix, each as often as
-    /// its weight. Empty when the weights are equal.
-    pub(crate) schedule: Vec<u32>,
-    /// Below this share of available endpoints all count as available; 0 is never.
+    /// What balancers that hash go by; `None` lets them draw.
+    pub hash_policy: Option<HashPolicy>,
+    pub locality: LocalityPolicy,
+    /// Only with balancers that take turns.
+    pub warm_up: Option<WarmUp>,
+    /// The endpoints by priority and place.
+    pub(crate) levels: Vec<Level>,
+    /// When endpoints came, in milliseconds of the caller's clock; empty when nobody has said.
+    pub(crate) arrived_ms: Vec<u64>,
+    /// Below this share of available endpoints of a priority all of them count as available,
+    /// unless other priorities have room; 0 is never.
     pub panic_threshold_percent: u8,
     /// Istio: `connectionPool.tcp.connectTimeout`, 10 s.
     pub connect_timeout_ms: u64,
@@ -69,19 +77,28 @@ pub struct ServiceLabels {
 /// How an endpoint is chosen. Istio: `trafficPolicy.loadBalancer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balancer {
+    /// In turns, by weight.
     RoundRobin,
-    /// Of two random endpoints, the one with fewer requests.
+    /// Of two random endpoints, the one with fewer requests; in turns by weight and requests
+    /// where the weights differ.
     #[default]
     LeastRequest,
+    /// Drawn; weights make no difference.
     Random,
+    /// By hash, on a ring of at least this many points.
+    RingHash { minimum_size: u64 },
+    /// By hash, in a Maglev table of this size, a prime.
+    Maglev { table_size: u64 },
     /// To where the client had addressed the connection.
     Passthrough,
 }
 
 impl Balancer {
-    /// Istio's word for it.
+    /// Istio's word for it, or Envoy's.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::RingHash { .. } => "RING_HASH",
+            Self::Maglev { .. } => "MAGLEV",
             Self::RoundRobin => "ROUND_ROBIN",
             Self::LeastRequest => "LEAST_REQUEST",
             Self::Random => "RANDOM",
@@ -241,7 +258,11 @@ impl Cluster {
             name,
             endpoints: Vec::new(),
             balancer: Balancer::default(),
-            schedule: Vec::new(),
+            hash_policy: None,
+            locality: LocalityPolicy::default(),
+            warm_up: None,
+            levels: Vec::new(),
+            arrived_ms: Vec::new(),
             panic_threshold_percent: 0,
             connect_timeout_ms: 10_000,
             upstream_idle_timeout_ms: Some(3_600_000),

@@ -4,7 +4,7 @@
 //! that changes with each request belongs to the worker and is handed in.
 
 mod access;
-mod balancer;
+mod balancing;
 mod cluster;
 mod connection;
 mod dns;
@@ -30,7 +30,11 @@ use std::sync::Arc;
 use crate::settings::ProxySettings;
 
 pub use access::Access;
-pub use balancer::{AllAvailable, BalancerState, EndpointView};
+pub use balancing::{
+    AllAvailable, BalancerState, DEFAULT_RING_SIZE, DEFAULT_TABLE_SIZE, EndpointView, Group,
+    HashCookie, HashKey, HashPolicy, LARGEST_RING_SIZE, Locality, LocalityOrder, LocalityPolicy,
+    LocalityPriorities, OVERPROVISIONING_PERCENT, PickRequest, WarmUp, label_of, locality_of,
+};
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
     OutlierDetection, PolicyOrigins, ServiceLabels, TcpKeepalive, UNLIMITED, WorkloadLabels,

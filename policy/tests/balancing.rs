@@ -1,0 +1,559 @@
+//! Hashes, priorities, places, warm-up: which endpoint a request meets.
+
+use ringroad_policy::snapshot::{
+    AllAvailable, Balancer, BalancerState, Cluster, Endpoint, EndpointAddress, EndpointView,
+    Locality, LocalityOrder, LocalityPolicy, LocalityPriorities, PickRequest, Random, WarmUp,
+};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+const RING: Balancer = Balancer::RingHash { minimum_size: 1024 };
+const MAGLEV: Balancer = Balancer::Maglev { table_size: 65_537 };
+
+/// Endpoints that are out, and how busy the others are.
+#[derive(Default)]
+struct View {
+    out: HashSet<usize>,
+    active: Vec<u32>,
+    version: u64,
+}
+
+impl EndpointView for View {
+    fn is_available(&self, index: usize) -> bool {
+        !self.out.contains(&index)
+    }
+
+    fn active_requests(&self, index: usize) -> u32 {
+        self.active.get(index).copied().unwrap_or(0)
+    }
+
+    fn availability_version(&self) -> u64 {
+        self.version
+    }
+}
+
+fn without(out: impl IntoIterator<Item = usize>) -> View {
+    View {
+        out: out.into_iter().collect(),
+        ..View::default()
+    }
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::at(EndpointAddress::Socket(address))
+}
+
+fn cluster(balancer: Balancer, endpoints: Vec<Endpoint>) -> Cluster {
+    let mut cluster = Cluster::new("c".to_string());
+    cluster.balancer = balancer;
+    cluster.set_endpoints(endpoints);
+    cluster
+}
+
+/// Picks with a fresh state; each hash is one of `hashes`.
+fn picks(
+    cluster: &Cluster,
+    view: &impl EndpointView,
+    request: PickRequest<'_>,
+    hashes: impl Iterator<Item = Option<u64>>,
+) -> Vec<Option<usize>> {
+    let mut state = BalancerState::default();
+    let mut random = Random::new(5);
+    let pick = |hash| {
+        let request = PickRequest { hash, ..request };
+        cluster.pick_endpoint(&mut state, view, &mut random, &request)
+    };
+    hashes.map(pick).collect()
+}
+
+fn counts(cluster: &Cluster, view: &impl EndpointView, request: PickRequest<'_>) -> Vec<usize> {
+    let mut counts = vec![0; cluster.endpoints.len()];
+    let picked = picks(cluster, view, request, (0..10_000).map(|_| None));
+    picked.into_iter().flatten().for_each(|at| counts[at] += 1);
+    counts
+}
+
+fn keys(count: usize, seed: u64) -> Vec<Option<u64>> {
+    let mut random = Random::new(seed);
+    (0..count).map(|_| Some(random.next_u64())).collect()
+}
+
+/// Six endpoints on ports 90 to 95, as in Envoy's own tests.
+fn ports_of_envoy() -> Vec<Endpoint> {
+    let ports = 90..96;
+    ports
+        .map(|port| endpoint(([127, 0, 0, 1], port).into()))
+        .collect()
+}
+
+#[test]
+fn a_ring_has_the_points_of_envoys() {
+    let cluster = cluster(Balancer::RingHash { minimum_size: 12 }, ports_of_envoy());
+    let points: [(u64, usize); 12] = [
+        (833_437_586_790_550_860, 94),
+        (928_266_305_478_181_108, 92),
+        (1_033_482_794_131_418_490, 90),
+        (3_551_244_743_356_806_947, 95),
+        (3_851_675_632_748_031_481, 93),
+        (5_583_722_120_771_150_861, 91),
+        (6_311_230_543_546_372_928, 91),
+        (7_700_377_290_971_790_572, 93),
+        (13_144_177_310_400_110_813, 95),
+        (13_444_792_449_719_432_967, 92),
+        (15_516_499_411_664_133_160, 94),
+        (16_117_243_373_044_804_889, 90),
+    ];
+    for (at, (hash, port)) in points.iter().enumerate() {
+        assert_eq!(cluster.endpoint_of_hash(*hash), Some(port - 90), "{hash}");
+        let next = points[(at + 1) % points.len()].1;
+        assert_eq!(cluster.endpoint_of_hash(hash + 1), Some(next - 90));
+    }
+    assert_eq!(cluster.endpoint_of_hash(0), Some(4));
+    assert_eq!(cluster.endpoint_of_hash(u64::MAX), Some(4));
+}
+
+#[test]
+fn a_maglev_table_has_the_slots_of_envoys() {
+    let cluster = cluster(Balancer::Maglev { table_size: 7 }, ports_of_envoy());
+    let slots: Vec<_> = (0..7).map(|hash| cluster.endpoint_of_hash(hash)).collect();
+    assert_eq!(slots, [2, 4, 0, 1, 5, 0, 3].map(Some));
+}
+
+/// The share of keys whose endpoint is another one in `after`.
+fn moved(before: &Cluster, after: &Cluster, keys: &[Option<u64>]) -> f64 {
+    let address = |cluster: &Cluster, key: &Option<u64>| {
+        let at = cluster.endpoint_of_hash(key.unwrap_or(0)).unwrap();
+        cluster.endpoints[at].address.clone()
+    };
+    let moved = keys
+        .iter()
+        .filter(|key| address(before, key) != address(after, key));
+    moved.count() as f64 / keys.len() as f64
+}
+
+#[test]
+fn one_endpoint_of_100_more_or_less_moves_few_keys() {
+    for (balancer, most) in [(RING, 0.02), (MAGLEV, 0.03)] {
+        let mut sum = 0.0;
+        let mut cases = 0.0;
+        for seed in 0..25 {
+            let mut random = Random::new(seed);
+            let mut addresses = HashSet::new();
+            while addresses.len() < 101 {
+                let bits = random.next_u64();
+                let ip = [
+                    10,
+                    (bits >> 8) as u8,
+                    (bits >> 16) as u8,
+                    (bits >> 24) as u8,
+                ];
+                addresses.insert(SocketAddr::from((ip, 8080)));
+            }
+            let mut endpoints: Vec<Endpoint> = addresses.into_iter().map(endpoint).collect();
+            random.shuffle(&mut endpoints);
+            let keys = keys(4_000, seed);
+            let of = |count: usize| cluster(balancer, endpoints[..count].to_vec());
+            let (fewer, hundred, more) = (of(99), of(100), of(101));
+            sum += moved(&hundred, &fewer, &keys) + moved(&hundred, &more, &keys);
+            cases += 2.0;
+        }
+        let average = sum / cases;
+        assert!(average <= most, "{balancer:?} moves {average}");
+        // Whoever moved nothing would not balance.
+        assert!(average >= 0.005, "{balancer:?} moves {average}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_out_moves_its_own_keys_alone_and_spreads_them() {
+    for balancer in [RING, MAGLEV] {
+        let endpoints = (1..=10).map(|at| endpoint(([10, 0, 0, at], 80).into()));
+        let cluster = cluster(balancer, endpoints.collect());
+        let keys = keys(20_000, 3);
+        let request = PickRequest::default();
+        let before = picks(&cluster, &AllAvailable, request, keys.iter().copied());
+        let after = picks(&cluster, &without([4]), request, keys.iter().copied());
+        let mut heirs = HashSet::new();
+        for (before, after) in before.iter().zip(&after) {
+            match before {
+                Some(4) => {
+                    assert_ne!(*after, Some(4));
+                    heirs.insert(*after);
+                }
+                before => assert_eq!(before, after),
+            }
+        }
+        assert!(heirs.len() > 5, "{balancer:?}: {heirs:?}");
+        assert_eq!(
+            picks(&cluster, &without(0..10), request, keys.into_iter().take(1)),
+            [None]
+        );
+    }
+}
+
+#[test]
+fn weights_are_shares_of_keys() {
+    for balancer in [RING, MAGLEV] {
+        let weighted = [1, 2, 5].map(|weight| Endpoint {
+            weight,
+            ..endpoint(([10, 0, 1, weight as u8], 80).into())
+        });
+        let cluster = cluster(balancer, weighted.to_vec());
+        let counts = counts(&cluster, &AllAvailable, PickRequest::default());
+        for (count, expected) in counts.iter().zip([1_250_usize, 2_500, 6_250]) {
+            assert!(
+                count.abs_diff(expected) < expected / 4,
+                "{balancer:?}: {counts:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_retry_of_a_key_goes_elsewhere_only_if_it_is_to_and_can() {
+    for balancer in [RING, MAGLEV] {
+        let endpoints = (1..=5).map(|at| endpoint(([10, 0, 0, at], 80).into()));
+        let cluster = cluster(balancer, endpoints.collect());
+        for key in keys(500, 9) {
+            let pick = |tried: &[usize], avoids_tried| {
+                let request = PickRequest {
+                    tried,
+                    avoids_tried,
+                    ..PickRequest::default()
+                };
+                picks(&cluster, &AllAvailable, request, [key].into_iter())[0].unwrap()
+            };
+            let first = pick(&[], true);
+            assert_eq!(pick(&[first], false), first);
+            let second = pick(&[first], true);
+            assert_ne!(second, first);
+            // The same for every worker and proxy.
+            assert_eq!(pick(&[first], true), second);
+            assert_eq!(pick(&[0, 1, 2, 3, 4], true), first);
+        }
+    }
+}
+
+/// Endpoints in these places, one each.
+fn in_places(places: &[&str]) -> Vec<Endpoint> {
+    let each = places.iter().enumerate();
+    let placed = each.map(|(at, place)| Endpoint {
+        locality: place.to_string(),
+        ..endpoint(([10, 1, 0, at as u8], 80).into())
+    });
+    placed.collect()
+}
+
+fn with_locality(policy: LocalityPolicy, endpoints: Vec<Endpoint>) -> Cluster {
+    let mut cluster = Cluster::new("c".to_string());
+    cluster.balancer = Balancer::RoundRobin;
+    cluster.locality = policy;
+    cluster.set_endpoints(endpoints);
+    cluster
+}
+
+fn near(place: &str) -> LocalityPolicy {
+    LocalityPolicy {
+        order: LocalityOrder::Priorities(LocalityPriorities {
+            own_place: Some(Locality::parse(place)),
+            ..LocalityPriorities::default()
+        }),
+        is_weighted: false,
+    }
+}
+
+#[test]
+fn nearer_places_come_first_and_priorities_have_no_gaps() {
+    let places = ["b/z/s", "a/z/s", "a/y/s", "a/z/t", "", "a/z"];
+    let cluster = with_locality(near("a/z/s"), in_places(&places));
+    let priorities: Vec<_> = (0..places.len())
+        .map(|at| cluster.priority_of(at))
+        .collect();
+    assert_eq!(priorities, [3, 0, 2, 1, 3, 1].map(Some));
+    let far = with_locality(near("c/z/s"), in_places(&places));
+    assert_eq!(far.priorities().count(), 1);
+    let next_region = LocalityPolicy {
+        order: LocalityOrder::Priorities(LocalityPriorities {
+            own_place: Some(Locality::parse("c")),
+            next_region: Some("a".to_string()),
+            ..LocalityPriorities::default()
+        }),
+        is_weighted: true,
+    };
+    let failing_over = with_locality(next_region, in_places(&places));
+    let priorities: Vec<_> = (0..places.len())
+        .map(|at| failing_over.priority_of(at))
+        .collect();
+    assert_eq!(priorities, [1, 0, 0, 0, 1, 0].map(Some));
+}
+
+#[test]
+fn labels_order_before_places_and_the_first_that_differs_counts() {
+    let labelled = |at: u8, labels: &[(&str, &str)], place: &str| Endpoint {
+        labels: labels
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect(),
+        locality: place.to_string(),
+        ..endpoint(([10, 2, 0, at], 80).into())
+    };
+    let endpoints = vec![
+        labelled(0, &[("version", "v2")], "r/z"),
+        labelled(1, &[("version", "v1")], "q/z"),
+        labelled(2, &[("version", "v1")], "r/z"),
+        labelled(3, &[], "r/z"),
+    ];
+    let near = |label: &str, value: &str| (label.to_string(), value.to_string());
+    let policy = LocalityPolicy {
+        order: LocalityOrder::Priorities(LocalityPriorities {
+            labels: vec![
+                near("version", "v1"),
+                near("topology.kubernetes.io/region", "r"),
+            ],
+            ..LocalityPriorities::default()
+        }),
+        is_weighted: true,
+    };
+    let cluster = with_locality(policy, endpoints);
+    let priorities: Vec<_> = (0..4).map(|at| cluster.priority_of(at)).collect();
+    assert_eq!(priorities, [2, 1, 0, 2].map(Some));
+}
+
+#[test]
+fn requests_spill_over_in_the_measure_in_which_nearer_endpoints_fail() {
+    // 100 near ones and 100 far ones: Envoy's table of priority loads.
+    let places: Vec<&str> = (0..200)
+        .map(|at| if at < 100 { "a" } else { "b" })
+        .collect();
+    let cluster = with_locality(near("a"), in_places(&places));
+    for (available, near_percent) in [(100, 100), (72, 100), (71, 99), (50, 70), (25, 35), (0, 0)] {
+        let counts = counts(&cluster, &without(available..100), PickRequest::default());
+        let to_near: usize = counts[..100].iter().sum();
+        assert!(
+            to_near.abs_diff(near_percent * 100) < 150,
+            "{available}: {to_near}"
+        );
+        let all: usize = counts.iter().sum();
+        assert_eq!(all, 10_000);
+        if near_percent == 100 || near_percent == 0 {
+            assert_eq!(to_near, near_percent * 100);
+        }
+    }
+}
+
+#[test]
+fn few_available_endpoints_count_as_all_only_when_nobody_else_has_room() {
+    let places: Vec<&str> = (0..20).map(|at| if at < 10 { "a" } else { "b" }).collect();
+    let mut cluster = with_locality(near("a"), in_places(&places));
+    cluster.panic_threshold_percent = 50;
+    // The far ones carry what the near ones cannot: no panic.
+    let counts_of = |cluster: &Cluster, view: &View| counts(cluster, view, PickRequest::default());
+    let spilled = counts_of(&cluster, &without(2..10));
+    assert_eq!(spilled[2..10].iter().sum::<usize>(), 0);
+    // 20 % and 30 % available: both are in panic, and all endpoints count alike.
+    let panicking = counts_of(&cluster, &without((2..10).chain(13..20)));
+    assert!(
+        panicking.iter().all(|count| count.abs_diff(500) < 120),
+        "{panicking:?}"
+    );
+    // All out is a panic too; without a threshold it is nobody.
+    assert_eq!(
+        counts_of(&cluster, &without(0..20)).iter().sum::<usize>(),
+        10_000
+    );
+    cluster.panic_threshold_percent = 0;
+    assert_eq!(
+        counts_of(&cluster, &without(0..20)).iter().sum::<usize>(),
+        0
+    );
+}
+
+#[test]
+fn shares_of_places_are_kept_and_other_places_get_nothing() {
+    let shares = [("a/*", 70), ("b/z", 30)].map(|(place, share)| (place.to_string(), share));
+    let policy = LocalityPolicy {
+        order: LocalityOrder::Shares(shares.to_vec()),
+        is_weighted: true,
+    };
+    let places = ["a/z", "a/y", "a/y", "b/z", "b/y", "c"];
+    let cluster = with_locality(policy, in_places(&places));
+    let counts_of = |view: &View| counts(&cluster, view, PickRequest::default());
+    // 70 is split by weights into 24 and 47, rounded up as Istio does.
+    let all = counts_of(&View::default());
+    let part = |weight: usize| weight * 10_000 / (24 + 47 + 30);
+    let expected = [part(24), part(47) / 2, part(47) / 2, part(30), 0, 0];
+    for (count, expected) in all.iter().zip(expected) {
+        assert!(count.abs_diff(expected) < 30, "{all:?}");
+    }
+    // Half of a/y out: 140 % of half of its weight stays.
+    let half = counts_of(&without([1]));
+    let weights = 24.0 + 47.0 * 0.7 + 30.0;
+    let expected = (47.0 * 0.7 / weights * 10_000.0) as usize;
+    assert!(half[2].abs_diff(expected) < 30, "{half:?}");
+    assert_eq!(half[1], 0);
+    assert_eq!(cluster.priority_of(5), None);
+}
+
+#[test]
+fn retries_leave_priorities_after_two_tries_if_they_are_to() {
+    let places: Vec<&str> = (0..6).map(|at| ["a", "b", "c"][at / 2]).collect();
+    let policy = LocalityPolicy {
+        order: LocalityOrder::Priorities(LocalityPriorities {
+            own_place: Some(Locality::parse("a")),
+            next_region: Some("b".to_string()),
+            ..LocalityPriorities::default()
+        }),
+        is_weighted: true,
+    };
+    let cluster = with_locality(policy, in_places(&places));
+    let levels = |tried: &[usize], prefers_other_priorities| {
+        let request = PickRequest {
+            tried,
+            avoids_tried: true,
+            prefers_other_priorities,
+            ..PickRequest::default()
+        };
+        let counts = counts(&cluster, &AllAvailable, request);
+        let used = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        used.map(|(at, _)| at / 2).collect::<HashSet<_>>()
+    };
+    assert_eq!(levels(&[0], true), HashSet::from([0]));
+    assert_eq!(levels(&[0, 1], false), HashSet::from([0]));
+    assert_eq!(levels(&[0, 1], true), HashSet::from([1]));
+    assert_eq!(levels(&[0, 1, 2], true), HashSet::from([1]));
+    assert_eq!(levels(&[0, 1, 2, 3], true), HashSet::from([2]));
+    assert_eq!(levels(&[0, 1, 2, 3, 4, 5], true), HashSet::from([0]));
+}
+
+#[test]
+fn a_change_of_availability_is_seen_with_its_version() {
+    let endpoints = (0..3).map(|at| endpoint(([10, 0, 0, at], 80).into()));
+    let cluster = cluster(Balancer::RoundRobin, endpoints.collect());
+    let mut state = BalancerState::default();
+    let mut random = Random::new(1);
+    let mut view = View::default();
+    let mut used = |view: &View| {
+        let mut pick =
+            || cluster.pick_endpoint(&mut state, view, &mut random, &PickRequest::default());
+        (0..30).filter_map(|_| pick()).collect::<HashSet<_>>()
+    };
+    assert_eq!(used(&view).len(), 3);
+    view.out.insert(1);
+    view.version += 1;
+    assert_eq!(used(&view), HashSet::from([0, 2]));
+    view.out.clear();
+    view.version += 1;
+    assert_eq!(used(&view).len(), 3);
+}
+
+#[test]
+fn a_new_endpoint_gets_its_share_little_by_little() {
+    let warm_up = WarmUp {
+        duration_ms: 10_000,
+        least: 0.1,
+        aggression: 1.0,
+    };
+    assert!((warm_up.factor(0) - 0.1).abs() < 1e-9);
+    assert!((warm_up.factor(5_000) - 0.5).abs() < 1e-9);
+    assert!((warm_up.factor(10_000) - 1.0).abs() < 1e-9);
+    let eager = WarmUp {
+        aggression: 2.0,
+        ..warm_up
+    };
+    assert!((eager.factor(2_500) - 0.5).abs() < 1e-9);
+    for balancer in [Balancer::RoundRobin, Balancer::LeastRequest] {
+        let at = |at: u8| endpoint(([10, 0, 0, at], 80).into());
+        let load = |endpoints: Vec<Endpoint>| {
+            let mut cluster = cluster(balancer, endpoints);
+            cluster.warm_up = Some(warm_up);
+            snapshot_of(cluster)
+        };
+        let mut before = load(vec![at(1), at(2)]);
+        before.note_arrivals(None, 0);
+        let mut after = load(vec![at(1), at(2), at(3)]);
+        after.note_arrivals(Some(&before), 60_000);
+        for (now_ms, expected) in [(60_000, 0.1), (65_000, 0.5), (70_000, 1.0), (90_000, 1.0)] {
+            let request = PickRequest {
+                now_ms,
+                ..PickRequest::default()
+            };
+            let counts = counts(&after.clusters[0], &AllAvailable, request);
+            let share = counts[2] as f64 / 10_000.0;
+            let wanted = expected / (2.0 + expected);
+            assert!(
+                (share - wanted).abs() < 0.02,
+                "{balancer:?} {now_ms}: {share}"
+            );
+        }
+    }
+}
+
+fn snapshot_of(cluster: Cluster) -> ringroad_policy::snapshot::Snapshot {
+    ringroad_policy::snapshot::Snapshot::new(
+        Default::default(),
+        Vec::new(),
+        vec![cluster.into()],
+        Vec::new(),
+        &Default::default(),
+    )
+}
+
+#[test]
+fn least_request_sends_a_slow_endpoint_at_most_three_percent() {
+    // 64 requests in flight, ten endpoints of which one takes ten times as long, two workers that
+    // see only their own requests. Time goes from answer to answer.
+    const WORKERS: usize = 2;
+    let endpoints = (0..10).map(|at| endpoint(([10, 0, 0, at], 80).into()));
+    let cluster = cluster(Balancer::LeastRequest, endpoints.collect());
+    let mut random = Random::new(17);
+    let mut views: Vec<View> = (0..WORKERS)
+        .map(|_| View {
+            active: vec![0; 10],
+            ..View::default()
+        })
+        .collect();
+    let mut states = vec![BalancerState::default(); WORKERS];
+    let mut in_flight = std::collections::BinaryHeap::new();
+    let mut sent = [0_usize; 10];
+    let mut begin = |worker: usize, now: u64, views: &mut Vec<View>| {
+        let request = PickRequest::default();
+        let view = &views[worker];
+        let picked = cluster.pick_endpoint(&mut states[worker], view, &mut random, &request);
+        let at = picked.unwrap();
+        views[worker].active[at] += 1;
+        sent[at] += 1;
+        let takes = if at == 7 { 10_000 } else { 1_000 };
+        let jitter = random.below(200) as u64;
+        std::cmp::Reverse((now + takes + jitter, worker, at))
+    };
+    for request in 0..64 {
+        let answer = begin(request % WORKERS, request as u64, &mut views);
+        in_flight.push(answer);
+    }
+    for _ in 0..100_000 {
+        let std::cmp::Reverse((now, worker, at)) = in_flight.pop().unwrap();
+        views[worker].active[at] -= 1;
+        in_flight.push(begin(worker, now, &mut views));
+    }
+    let share = sent[7] as f64 / sent.iter().sum::<usize>() as f64;
+    assert!(share <= 0.03, "{share}");
+    assert!(share > 0.001, "{share}");
+}
+
+#[test]
+fn weighted_least_request_gives_busy_endpoints_fewer_turns() {
+    let weighted = [1, 1, 2].map(|weight| Endpoint {
+        weight,
+        ..endpoint(([10, 0, 0, 1], 80).into())
+    });
+    let cluster = cluster(Balancer::LeastRequest, weighted.to_vec());
+    let view = View {
+        active: vec![9, 0, 0],
+        ..View::default()
+    };
+    // Envoy: weight / (active requests + 1), so 0.1 : 1 : 2.
+    let counts = counts(&cluster, &view, PickRequest::default());
+    let share = |at: usize| counts[at] as f64 / 10_000.0;
+    assert!((share(0) - 0.1 / 3.1).abs() < 0.01, "{counts:?}");
+    assert!((share(2) - 2.0 / 3.1).abs() < 0.01, "{counts:?}");
+}
