@@ -357,6 +357,18 @@ impl Client {
         Ok(Self(BufReader::new(stream)))
     }
 
+    /// A connection that somebody else has opened.
+    pub fn over(stream: TcpStream) -> Self {
+        let set = stream.set_read_timeout(Some(PATIENCE));
+        set.expect("can be set");
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.0.get_mut().write_all(bytes).expect("sent");
+    }
+
     /// Sends a request without waiting for its answer.
     pub fn start(&mut self, method: &str, host: &str, target: &str) -> std::io::Result<()> {
         let length = if method == "POST" {

@@ -27,6 +27,9 @@ impl WarmUp {
     }
 }
 
+/// When an endpoint arrived that was there before anybody noted it.
+const LONG_AGO: u64 = 0;
+
 impl Snapshot {
     /// Notes when endpoints of clusters that warm up arrived: `now_ms` for those that `before`,
     /// the snapshot in use, did not have. The clock is the caller's; it is the one that
@@ -42,9 +45,10 @@ impl Snapshot {
                 let known = known?;
                 let mut endpoints = known.endpoints.iter();
                 let at = endpoints.position(|old| old.address == endpoint.address)?;
-                Some(known.arrived_ms.get(at).copied().unwrap_or(0))
+                Some(known.arrived_ms.get(at).copied().unwrap_or(LONG_AGO))
             });
-            let arrived_ms = arrived_ms.map(|known| known.unwrap_or(now_ms)).collect();
+            let arrived_ms = arrived_ms.map(|known| known.unwrap_or(now_ms.max(1)));
+            let arrived_ms = arrived_ms.collect();
             Arc::make_mut(cluster).arrived_ms = arrived_ms;
         }
     }
@@ -64,7 +68,9 @@ impl Cluster {
     pub(super) fn warm_from_ms(&self) -> u64 {
         let latest = self.arrived_ms.iter().max();
         match (&self.warm_up, latest) {
-            (Some(warm_up), Some(latest)) => latest.saturating_add(warm_up.duration_ms),
+            (Some(warm_up), Some(latest)) if *latest != LONG_AGO => {
+                latest.saturating_add(warm_up.duration_ms)
+            }
             _ => 0,
         }
     }

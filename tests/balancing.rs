@@ -1,0 +1,343 @@
+//! Which upstream a request meets, through real sockets, on both drivers.
+
+mod harness;
+
+use harness::raw::ScriptedUpstream;
+use harness::{Answer, Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, settings};
+use std::collections::{BTreeMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::FromRawFd as _;
+use std::time::{Duration, Instant};
+
+/// A service at `HOST.test` with these endpoints; each is an address and more of its fields.
+fn service(host: &str, endpoints: &[(SocketAddr, &str)], policy: &str) -> String {
+    let mut text = format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {host}}}\n\
+         spec:\n  hosts: [{host}.test]\n  resolution: STATIC\n  \
+         ports: [{{number: 80, name: http, protocol: HTTP}}]\n  endpoints:\n"
+    );
+    for (address, fields) in endpoints {
+        let (ip, port) = (address.ip(), address.port());
+        text += &format!("  - {{address: {ip}, ports: {{http: {port}}}{fields}}}\n");
+    }
+    text + &format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+         metadata: {{name: {host}}}\nspec:\n  host: {host}.test\n  trafficPolicy: {policy}\n\
+         ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+         metadata: {{name: {host}}}\nspec:\n  hosts: [{host}.test]\n  gateways: [gate]\n  http:\n  \
+         - route: [{{destination: {{host: {host}.test}}}}]\n"
+    )
+}
+
+fn start(driver: &str, workers: &str, spec: &str, rules: &str) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("rules.yaml", rules),
+        ("settings.yaml", &settings(spec)),
+    ]);
+    let args = ["--driver", driver, "--workers", workers];
+    (Proxy::start_with_workers(config, &args), address)
+}
+
+fn upstreams(count: usize) -> Vec<Upstream> {
+    let named = (0..count).map(|at| Upstream::start(&format!("up{at}")));
+    named.collect()
+}
+
+fn plain(upstreams: &[Upstream]) -> Vec<(SocketAddr, &'static str)> {
+    let addresses = upstreams.iter().map(|upstream| (upstream.address, ""));
+    addresses.collect()
+}
+
+/// `GET target` with more header lines, on a connection of its own, from `source`.
+fn ask(address: SocketAddr, source: Ipv4Addr, target: &str, host: &str, more: &str) -> Answer {
+    let stream = connect_from(source, address);
+    let mut client = Client::over(stream);
+    let head = format!("GET {target} HTTP/1.1\r\nhost: {host}.test\r\n{more}\r\n");
+    client.write(head.as_bytes());
+    client.answer().expect("an answer")
+}
+
+/// A connection whose client has that address of the loopback network.
+fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let SocketAddr::V4(to) = to else {
+        panic!("{to} is no IPv4 address");
+    };
+    let name = |ip: Ipv4Addr, port: u16| libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(ip).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    let (from, to) = (name(source, 0), name(*to.ip(), to.port()));
+    // SAFETY: the descriptor is new and owned by the stream alone; both addresses outlive the
+    // calls, which read `len` bytes of them.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0);
+        let stream = TcpStream::from_raw_fd(fd);
+        assert_eq!(libc::bind(fd, (&raw const from).cast(), len), 0);
+        assert_eq!(libc::connect(fd, (&raw const to).cast(), len), 0);
+        stream
+    }
+}
+
+const SOMEBODY: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Each of `keys` meets one upstream however often it comes, and together they meet many.
+fn assert_sticky<K: std::fmt::Debug>(keys: &[K], ask: impl Fn(&K) -> String) {
+    let mut met = HashSet::new();
+    for key in keys {
+        let first = ask(key);
+        for _ in 0..3 {
+            assert_eq!(ask(key), first, "{key:?}");
+        }
+        met.insert(first);
+    }
+    assert!(met.len() >= 4, "{met:?}");
+}
+
+#[test]
+fn requests_of_one_key_stay_with_one_upstream() {
+    let upstreams = upstreams(6);
+    let all = plain(&upstreams);
+    let hashed =
+        |host: &str, by: &str| service(host, &all, &format!("{{loadBalancer: {{consistentHash: {by}}}}}"));
+    let rules = [
+        hashed("header", "{httpHeaderName: X-User}"),
+        hashed("query", "{httpQueryParameterName: user, maglev: {tableSize: 251}}"),
+        hashed("source", "{useSourceIp: true, ringHash: {minimumRingSize: 300}}"),
+        hashed("cookie", "{httpCookie: {name: user}}"),
+    ];
+    for driver in DRIVERS {
+        let (_proxy, address) = start(driver, "2", "{role: gateway}", &rules.concat());
+        let users: Vec<String> = (0..25).map(|at| format!("user{at}")).collect();
+        assert_sticky(&users, |user| {
+            ask(address, SOMEBODY, "/", "header", &format!("x-user: {user}\r\n")).body
+        });
+        assert_sticky(&users, |user| {
+            ask(address, SOMEBODY, &format!("/?a=b&user={user}"), "query", "").body
+        });
+        assert_sticky(&users, |user| {
+            let cookies = format!("cookie: other=1; user={user}\r\n");
+            ask(address, SOMEBODY, "/", "cookie", &cookies).body
+        });
+        let sources: Vec<Ipv4Addr> = (1..=25).map(|at| Ipv4Addr::new(127, 0, 0, at)).collect();
+        assert_sticky(&sources, |source| {
+            ask(address, *source, "/", "source", "").body
+        });
+        // Without a key, or a cookie that nobody makes, requests are drawn.
+        for host in ["header", "query", "cookie"] {
+            let answers = (0..60).map(|_| ask(address, SOMEBODY, "/", host, ""));
+            let mut met = HashSet::new();
+            for answer in answers {
+                assert_eq!(answer.header("set-cookie"), None);
+                met.insert(answer.body);
+            }
+            assert!(met.len() >= 4, "{host}: {met:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cookie_that_is_absent_is_made_and_leads_back() {
+    let upstreams = upstreams(6);
+    let policy = "{loadBalancer: {consistentHash: {httpCookie: {name: session, ttl: 600s, \
+                  path: /shop, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}}}}";
+    let rules = service("made", &plain(&upstreams), policy);
+    for driver in DRIVERS {
+        let (_proxy, address) = start(driver, "2", "{role: gateway}", &rules);
+        let mut met = HashSet::new();
+        for _ in 0..25 {
+            let first = ask(address, SOMEBODY, "/", "made", "");
+            let cookie = first.header("set-cookie").expect("a cookie").to_string();
+            let value = cookie
+                .strip_prefix("session=\"")
+                .and_then(|rest| rest.split_once('"'))
+                .expect("a quoted value");
+            assert_eq!(
+                value.1,
+                "; Max-Age=600; Path=/shop; SameSite=Lax; Secure; HttpOnly"
+            );
+            let sent = format!("cookie: session={}\r\n", value.0);
+            for _ in 0..2 {
+                let again = ask(address, SOMEBODY, "/", "made", &sent);
+                assert_eq!(again.header("set-cookie"), None);
+                assert_eq!(again.body, first.body);
+            }
+            met.insert(first.body);
+        }
+        assert!(met.len() >= 4, "{met:?}");
+    }
+}
+
+/// How many of `count` requests each upstream answers.
+fn shares(address: SocketAddr, host: &str, count: usize) -> BTreeMap<String, usize> {
+    let mut client = Client::connect(address).expect("connects");
+    let mut shares = BTreeMap::new();
+    for _ in 0..count {
+        let answer = client.send("GET", &format!("{host}.test"), "/").expect("an answer");
+        *shares.entry(answer.body).or_default() += 1;
+    }
+    shares
+}
+
+fn table(shares: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    let each = shares.iter();
+    each.map(|(name, count)| (name.to_string(), *count)).collect()
+}
+
+#[test]
+fn weights_and_places_are_shares() {
+    let upstreams = upstreams(3);
+    let placed = |fields: [&'static str; 3]| {
+        let each = upstreams.iter().zip(fields);
+        each.map(|(upstream, fields)| (upstream.address, fields))
+            .collect::<Vec<_>>()
+    };
+    let weighted = placed([", weight: 1", ", weight: 3", ", weight: 6"]);
+    let places = placed([
+        ", locality: west/a",
+        ", locality: west/b",
+        ", locality: east/a",
+    ]);
+    let rules = [
+        service("weighted", &weighted, "{loadBalancer: {simple: ROUND_ROBIN}}"),
+        service(
+            "shared",
+            &places,
+            "{loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {distribute: \
+             [{from: west/*, to: {west/a: 80, east/*: 20}}]}}}",
+        ),
+        service(
+            "near",
+            &places,
+            "{outlierDetection: {}, loadBalancer: {simple: ROUND_ROBIN}}",
+        ),
+        service(
+            "alike",
+            &places,
+            "{outlierDetection: {}, loadBalancer: {simple: ROUND_ROBIN, \
+             localityLbSetting: {enabled: false}}}",
+        ),
+    ];
+    let spec = "{role: gateway, workload: {locality: west/b}}";
+    for driver in DRIVERS {
+        let (_proxy, address) = start(driver, "1", spec, &rules.concat());
+        let exact = [("up0", 10), ("up1", 30), ("up2", 60)];
+        assert_eq!(shares(address, "weighted", 100), table(&exact));
+        let exact = [("up0", 80), ("up2", 20)];
+        assert_eq!(shares(address, "shared", 100), table(&exact));
+        assert_eq!(shares(address, "near", 20), table(&[("up1", 20)]));
+        let exact = [("up0", 10), ("up1", 10), ("up2", 10)];
+        assert_eq!(shares(address, "alike", 30), table(&exact));
+    }
+}
+
+#[test]
+fn a_new_endpoint_warms_up() {
+    let upstreams = upstreams(3);
+    let all = plain(&upstreams);
+    let policy = "{loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 3600s}}}";
+    for driver in DRIVERS {
+        let cold = "{loadBalancer: {simple: ROUND_ROBIN}}";
+        let rules = service("warm", &all[..2], cold);
+        let (proxy, address) = start(driver, "1", "{role: gateway}", &rules);
+        assert_eq!(
+            shares(address, "warm", 100),
+            table(&[("up0", 50), ("up1", 50)])
+        );
+        proxy.put("rules.yaml", &service("warm", &all, policy));
+        let mut client = Client::connect(address).expect("connects");
+        harness::until("the first request of the new one", || {
+            let answer = client.send("GET", "warm.test", "/").expect("an answer");
+            answer.body == "up2"
+        });
+        // A tenth of the weight of the others.
+        let shares = shares(address, "warm", 420);
+        assert!(shares["up2"].abs_diff(20) <= 1, "{shares:?}");
+        assert!(shares["up0"].abs_diff(200) <= 1, "{shares:?}");
+    }
+}
+
+#[test]
+fn least_request_spares_a_slow_upstream() {
+    const FAST: Duration = Duration::from_millis(40);
+    const IN_FLIGHT: usize = 64;
+    let delayed = |delay: Duration| {
+        ScriptedUpstream::start(move |connection| {
+            while connection.head().is_some() {
+                std::thread::sleep(delay);
+                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            }
+        })
+    };
+    let mut endpoints: Vec<ScriptedUpstream> = (0..9).map(|_| delayed(FAST)).collect();
+    endpoints.push(delayed(10 * FAST));
+    let all: Vec<_> = endpoints.iter().map(|endpoint| (endpoint.address, "")).collect();
+    let rules = service("busy", &all, "{loadBalancer: {simple: LEAST_REQUEST}}");
+    for driver in DRIVERS {
+        let (_proxy, address) = start(driver, "2", "{role: gateway}", &rules);
+        let before: Vec<usize> = endpoints.iter().map(|one| one.heads().len()).collect();
+        let until = Instant::now() + Duration::from_secs(3);
+        let clients = (0..IN_FLIGHT).map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address).expect("connects");
+                while Instant::now() < until {
+                    client.send("GET", "busy.test", "/").expect("an answer");
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.join().expect("no panic");
+        }
+        let after = endpoints.iter().map(|one| one.heads().len());
+        let counts: Vec<usize> = after.zip(before).map(|(after, before)| after - before).collect();
+        let share = counts[9] as f64 / counts.iter().sum::<usize>() as f64;
+        assert!(share <= 0.03, "{share}: {counts:?}");
+        assert!(counts[9] > 0);
+    }
+}
+
+#[test]
+fn a_retry_stays_with_the_upstream_of_its_key_unless_it_is_told_to_leave() {
+    let failing = || {
+        ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                connection.send("HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n");
+            }
+        })
+    };
+    let endpoints: Vec<ScriptedUpstream> = (0..4).map(|_| failing()).collect();
+    let all: Vec<_> = endpoints.iter().map(|endpoint| (endpoint.address, "")).collect();
+    let hashed = "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}";
+    let with_retries = |host: &str, more: &str| {
+        let retries = format!("retries: {{attempts: 2, retryOn: 5xx, backoff: 1ms{more}}}\n    route:");
+        service(host, &all, hashed).replace("  - route:", &format!("  - {retries}"))
+    };
+    let rules = [
+        with_retries("stays", ""),
+        with_retries("leaves", ", retryIgnorePreviousHosts: true"),
+    ];
+    for driver in DRIVERS {
+        let (_proxy, address) = start(driver, "1", "{role: gateway}", &rules.concat());
+        for at in 0..8 {
+            let tries = |host: &str| {
+                let seen = |one: &ScriptedUpstream| one.heads().len();
+                let before: Vec<usize> = endpoints.iter().map(seen).collect();
+                let more = format!("x-user: user{at}\r\n");
+                assert_eq!(ask(address, SOMEBODY, "/", host, &more).status, 503);
+                let after = endpoints.iter().map(seen).zip(before);
+                let mut tries: Vec<usize> = after.map(|(after, before)| after - before).collect();
+                tries.sort_unstable();
+                tries
+            };
+            assert_eq!(tries("stays"), [0, 0, 0, 3]);
+            assert_eq!(tries("leaves"), [0, 1, 1, 1]);
+        }
+    }
+}
