@@ -7,6 +7,8 @@ use harness::{Answer, Client, DRIVERS, Proxy, Upstream, folder, free_address, ga
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::FromRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A service at `HOST.test` with these endpoints; each is an address and more of its fields.
@@ -105,22 +107,47 @@ fn assert_sticky<K: std::fmt::Debug>(keys: &[K], ask: impl Fn(&K) -> String) {
 fn requests_of_one_key_stay_with_one_upstream() {
     let upstreams = upstreams(6);
     let all = plain(&upstreams);
-    let hashed =
-        |host: &str, by: &str| service(host, &all, &format!("{{loadBalancer: {{consistentHash: {by}}}}}"));
+    let hashed = |host: &str, by: &str| {
+        service(
+            host,
+            &all,
+            &format!("{{loadBalancer: {{consistentHash: {by}}}}}"),
+        )
+    };
     let rules = [
         hashed("header", "{httpHeaderName: X-User}"),
-        hashed("query", "{httpQueryParameterName: user, maglev: {tableSize: 251}}"),
-        hashed("source", "{useSourceIp: true, ringHash: {minimumRingSize: 300}}"),
+        hashed(
+            "query",
+            "{httpQueryParameterName: user, maglev: {tableSize: 251}}",
+        ),
+        hashed(
+            "source",
+            "{useSourceIp: true, ringHash: {minimumRingSize: 300}}",
+        ),
         hashed("cookie", "{httpCookie: {name: user}}"),
     ];
     for driver in DRIVERS {
         let (_proxy, address) = start(driver, "2", "{role: gateway}", &rules.concat());
         let users: Vec<String> = (0..25).map(|at| format!("user{at}")).collect();
         assert_sticky(&users, |user| {
-            ask(address, SOMEBODY, "/", "header", &format!("x-user: {user}\r\n")).body
+            ask(
+                address,
+                SOMEBODY,
+                "/",
+                "header",
+                &format!("x-user: {user}\r\n"),
+            )
+            .body
         });
         assert_sticky(&users, |user| {
-            ask(address, SOMEBODY, &format!("/?a=b&user={user}"), "query", "").body
+            ask(
+                address,
+                SOMEBODY,
+                &format!("/?a=b&user={user}"),
+                "query",
+                "",
+            )
+            .body
         });
         assert_sticky(&users, |user| {
             let cookies = format!("cookie: other=1; user={user}\r\n");
@@ -180,7 +207,9 @@ fn shares(address: SocketAddr, host: &str, count: usize) -> BTreeMap<String, usi
     let mut client = Client::connect(address).expect("connects");
     let mut shares = BTreeMap::new();
     for _ in 0..count {
-        let answer = client.send("GET", &format!("{host}.test"), "/").expect("an answer");
+        let answer = client
+            .send("GET", &format!("{host}.test"), "/")
+            .expect("an answer");
         *shares.entry(answer.body).or_default() += 1;
     }
     shares
@@ -188,7 +217,8 @@ fn shares(address: SocketAddr, host: &str, count: usize) -> BTreeMap<String, usi
 
 fn table(shares: &[(&str, usize)]) -> BTreeMap<String, usize> {
     let each = shares.iter();
-    each.map(|(name, count)| (name.to_string(), *count)).collect()
+    each.map(|(name, count)| (name.to_string(), *count))
+        .collect()
 }
 
 #[test]
@@ -206,7 +236,11 @@ fn weights_and_places_are_shares() {
         ", locality: east/a",
     ]);
     let rules = [
-        service("weighted", &weighted, "{loadBalancer: {simple: ROUND_ROBIN}}"),
+        service(
+            "weighted",
+            &weighted,
+            "{loadBalancer: {simple: ROUND_ROBIN}}",
+        ),
         service(
             "shared",
             &places,
@@ -278,7 +312,10 @@ fn least_request_spares_a_slow_upstream() {
     };
     let mut endpoints: Vec<ScriptedUpstream> = (0..9).map(|_| delayed(FAST)).collect();
     endpoints.push(delayed(10 * FAST));
-    let all: Vec<_> = endpoints.iter().map(|endpoint| (endpoint.address, "")).collect();
+    let all: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint.address, ""))
+        .collect();
     let rules = service("busy", &all, "{loadBalancer: {simple: LEAST_REQUEST}}");
     for driver in DRIVERS {
         let (_proxy, address) = start(driver, "2", "{role: gateway}", &rules);
@@ -296,7 +333,10 @@ fn least_request_spares_a_slow_upstream() {
             client.join().expect("no panic");
         }
         let after = endpoints.iter().map(|one| one.heads().len());
-        let counts: Vec<usize> = after.zip(before).map(|(after, before)| after - before).collect();
+        let counts: Vec<usize> = after
+            .zip(before)
+            .map(|(after, before)| after - before)
+            .collect();
         let share = counts[9] as f64 / counts.iter().sum::<usize>() as f64;
         assert!(share <= 0.03, "{share}: {counts:?}");
         assert!(counts[9] > 0);
@@ -313,10 +353,14 @@ fn a_retry_stays_with_the_upstream_of_its_key_unless_it_is_told_to_leave() {
         })
     };
     let endpoints: Vec<ScriptedUpstream> = (0..4).map(|_| failing()).collect();
-    let all: Vec<_> = endpoints.iter().map(|endpoint| (endpoint.address, "")).collect();
+    let all: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint.address, ""))
+        .collect();
     let hashed = "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}";
     let with_retries = |host: &str, more: &str| {
-        let retries = format!("retries: {{attempts: 2, retryOn: 5xx, backoff: 1ms{more}}}\n    route:");
+        let retries =
+            format!("retries: {{attempts: 2, retryOn: 5xx, backoff: 1ms{more}}}\n    route:");
         service(host, &all, hashed).replace("  - route:", &format!("  - {retries}"))
     };
     let rules = [
@@ -339,5 +383,37 @@ fn a_retry_stays_with_the_upstream_of_its_key_unless_it_is_told_to_leave() {
             assert_eq!(tries("stays"), [0, 0, 0, 3]);
             assert_eq!(tries("leaves"), [0, 1, 1, 1]);
         }
+    }
+}
+
+#[test]
+fn far_endpoints_serve_while_near_ones_are_ejected() {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let broken = Arc::clone(&is_broken);
+    let near = ScriptedUpstream::start(move |connection| {
+        while connection.head().is_some() {
+            let status = if broken.load(Relaxed) { 500 } else { 200 };
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 4\r\n\r\n");
+            connection.send(head + "near");
+        }
+    });
+    let far = Upstream::start("far");
+    let endpoints = [
+        (near.address, ", locality: west/a"),
+        (far.address, ", locality: east/a"),
+    ];
+    let policy = "{outlierDetection: {consecutive5xxErrors: 2, interval: 100ms, \
+                  baseEjectionTime: 500ms, maxEjectionPercent: 100}}";
+    let rules = service("pair", &endpoints, policy);
+    for driver in DRIVERS {
+        let spec = "{role: gateway, workload: {locality: west/a}}";
+        let (_proxy, address) = start(driver, "2", spec, &rules);
+        let next = || ask(address, SOMEBODY, "/", "pair", "");
+        assert!((0..20).all(|_| next().body == "near"));
+        is_broken.store(true, Relaxed);
+        harness::until("the far endpoint", || next().body == "far");
+        is_broken.store(false, Relaxed);
+        harness::until("the near endpoint", || next().body == "near");
+        assert!((0..20).all(|_| next().body == "near"));
     }
 }

@@ -59,7 +59,9 @@ impl Cluster {
     pub(super) fn warmth(&self, endpoint: u32, now_ms: u64) -> f64 {
         let arrived_ms = self.arrived_ms.get(endpoint as usize);
         match (&self.warm_up, arrived_ms) {
-            (Some(warm_up), Some(arrived_ms)) => warm_up.factor(now_ms.saturating_sub(*arrived_ms)),
+            (Some(warm_up), Some(arrived_ms)) if *arrived_ms != LONG_AGO => {
+                warm_up.factor(now_ms.saturating_sub(*arrived_ms))
+            }
             _ => 1.0,
         }
     }
