@@ -7,6 +7,7 @@ import time
 
 import cases
 import foreign
+import scenarios
 from differences import Meant
 from proxies import running
 from wire import ask
@@ -21,6 +22,7 @@ LOGGED = (
     "request_id authority upstream_host route_name"
 ).split()
 ARRIVAL_PATIENCE_S = 2
+NOT_LOGGED = {"method": "not logged", "response_flags": "not logged"}
 TIMER_SLACK_S = 0.01
 EXPECTED_TIME = "x-envoy-expected-rq-timeout-ms"
 
@@ -107,18 +109,31 @@ def differences(ours, theirs):
 
 def observe_all(peers):
     """Each case with what was observed at either proxy."""
-    observed = []
+    observed, played = [], []
     for number, case in enumerate(cases.all_cases()):
         agent = f"case/{number}"
         pair = [observe(port, case, agent, peers) for port in (peers.ringroad, peers.envoy)]
         observed.append((case, agent, *pair))
+    for name, scenario in scenarios.all_scenarios():
+        runs = []
+        for port in (peers.ringroad, peers.envoy):
+            runs.append(scenarios.Run(name, port, peers))
+            scenario(runs[-1])
+        played.append((name, *runs))
     wanted = {agent for case, agent, *_ in observed if not case.status_only}
+    wanted |= {agent for _, run, _ in played for agent in run.agents}
     for at, name in enumerate(("ringroad", "envoy")):
         log = peers.access_log(name, wanted)
         for case, agent, *pair in observed:
             if not case.status_only:
-                add_log(log.get(agent, {"method": "not logged"}), at == 0, pair[at])
-    return observed
+                add_log(log.get(agent, NOT_LOGGED), at == 0, pair[at])
+        for _, *runs in played:
+            for agent, step in runs[at].agents.items():
+                entry = log.get(agent, NOT_LOGGED)
+                for field in ("response_flags", "response_code_details"):
+                    runs[at].found[f"{step} {field}"] = entry.get(field)
+    scenes = [(f"scenario {name}", *(run.found for run in runs)) for name, *runs in played]
+    return [(case.name, *pair) for case, _, *pair in observed] + scenes
 
 
 def main(binary):
@@ -126,17 +141,17 @@ def main(binary):
     meant = Meant()
     with running(binary) as peers:
         observed = observe_all(peers)
-        names = [case.name for case, *_ in observed]
+        names = [name for name, *_ in observed]
         assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
-        for case, _, ours, theirs in observed:
+        for name, ours, theirs in observed:
             wrong = [
                 f"    {what}\n      ringroad: {our!r}\n      envoy:    {their!r}"
                 for what, our, their in differences(ours, theirs)
-                if not meant.covers(case.name, what)
+                if not meant.covers(name, what)
             ]
             if wrong:
                 failed += 1
-                print(f"DIFFERS {case.name}", *wrong, sep="\n")
+                print(f"DIFFERS {name}", *wrong, sep="\n")
             else:
                 passed += 1
         # A difference that is gone must not stay in the list.

@@ -24,7 +24,6 @@ MEANT = {
         ("TE in capitals", "upstream v1 header te"),
     ],
     "Lines of one header": [("upstream cookies", "response header vary")],
-    "Bodies that break off at once": [("upstream bad-chunk", "*")],
     "Interim responses": [("upstream early-hints", "interim")],
     "Answers before the body has come": [
         ("redirect of POST", "response header connection"),
@@ -39,6 +38,7 @@ MEANT = {
         ("path /%00", "log request_id"),
         ("path /%00", "log x_forwarded_for"),
     ],
+    "Endpoints that are ejected again": [("scenario ejecting", "second: *")],
     "Mirrored requests": [
         ("mirror*", "upstream v[23] header x-envoy-internal"),
         ("mirror*", "upstream v[23] header x-forwarded-for"),

@@ -3,6 +3,7 @@
 import json
 
 import routes
+import services
 from documents import address
 
 
@@ -28,22 +29,14 @@ LOGGED = {
 }
 
 
-MOST = 2**32 - 1
-# Istio sets no limits where a DestinationRule does not; Envoy has its own defaults.
-UNLIMITED = {
-    "max_retries": MOST,
-    "max_requests": MOST,
-    "max_connections": MOST,
-    "max_pending_requests": MOST,
-    "track_remaining": True,
-}
-
-
 def envoy_bootstrap(listen, ports, access_log):
     """The bootstrap of a gateway; its requests are logged to `access_log`."""
     virtual_hosts = [
         {"name": name, "domains": [domain], "include_request_attempt_count": True, "routes": table}
-        for name, domain, _, table in routes.hosts()
+        for name, domain, table in [
+            *((name, domain, table) for name, domain, _, table in routes.hosts()),
+            *services.envoy_virtual_hosts(),
+        ]
     ]
     kinds = "type.googleapis.com/envoy.extensions.filters"
     manager = {
@@ -85,7 +78,10 @@ def envoy_bootstrap(listen, ports, access_log):
         {
             "static_resources": {
                 "listeners": [{"name": "gate", "address": address(listen), "filter_chains": [chain]}],
-                "clusters": [cluster(name, ports.get(name)) for name in ("v1", "v2", "v3", "refused", "empty")],
+                "clusters": [
+                    *(cluster(name, ports.get(name)) for name in ("v1", "v2", "v3", "refused", "empty")),
+                    *services.envoy_clusters(ports),
+                ],
             }
         },
         indent=1,
@@ -99,5 +95,5 @@ def cluster(name, port):
         "type": "STATIC",
         "connect_timeout": "10s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        "circuit_breakers": {"thresholds": [UNLIMITED]},
+        **services.thresholds(),
     }

@@ -3,6 +3,7 @@
 import json
 
 import routes
+import services
 from documents import HOST, document
 
 
@@ -31,4 +32,5 @@ def istio_documents(listen, ports):
         documents.append(document("ServiceEntry", name, spec))
     subsets = [{"name": name, "labels": {"version": name}} for name in ("v1", "v2", "v3", "none")]
     documents.append(document("DestinationRule", "echo", {"host": HOST, "subsets": subsets}))
+    documents += services.istio_documents(ports)
     return "\n---\n".join(json.dumps(each, indent=1) for each in documents)

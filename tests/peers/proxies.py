@@ -37,7 +37,7 @@ class Peers:
     """The upstreams, and the ports of both proxies."""
 
     def __init__(self, folder):
-        self.upstreams = [Upstream(name) for name in ("v1", "v2", "v3")]
+        self.upstreams = [Upstream(name) for name in ("v1", "v2", "v3", "bad")]
         self.folder = folder
         self.ringroad = free_port()
         self.envoy = free_port()

@@ -8,6 +8,9 @@ import threading
 
 from wire import Reader, by_name, split_head
 
+SLOW_S = 0.4
+PAUSE_S = 0.05
+
 # Answers that are given as they stand, by the end of the path.
 CANNED = {
     "no-content": b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -36,14 +39,14 @@ STATUSES |= {
 }
 STATUSES["429-limited"] = b"HTTP/1.1 429 Tried\r\nx-envoy-ratelimited: true\r\nContent-Length: 0\r\n\r\n"
 STATUSES["503-overloaded"] = b"HTTP/1.1 503 Tried\r\nx-envoy-overloaded: true\r\nContent-Length: 0\r\n\r\n"
-# The same, and the connection ends behind them.
+# The same, and the connection ends behind them. At a bar there is a pause.
 CLOSING = {
     "close": b"",
     "until-close": b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nto the end",
     "http10": b"HTTP/1.0 200 OK\r\n\r\nold",
     "cut-short": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
     "chunks-cut-short": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-    "bad-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n",
+    "bad-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n|xyz\r\n",
     "head-cut-short": b"HTTP/1.1 200 OK\r\nContent-Le",
     "garbage": b"this is no HTTP\r\n\r\n",
     "two-lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
@@ -96,6 +99,7 @@ class Upstream:
         method, path, _ = first.split(" ", 2)
         headers = by_name(pairs)
         told = {"upstream": self.name, "method": method, "path": path, "headers": headers, "length": None}
+        told["connection"] = connection.getpeername()
         with self.lock:
             before = sum(path == other["path"] for other in self.seen)
             self.seen.append(told)
@@ -103,6 +107,10 @@ class Upstream:
         if behaviour.startswith("try-"):
             answers = behaviour.removeprefix("try-").split(",")
             behaviour = answers[min(before, len(answers) - 1)]
+        if behaviour.startswith("bad-"):
+            behaviour = behaviour.removeprefix("bad-") if self.name == "bad" else ""
+        if behaviour == "slow":
+            self.stopping.wait(SLOW_S)
         if behaviour == "stall":
             self.stopping.wait(5)
             return False
@@ -115,7 +123,11 @@ class Upstream:
             connection.sendall(STATUSES[behaviour])
             return True
         if behaviour in CANNED or behaviour in CLOSING:
-            connection.sendall(CANNED.get(behaviour, b"") or CLOSING[behaviour])
+            first, *later = (CANNED.get(behaviour, b"") or CLOSING[behaviour]).split(b"|")
+            connection.sendall(first)
+            for piece in later:
+                self.stopping.wait(PAUSE_S)
+                connection.sendall(piece)
             return behaviour in CANNED
         connection.sendall(self.report(method, path, headers, body))
         return True
