@@ -59,6 +59,21 @@ fn the_deadline_ends_what_does_not_finish() {
     assert!(proxy.log().contains("deadline"), "{}", proxy.log());
 }
 
+/// People and log rotation send them by habit.
+#[test]
+fn sighup_and_sigusr1_do_not_end_the_process() {
+    let upstream = Upstream::start("here");
+    let (mut proxy, address) = start("auto", &upstream, "{role: gateway}");
+    for (signal, name) in [(libc::SIGHUP, "SIGHUP"), (libc::SIGUSR1, "SIGUSR1")] {
+        proxy.signal(signal);
+        until("the notice", || proxy.log().contains(name));
+        assert!(proxy.is_running());
+        let answer = harness::get(address, "shop.example", "/");
+        assert_eq!(answer.body, "here", "after {name}");
+    }
+    assert_eq!(proxy.admin("/ready").body, "LIVE\n");
+}
+
 #[test]
 fn a_second_signal_ends_at_once() {
     let upstream = Upstream::start("never");

@@ -165,6 +165,57 @@ fn broken_responses_are_answered_and_counted() {
     }
 }
 
+/// Each of them could be read differently by another parser, or is larger than the limits.
+const REFUSED: &[&str] = &[
+    "HTTP/1.1 099 X\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 1000 X\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551616\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\nconnection: content-length\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
+    "HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\nx : a\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\ncontent-length: 5\r\n\r\nhello",
+    "\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+];
+
+#[test]
+fn responses_that_could_be_read_differently_are_502() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                let number = path.trim_start_matches('/').parse::<usize>();
+                let bytes = match number.map(|number| REFUSED.get(number)) {
+                    Ok(Some(bytes)) => (*bytes).to_string(),
+                    Ok(None) => format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(20_000)),
+                    Err(_) => OK.to_string(),
+                };
+                connection.send(bytes);
+            }
+        });
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        for number in 0..=REFUSED.len() {
+            let (answer, _) = get(address, &format!("/{number}"));
+            let sent = REFUSED.get(number).unwrap_or(&"a head without end");
+            assert_eq!(status(&answer), 502, "{sent:?}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{sent:?}: {answer}");
+            assert_eq!(status(&get(address, "/fine").0), 200, "after {sent:?}");
+        }
+        let errors = cluster_stat(&proxy, "upstream_cx_protocol_error");
+        assert_eq!(errors as usize, REFUSED.len() + 1);
+        // None of their connections is used again.
+        until("the end of those connections", || {
+            cluster_stat(&proxy, "upstream_cx_active") == 1
+        });
+    }
+}
+
 #[test]
 fn a_body_that_breaks_off_does_not_look_whole() {
     for driver in DRIVERS {

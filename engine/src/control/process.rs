@@ -1,5 +1,6 @@
 //! The life of a proxy process: start, serve, drain, end.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -112,6 +113,10 @@ struct Process {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Elsewhere it means to load the configuration again.
+    hangup: Signal,
+    /// Elsewhere it means to open the logs again.
+    user1: Signal,
 }
 
 impl Signals {
@@ -119,14 +124,24 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
         })
     }
 
     /// The number of the next signal that asks to end.
     async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate(),
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return SignalKind::terminate(),
+                _ = self.interrupt.recv() => return SignalKind::interrupt(),
+                // A terminal that closes takes with it what runs in it.
+                _ = self.hangup.recv() => match std::io::stdin().is_terminal() {
+                    true => return SignalKind::hangup(),
+                    false => tracing::info!("SIGHUP: files are followed as they change"),
+                },
+                _ = self.user1.recv() => tracing::info!("SIGUSR1: no log has to be opened again"),
+            }
         }
     }
 }
