@@ -44,6 +44,7 @@ fn sigterm_lets_requests_in_flight_finish_and_refuses_new_connections() {
         upstream.open_gate();
         let answer = client.answer().expect("an answer");
         assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
+        assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(proxy.wait().code(), Some(0));
     }
 }

@@ -134,6 +134,11 @@ impl Proxy {
         Self::start_as_said(binary, folder, &workers.collect::<Vec<_>>(), out)
     }
 
+    /// Starts it by a command that was prepared.
+    pub fn start_command(command: Command, folder: tempfile::TempDir, args: &[&str]) -> Self {
+        Self::start_as_said(command, folder, args, Stdio::null())
+    }
+
     /// Starts it where no more than `limit` files may be open.
     pub fn start_with_open_files(limit: u32, folder: tempfile::TempDir, args: &[&str]) -> Self {
         Self::start_as_said(with_open_files(limit), folder, args, Stdio::null())

@@ -1,0 +1,131 @@
+//! What the machine allows: io_uring refused by a sandbox, fewer cores than there are.
+
+mod harness;
+
+use harness::{DRIVERS, Proxy, answering, folder, free_address, gateway, get};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+fn config(address: SocketAddr) -> tempfile::TempDir {
+    folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("answer.yaml", &answering("hello")),
+    ])
+}
+
+/// The binary in a sandbox that refuses io_uring, as container runtimes do by default.
+fn without_io_uring() -> Command {
+    const fn statement(code: u32, k: u32) -> libc::sock_filter {
+        libc::sock_filter {
+            code: code as u16,
+            jt: 0,
+            jf: 0,
+            k,
+        }
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringroad"));
+    let install = || {
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        let number = libc::SYS_io_uring_setup as u32;
+        let mut filter = [
+            // The number of the system call stands first in what a filter sees.
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+            libc::sock_filter {
+                jt: 0,
+                jf: 1,
+                ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number)
+            },
+            statement(libc::BPF_RET | libc::BPF_K, refused),
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        // SAFETY: both calls read their arguments only, and `program` outlives them.
+        let installed = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(
+                    libc::PR_SET_SECCOMP,
+                    libc::SECCOMP_MODE_FILTER,
+                    &raw const program,
+                ) == 0
+        };
+        match installed {
+            true => Ok(()),
+            false => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls and touches its own stack only.
+    unsafe { command.pre_exec(install) };
+    command
+}
+
+#[test]
+fn epoll_takes_over_where_io_uring_is_refused() {
+    let address = free_address();
+    let proxy = Proxy::start_command(without_io_uring(), config(address), &["--workers", "2"]);
+    assert_eq!(get(address, "a", "/").body, "hello");
+    let driver = &proxy.admin_json("/server_info")["driver"];
+    assert_eq!(driver["name"], "epoll");
+    let reason = driver["reason"].as_str().expect("a reason");
+    assert!(reason.contains("not permitted"), "{reason}");
+    assert!(proxy.log().contains(reason), "{}", proxy.log());
+}
+
+#[test]
+fn a_driver_that_is_demanded_and_refused_ends_the_start() {
+    let config = config(free_address());
+    let output = without_io_uring()
+        .args(["run", "--admin", "127.0.0.1:0", "--driver", "io-uring"])
+        .arg("--config")
+        .arg(config.path())
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("error: ") && told.contains("--driver auto"),
+        "{told}"
+    );
+}
+
+/// The first core that this process may use.
+fn first_core() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("is there");
+    let mut lines = status.lines();
+    let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = list.and_then(|list| list.trim().split([',', '-']).next());
+    first.and_then(|core| core.parse().ok()).expect("a core")
+}
+
+/// Without `--workers` there is one for each core of the affinity mask, on that core.
+#[test]
+fn workers_follow_the_affinity_mask() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringroad"));
+        let core = first_core();
+        let pin = move || {
+            // SAFETY: a zeroed set is an empty one, and the calls stay within it.
+            let set = unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(core, &mut set);
+                libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+            };
+            match set {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: between fork and exec it makes one system call and touches its own stack only.
+        unsafe { command.pre_exec(pin) };
+        let proxy = Proxy::start_command(command, config(address), &["--driver", driver]);
+        assert_eq!(proxy.stat("server.concurrency"), 1);
+        let workers = &proxy.admin_json("/server_info")["workers"];
+        assert_eq!(workers.as_array().map(Vec::len), Some(1));
+        assert_eq!(workers[0]["core"], core);
+        assert_eq!(get(address, "a", "/").body, "hello");
+    }
+}
