@@ -196,6 +196,10 @@ fn retries_that_nothing_limits_are_named() {
     );
     let limited = "trafficPolicy: {connectionPool: {http: {maxRetries: 10}}}\n";
     assert_eq!(found(&text(5, limited)), []);
+    assert_eq!(
+        found(&text(5, "trafficPolicy: {retryBudget: {percent: 20}}\n")),
+        []
+    );
     assert_eq!(found(&text(2, "subsets: []\n")), []);
 }
 
@@ -245,4 +249,41 @@ fn a_percentage_of_zero_is_the_default_and_that_is_said() {
             "spec.trafficPolicy.outlierDetection.maxEjectionPercent".to_string()
         )]
     );
+}
+
+#[test]
+fn a_host_that_two_declare_is_named_with_the_one_that_counts() {
+    let one = service("a.com", 80, 1);
+    let other = |namespace: &str, port: u16| {
+        service("a.com", port, 2).replace(
+            "{name: a-com}",
+            &format!("{{name: b, namespace: {namespace}}}"),
+        )
+    };
+    let with = |other: &str| codes_of(&(sidecar("default") + &one + other));
+    assert_eq!(
+        with(&other("far", 80)),
+        [("duplicate-service", "spec.hosts".to_string())]
+    );
+    // Another port adds to it, and so does an entry of the same namespace.
+    assert_eq!(with(&other("far", 81)), []);
+    assert_eq!(with(&other("default", 80)), []);
+    let hidden = other("far", 80).replace("spec:\n", "spec:\n  exportTo: [.]\n");
+    assert_eq!(with(&hidden), []);
+}
+
+#[test]
+fn a_host_that_nobody_declares_comes_with_what_may_be_meant() {
+    let help_for = |host: &str| {
+        let text = sidecar("default")
+            + &service("cart.shop.svc.cluster.local", 80, 1)
+            + &service("reviews.default.svc.cluster.local", 80, 1)
+            + &destination_rule("r", &format!("host: {host}\nsubsets: []\n"));
+        let mut found = load_text(&text).diagnostics.into_iter();
+        let found = found.find(|found| found.code == "unknown-host");
+        found.and_then(|found| found.help).expect("a help")
+    };
+    assert!(help_for("cart").contains("`cart.shop.svc.cluster.local`"));
+    assert!(help_for("review").contains("did you mean `reviews`?"));
+    assert!(help_for("nothing.like.it").starts_with("add a ServiceEntry"));
 }

@@ -39,7 +39,9 @@ fn report_retries(route: &Route, clusters: &[Arc<Cluster>], findings: &mut Findi
     };
     let reached = route.destinations().iter().filter_map(|to| to.cluster);
     let mut reached = reached.filter_map(|id| clusters.get(id.0 as usize));
-    let unlimited = reached.find(|cluster| cluster.connection_pool.max_retries == UNLIMITED);
+    let unlimited = reached.find(|cluster| {
+        cluster.connection_pool.max_retries == UNLIMITED && cluster.retry_budget.is_none()
+    });
     let Some(cluster) = unlimited else { return };
     let endpoints = match cluster.endpoints.len() {
         0 => String::new(),
@@ -69,12 +71,11 @@ fn report_ejection<'c>(used: impl Iterator<Item = &'c Arc<Cluster>>, findings: &
         let Some(origin) = &cluster.policy_origins.outlier_detection else {
             continue;
         };
-        let count = cluster.endpoints.len() as u64;
-        let is_known = count > 0 && cluster.discovery == Discovery::Static;
+        let is_known = !cluster.endpoints.is_empty() && cluster.discovery == Discovery::Static;
         let counts_nothing = outlier.consecutive_5xx.is_none()
             && outlier.consecutive_gateway_errors.is_none()
             && outlier.consecutive_local_origin_failures.is_none();
-        let none = u64::from(outlier.max_ejection_percent) * count < 100;
+        let none = outlier.max_ejected(cluster.endpoints.len()) == 0;
         if !is_known || counts_nothing || !none {
             continue;
         }

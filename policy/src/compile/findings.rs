@@ -25,6 +25,11 @@ impl Findings {
         }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
     pub fn into_list(self) -> Vec<Diagnostic> {
         self.list
     }

@@ -9,6 +9,7 @@ mod client_tls;
 mod clusters;
 mod delegates;
 mod destination_rules;
+mod duplicate_services;
 mod findings;
 mod gateway_chains;
 mod gateway_tables;
@@ -90,6 +91,7 @@ pub fn compile(
     };
     references::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
+    duplicate_services::report(&compiler.registry, &mut compiler.findings);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let Compiler {
         clusters,

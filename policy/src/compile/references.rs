@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use super::Compiler;
 use super::findings::Findings;
 use super::gateway_tables::resolved_hosts;
-use super::names::{MESH, cluster_name, overlap, resolve_gateway, resolve_short_name};
+use super::names::{MESH, cluster_name, is_wildcard, overlap, resolve_gateway, resolve_short_name};
 use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::gateway::Gateway;
 use crate::resource::virtual_service::{Destination, VirtualService};
 use crate::resource::{Metadata, Object};
+use crate::schema::nearest;
 use crate::settings::ProxySettings;
 use crate::source::FieldPath;
 
@@ -161,7 +162,7 @@ fn report_destination(
             "unknown-host",
             place().field("host"),
             format!("nobody declares the host `{host}`: requests get 503 NC"),
-            "add a ServiceEntry or Service with this host, or correct the name".to_string(),
+            unknown_host_help(compiler, &host),
         ),
         // What an alias leads to has ports and subsets of its own.
         Some(service) if service.alias_of.is_some() => return,
@@ -188,7 +189,7 @@ fn report_destination(
                     format!(
                         "no DestinationRule for `{host}` has the subset `{subset}`: requests get 503 NC"
                     ),
-                    "add the subset to the DestinationRule of this host".to_string(),
+                    choice_of_subsets(compiler, service),
                 ),
             }
         }
@@ -197,6 +198,51 @@ fn report_destination(
     compiler
         .findings
         .add(Diagnostic::warning(code, place, message).with_help(help));
+}
+
+/// What to write for a host that nobody declares: one of its name in another namespace, or of
+/// nearly its name, if there is one.
+pub fn unknown_host_help(compiler: &Compiler<'_>, host: &str) -> String {
+    /// With so many findings nobody is helped by guesses, which cost a look at each service.
+    const MANY_FINDINGS: usize = 100;
+    let plain = "add a ServiceEntry or Service with this host, or correct the name";
+    let (name, rest) = host.split_once('.').unwrap_or((host, ""));
+    if compiler.findings.len() > MANY_FINDINGS || is_wildcard(host) {
+        return plain.to_string();
+    }
+    let hosts = || compiler.registry.services.iter().map(|s| s.host.as_str());
+    let parts = || hosts().map(|host| host.split_once('.').unwrap_or((host, "")));
+    let namesake = parts().find(|(other, _)| *other == name);
+    if let Some((name, rest)) = namesake {
+        return format!(
+            "did you mean `{name}.{rest}`? A name without dots is one of the rule's own namespace"
+        );
+    }
+    let neighbours = parts().filter(|(_, other)| *other == rest);
+    match nearest(name, neighbours.map(|(name, _)| name)) {
+        Some(near) if name.len() > 2 => {
+            format!("did you mean `{near}`? Else add a ServiceEntry or Service with this host")
+        }
+        _ => plain.to_string(),
+    }
+}
+
+/// What to write for a subset of a service.
+fn choice_of_subsets(compiler: &Compiler<'_>, service: &Service) -> String {
+    let clusters = compiler.clusters.list.iter();
+    let mut names: Vec<&str> = clusters
+        .filter(|cluster| cluster.service.host == service.host && !cluster.subset.is_empty())
+        .map(|cluster| cluster.subset.as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.is_empty() {
+        true => "add the subset to the DestinationRule of this host".to_string(),
+        false => format!(
+            "add it to the DestinationRule, or write one of {}",
+            names.join(", ")
+        ),
+    }
 }
 
 /// What to write for a port of a service.

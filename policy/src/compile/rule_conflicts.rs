@@ -84,7 +84,7 @@ fn report_unknown_host(rule: &Rule<'_>, compiler: &mut Compiler<'_>) {
             rule.host
         );
         let place = Place::Field(rule.origin("host"));
-        let help = "add a ServiceEntry or Service with this host, or correct the name";
+        let help = super::references::unknown_host_help(compiler, &rule.host);
         let warning = Diagnostic::warning("unknown-host", place, message);
         compiler.findings.add(warning.with_help(help));
     }

@@ -5,7 +5,10 @@ use serde::Serialize;
 use super::LocalAnswer;
 use super::effects::{Setting, edits, milliseconds, milliseconds_or, setting};
 use super::places::{Places, Written};
-use crate::snapshot::{Cluster, Destination, Discovery, OutlierDetection, UNLIMITED};
+use crate::health::RetryBudget;
+use crate::snapshot::{
+    Cluster, Destination, Discovery, OutlierDetection, UNLIMITED, UpstreamSni, UpstreamTlsMode,
+};
 use crate::source::Origin;
 
 /// A destination, its share and what stands behind it.
@@ -128,11 +131,52 @@ pub(crate) fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Settin
         balancer,
     )];
     pool_settings(cluster, places, &mut list);
+    if let Some(budget) = &cluster.retry_budget {
+        let of = match budget.interval_ms {
+            0 => "active requests".to_string(),
+            ms => format!("the requests of {}", milliseconds(ms)),
+        };
+        let RetryBudget {
+            percent,
+            min_concurrency,
+            ..
+        } = budget;
+        let value = format!("{percent}% of {of}, at least {min_concurrency}");
+        let written = places.of_optional(&origins.retry_budget);
+        list.push(setting("retry budget", value, written));
+    }
+    list.push(tls_setting(cluster, places));
     match &cluster.outlier_detection {
         None => list.push(setting("outlier detection", "off", None)),
         Some(outlier) => outlier_settings(cluster, outlier, places, &mut list),
     }
     list
+}
+
+/// How the upstream is spoken to.
+fn tls_setting(cluster: &Cluster, places: &Places) -> Setting {
+    let Some(tls) = &cluster.tls else {
+        return setting("upstream tls", "none", None);
+    };
+    let mode = match tls.mode {
+        UpstreamTlsMode::Simple => "SIMPLE",
+        UpstreamTlsMode::Mutual => "MUTUAL",
+        UpstreamTlsMode::IstioMutual => "ISTIO_MUTUAL",
+    };
+    let able = cluster.endpoints.iter();
+    let able = able.filter(|one| cluster.tls_for(one).is_some()).count();
+    let mut value = match tls.is_automatic {
+        true => format!("{mode} by itself, to {able} of {}", cluster.endpoints.len()),
+        false => mode.to_string(),
+    };
+    value += &match &tls.sni {
+        UpstreamSni::Fixed(name) => format!(", server name {name}"),
+        UpstreamSni::Host => ", server name as the Host".to_string(),
+    };
+    if tls.skips_verification {
+        value += ", not verified";
+    }
+    setting("upstream tls", value, places.of_optional(&tls.origin))
 }
 
 /// A field of a block of the policy, unless its value is the default.
@@ -263,6 +307,16 @@ fn outlier_settings(
             false,
         );
     }
+    if !outlier.error_codes.is_empty() {
+        let codes: Vec<String> = outlier.error_codes.iter().map(u16::to_string).collect();
+        let text = format!("{} in place of 5xx", codes.join(", "));
+        add(
+            "outlier codes",
+            text,
+            "outlierDetectionHttpErrorCodes",
+            false,
+        );
+    }
     let interval = outlier.interval_ms;
     let is_default = interval == DEFAULT_INTERVAL_MS;
     add(
@@ -280,8 +334,8 @@ fn outlier_settings(
         time == DEFAULT_EJECTION_MS,
     );
     let percent = outlier.max_ejection_percent;
-    let count = cluster.endpoints.len() as u64;
-    let of = match u64::from(percent) * count / 100 {
+    let count = cluster.endpoints.len();
+    let of = match outlier.max_ejected(count) {
         _ if count == 0 => String::new(),
         0 => format!(": none of {count}"),
         some => format!(": {some} of {count}"),
