@@ -10,6 +10,7 @@ mod clusters;
 mod delegates;
 mod destination_rules;
 mod duplicate_services;
+mod endpoint_slices;
 mod findings;
 mod gateway_chains;
 mod gateway_tables;

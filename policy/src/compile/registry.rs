@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::balancing::{TRAFFIC_DISTRIBUTION, TrafficDistribution};
+use super::endpoint_slices::sources_of_slice;
 use super::names::{is_exported, selects};
 use super::protocol::Protocol;
 use super::workload::labels_of_workload;
-use crate::resource::kubernetes::{self, EndpointSlice, PortOrName};
+use crate::resource::kubernetes::{self, PortOrName};
 use crate::resource::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::resource::{Metadata, Object, Resources};
 use crate::settings::ProxySettings;
-use crate::snapshot::{
-    DnsTarget, Endpoint, EndpointAddress, Locality, WorkloadLabels, locality_of,
-};
+use crate::snapshot::{DnsTarget, Endpoint, EndpointAddress, locality_of};
 use crate::source::{FieldPath, Origin};
 
 /// How the endpoints of a service are found. Istio: ServiceEntry `resolution`.
@@ -65,14 +64,14 @@ pub struct Port {
 
 /// Endpoints as they were written: where they listen depends on the port that is asked for.
 #[derive(Debug, Clone)]
-struct Source {
-    address: String,
-    ports: SourcePorts,
-    endpoint: Endpoint,
+pub(super) struct Source {
+    pub address: String,
+    pub ports: SourcePorts,
+    pub endpoint: Endpoint,
 }
 
 #[derive(Debug, Clone)]
-enum SourcePorts {
+pub(super) enum SourcePorts {
     /// By the name of the service's port, else the port's target or its number.
     Named(BTreeMap<String, u32>),
     /// Only the ports listed, by the name of the service's port.
@@ -440,84 +439,4 @@ fn source_of(entry: &WorkloadEntry, name: Option<&str>, metadata: &Metadata) -> 
 }
 
 /// Replaced as soon as the port is known.
-const UNPLACED: EndpointAddress = EndpointAddress::Unix(String::new());
-
-fn sources_of_slice(
-    slice: &Object<EndpointSlice>,
-    settings: &ProxySettings,
-    sources: &mut Vec<Source>,
-) {
-    let mut ports = BTreeMap::new();
-    for port in &slice.spec.ports {
-        if let Some(number) = port.port {
-            ports.insert(port.name.clone().unwrap_or_default(), number);
-        }
-    }
-    // Labels of pods are not in a slice; those of the slice itself stand in for them.
-    let mut labels = slice.metadata.labels.clone();
-    labels.retain(|key, _| !key.contains("kubernetes.io/"));
-    for endpoint in &slice.spec.endpoints {
-        let conditions = &endpoint.conditions;
-        if conditions.ready == Some(false) || conditions.terminating == Some(true) {
-            continue;
-        }
-        let pod = endpoint
-            .target_ref
-            .as_ref()
-            .filter(|target| target.kind == "Pod");
-        let name = pod.map(|pod| workload_of_pod(&pod.name));
-        let workload: WorkloadLabels = labels_of_workload(&labels, name, &slice.metadata.namespace);
-        for address in &endpoint.addresses {
-            sources.push(Source {
-                address: address.clone(),
-                ports: SourcePorts::Only(ports.clone()),
-                endpoint: Endpoint {
-                    locality: locality_of_slice(&labels, &endpoint.zone, settings),
-                    labels: labels_with_node(&labels, &endpoint.node_name),
-                    workload: workload.clone(),
-                    ..Endpoint::at(UNPLACED)
-                },
-            });
-        }
-    }
-}
-
-/// A slice knows the zone alone: in the zone of the proxy the region is the proxy's too.
-fn locality_of_slice(
-    labels: &BTreeMap<String, String>,
-    zone: &str,
-    settings: &ProxySettings,
-) -> String {
-    let written = locality_of("", labels);
-    if zone.is_empty() || !written.is_empty() {
-        return written;
-    }
-    let own = Locality::parse(&settings.workload.locality);
-    let region = if own.zone == zone {
-        own.region
-    } else {
-        String::new()
-    };
-    let zone = zone.to_string();
-    let place = Locality {
-        region,
-        zone,
-        subzone: String::new(),
-    };
-    place.to_string()
-}
-
-fn labels_with_node(labels: &BTreeMap<String, String>, node: &str) -> BTreeMap<String, String> {
-    let mut labels = labels.clone();
-    if !node.is_empty() {
-        labels.insert("kubernetes.io/hostname".to_string(), node.to_string());
-    }
-    labels
-}
-
-/// `reviews-v1` for the pod `reviews-v1-7d4f8c9b5-x2x7k`: a Deployment adds two parts.
-fn workload_of_pod(pod: &str) -> &str {
-    let mut parts = pod.rsplitn(3, '-');
-    let (_, _, name) = (parts.next(), parts.next(), parts.next());
-    name.unwrap_or(pod)
-}
+pub(super) const UNPLACED: EndpointAddress = EndpointAddress::Unix(String::new());

@@ -3,11 +3,13 @@
 use serde::Serialize;
 
 use super::LocalAnswer;
+use super::balancing_view;
 use super::effects::{Setting, edits, milliseconds, milliseconds_or, setting};
 use super::places::{Places, Written};
 use crate::health::RetryBudget;
 use crate::snapshot::{
-    Cluster, Destination, Discovery, OutlierDetection, UNLIMITED, UpstreamSni, UpstreamTlsMode,
+    Cluster, Destination, Discovery, OutlierDetection, RequestFacts, UNLIMITED, UpstreamSni,
+    UpstreamTlsMode,
 };
 use crate::source::Origin;
 
@@ -39,6 +41,14 @@ pub struct DestinationView {
 pub struct EndpointView {
     pub address: String,
     pub weight: u32,
+    /// `region/zone/subzone`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub locality: String,
+    /// From 0, where there are several; with `unused` for one that never gets a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<usize>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unused: bool,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels: std::collections::BTreeMap<String, String>,
 }
@@ -48,6 +58,7 @@ pub(super) fn destination(
     destination: &Destination,
     share_percent: f64,
     cluster: Option<&Cluster>,
+    facts: &RequestFacts<'_>,
     places: &Places,
 ) -> DestinationView {
     let mut view = DestinationView {
@@ -92,10 +103,15 @@ pub(super) fn destination(
     };
     view.subset.clone_from(&cluster.subset);
     view.subset_written = places.of_optional(&cluster.policy_origins.subset);
-    for endpoint in &cluster.endpoints {
+    let has_priorities = cluster.priorities().count() > 1;
+    for (at, endpoint) in cluster.endpoints.iter().enumerate() {
+        let priority = cluster.priority_of(at);
         view.endpoints.push(EndpointView {
             address: endpoint.address.to_string(),
             weight: endpoint.weight,
+            locality: endpoint.locality.clone(),
+            priority: priority.filter(|_| has_priorities),
+            unused: priority.is_none(),
             labels: endpoint.labels.clone(),
         });
     }
@@ -117,6 +133,9 @@ pub(super) fn destination(
     if view.endpoints.is_empty() && view.dns_names.is_empty() && view.answer.is_none() {
         view.answer = refuse("UH", "the cluster has no endpoint");
     }
+    let written = places.of_optional(&cluster.policy_origins.load_balancer);
+    view.settings
+        .extend(balancing_view::of_request(cluster, facts, written));
     view.settings.extend(cluster_settings(cluster, places));
     view
 }
@@ -124,12 +143,7 @@ pub(super) fn destination(
 /// How endpoints are chosen, and what limits hold for them.
 pub(crate) fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
     let origins = &cluster.policy_origins;
-    let balancer = places.of_optional(&origins.load_balancer);
-    let mut list = vec![setting(
-        "load balancer",
-        cluster.balancer.as_str(),
-        balancer,
-    )];
+    let mut list = balancing_view::settings(cluster, places);
     pool_settings(cluster, places, &mut list);
     if let Some(budget) = &cluster.retry_budget {
         let of = match budget.interval_ms {

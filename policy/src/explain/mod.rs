@@ -1,6 +1,7 @@
 //! The decision for one request, retold: what was chosen, what was passed over and why, and where
 //! each value was written. The decision itself is taken by the matcher of the data path.
 
+mod balancing_view;
 pub(crate) mod cluster_view;
 pub(crate) mod effects;
 pub(crate) mod places;
@@ -327,7 +328,8 @@ impl Explanation {
                     let cluster: Option<&Cluster> =
                         destination.cluster.map(|id| snapshot.cluster(id).as_ref());
                     let share = f64::from(destination.weight) * 100.0 / total.max(1) as f64;
-                    let view = cluster_view::destination(destination, share, cluster, places);
+                    let view =
+                        cluster_view::destination(destination, share, cluster, facts, places);
                     self.destinations.push(view);
                 }
                 let largest = destinations.iter().rev().max_by_key(|d| d.weight);

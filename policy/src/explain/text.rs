@@ -117,11 +117,15 @@ fn write_destination(
             1 => String::new(),
             weight => format!(" weight {weight}"),
         };
-        line(
-            "  endpoint",
-            format!("{}{weight} {}", endpoint.address, labels.join(",")).trim(),
-            None,
-        );
+        let mut parts = vec![format!("{}{weight}", endpoint.address)];
+        parts.extend(endpoint.priority.map(|at| format!("priority {at}")));
+        if endpoint.unused {
+            parts.push("never used".to_string());
+        }
+        parts.push(endpoint.locality.clone());
+        parts.push(labels.join(","));
+        parts.retain(|part| !part.is_empty());
+        line("  endpoint", &parts.join(" "), None);
     }
     for name in &destination.dns_names {
         line("  endpoint", &format!("addresses of {name}"), None);

@@ -250,12 +250,19 @@ fn cluster_json(cluster: &Cluster, files: &[SourceFile]) -> Value {
         Discovery::LogicalDns(_) => "LOGICAL_DNS",
         Discovery::OriginalDestination => "ORIGINAL_DST",
     };
-    let endpoint = |endpoint: &Endpoint| {
+    let mut priorities = vec![None; cluster.endpoints.len()];
+    for (priority, groups) in cluster.priorities().enumerate() {
+        for at in groups.iter().flat_map(|group| &group.members) {
+            priorities[*at as usize] = Some(priority);
+        }
+    }
+    let endpoint = |(endpoint, priority): (&Endpoint, &Option<usize>)| {
         json!({
             "address": pages::socket_address(&endpoint.address),
             "weight": endpoint.weight,
             "labels": endpoint.labels,
             "locality": endpoint.locality,
+            "priority": priority,
         })
     };
     json!({
@@ -267,7 +274,7 @@ fn cluster_json(cluster: &Cluster, files: &[SourceFile]) -> Value {
         "service": cluster.service.host,
         "subset": cluster.subset,
         "origin": origin(cluster.origin.as_ref(), files),
-        "endpoints": cluster.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+        "endpoints": cluster.endpoints.iter().zip(&priorities).map(endpoint).collect::<Vec<_>>(),
     })
 }
 

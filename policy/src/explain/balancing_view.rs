@@ -1,0 +1,114 @@
+//! How a cluster chooses among its endpoints, and what that makes of one request.
+
+use super::effects::{Setting, milliseconds, setting};
+use super::places::{Places, Written};
+use crate::snapshot::{
+    Balancer, Cluster, HashPolicy, LocalityOrder, LocalityPolicy, RequestFacts, WarmUp,
+};
+
+/// What holds for all requests.
+pub(super) fn settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
+    let written = || places.of_optional(&cluster.policy_origins.load_balancer);
+    let name = cluster.balancer.as_str();
+    let balancer = match cluster.balancer {
+        Balancer::RingHash { minimum_size } => format!("{name}, at least {minimum_size} points"),
+        Balancer::Maglev { table_size } => format!("{name}, {table_size} slots"),
+        _ => name.to_string(),
+    };
+    let mut list = vec![setting("load balancer", balancer, written())];
+    if cluster.balancer.is_hashing() {
+        let value = match &cluster.hash_policy {
+            Some(policy) => of_policy(policy),
+            None => "none: endpoints are drawn".to_string(),
+        };
+        list.push(setting("hash key", value, written()));
+    }
+    if let Some(value) = of_locality(&cluster.locality) {
+        // Failover by place comes with outlier detection, where nobody has written it.
+        let origins = &cluster.policy_origins;
+        let origin = origins.load_balancer.as_ref();
+        let origin = origin.or(origins.outlier_detection.as_ref()).cloned();
+        list.push(setting("locality", value, places.of_optional(&origin)));
+    }
+    if let Some(warm_up) = &cluster.warm_up {
+        list.push(setting("warm-up", of_warm_up(warm_up), written()));
+    }
+    list
+}
+
+/// Where the key of a request leads.
+pub(super) fn of_request(
+    cluster: &Cluster,
+    facts: &RequestFacts<'_>,
+    written: Option<Written>,
+) -> Option<Setting> {
+    let policy = cluster.hash_policy.as_ref()?;
+    if !cluster.balancer.is_hashing() {
+        return None;
+    }
+    let connection = facts.connection;
+    let local = || connection.destination;
+    let key = policy.key(facts.headers, facts.query, connection.peer, local);
+    let value = match (key.made_cookie, key.hash) {
+        (Some(_), _) => "the request has no cookie: one is made, and leads anywhere".to_string(),
+        (None, None) => "the request has no key: drawn".to_string(),
+        (None, Some(hash)) => {
+            let at = cluster.endpoint_of_hash(hash)?;
+            let address = &cluster.endpoints[at].address;
+            format!("{address}, while it is available")
+        }
+    };
+    Some(setting("endpoint of key", value, written))
+}
+
+fn of_policy(policy: &HashPolicy) -> String {
+    match policy {
+        HashPolicy::Header(name) => format!("header `{name}`"),
+        HashPolicy::SourceIp => "address of the client".to_string(),
+        HashPolicy::QueryParameter(name) => format!("query parameter `{name}`"),
+        HashPolicy::Cookie(cookie) => {
+            let made = match cookie.ttl_s {
+                None => String::new(),
+                Some(0) => ", made for the session when it is absent".to_string(),
+                Some(ttl_s) => format!(", made for {ttl_s}s when it is absent"),
+            };
+            format!("cookie `{}`{made}", cookie.name)
+        }
+    }
+}
+
+fn of_locality(policy: &LocalityPolicy) -> Option<String> {
+    match &policy.order {
+        LocalityOrder::None => None,
+        LocalityOrder::Shares(shares) => {
+            let each = shares
+                .iter()
+                .map(|(place, share)| format!("{share}% to {place}"));
+            Some(each.collect::<Vec<_>>().join(", "))
+        }
+        LocalityOrder::Priorities(priorities) => {
+            let labels = priorities.labels.iter();
+            let mut first: Vec<String> = labels
+                .map(|(label, value)| format!("{label}={value}"))
+                .collect();
+            if let Some(own) = &priorities.own_place {
+                let own = own.to_string();
+                first.push(match own.is_empty() {
+                    true => "no known place".to_string(),
+                    false => own,
+                });
+            }
+            let next = priorities.next_region.iter();
+            let next = next.map(|region| format!(", then region {region}"));
+            let next: String = next.collect();
+            Some(format!("nearest first, from {}{next}", first.join(", ")))
+        }
+    }
+}
+
+fn of_warm_up(warm_up: &WarmUp) -> String {
+    let time = milliseconds(warm_up.duration_ms);
+    let least = warm_up.least * 100.0;
+    let aggression = warm_up.aggression;
+    format!("new endpoints from {least}% to 100% in {time}, aggression {aggression}")
+}

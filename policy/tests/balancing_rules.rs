@@ -1,0 +1,275 @@
+//! DestinationRule `loadBalancer`: what is compiled, warned of and explained.
+
+mod support;
+
+use ringroad_policy::explain::{Request, explain};
+use ringroad_policy::snapshot::{Balancer, Cluster, HashCookie, HashPolicy, WarmUp};
+use std::sync::Arc;
+use support::*;
+
+/// Endpoints of `shop.test` in these places; settings of the proxy, and its rule.
+fn text(places: &[&str], settings: &str, policy: &str) -> String {
+    let mut text = format!(
+        "{GATEWAY}---\napiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\n\
+         metadata: {{name: proxy}}\nspec: {settings}\n\
+         ---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: shop}}\n\
+         spec:\n  hosts: [shop.test]\n  resolution: STATIC\n  \
+         ports: [{{number: 80, name: http, protocol: HTTP}}]\n  endpoints:\n"
+    );
+    for (at, place) in places.iter().enumerate() {
+        text += &format!(
+            "  - {{address: 10.0.0.{}, locality: {place}, labels: {{version: v{at}}}}}\n",
+            at + 1
+        );
+    }
+    text += &destination_rule(
+        "shop",
+        &format!("host: shop.test\ntrafficPolicy: {policy}\n"),
+    );
+    let route =
+        "hosts: ['*']\ngateways: [edge]\nhttp:\n- route: [{destination: {host: shop.test}}]\n";
+    text + &rule("shop", route)
+}
+
+fn compiled(places: &[&str], settings: &str, policy: &str) -> Arc<Cluster> {
+    let snapshot = snapshot(&text(places, settings, policy));
+    let cluster = snapshot.cluster_named("outbound|80||shop.test");
+    cluster.expect("is there").clone()
+}
+
+fn balancer(block: &str) -> Arc<Cluster> {
+    compiled(
+        &["a/b"],
+        "{role: gateway}",
+        &format!("{{loadBalancer: {block}}}"),
+    )
+}
+
+#[test]
+fn each_key_and_each_table_is_taken() {
+    let hashed = |by: &str| balancer(&format!("{{consistentHash: {by}}}"));
+    let header = hashed("{httpHeaderName: X-User}");
+    assert_eq!(header.balancer, Balancer::RingHash { minimum_size: 1024 });
+    let name = "x-user".to_string();
+    assert_eq!(header.hash_policy, Some(HashPolicy::Header(name)));
+    let query = hashed("{httpQueryParameterName: user, ringHash: {minimumRingSize: 64}}");
+    assert_eq!(query.balancer, Balancer::RingHash { minimum_size: 64 });
+    let name = "user".to_string();
+    assert_eq!(query.hash_policy, Some(HashPolicy::QueryParameter(name)));
+    let legacy = hashed("{useSourceIp: true, minimumRingSize: 7}");
+    assert_eq!(legacy.balancer, Balancer::RingHash { minimum_size: 7 });
+    assert_eq!(legacy.hash_policy, Some(HashPolicy::SourceIp));
+    assert_eq!(hashed("{useSourceIp: false}").hash_policy, None);
+    let cookie = hashed(
+        "{maglev: {tableSize: 251}, httpCookie: {name: c, path: /p, ttl: 0s, \
+         attributes: [{name: SameSite, value: Lax}]}}",
+    );
+    assert_eq!(cookie.balancer, Balancer::Maglev { table_size: 251 });
+    let expected = HashCookie {
+        name: "c".to_string(),
+        ttl_s: Some(0),
+        path: "/p".to_string(),
+        attributes: vec![("SameSite".to_string(), "Lax".to_string())],
+    };
+    assert_eq!(cookie.hash_policy, Some(HashPolicy::Cookie(expected)));
+}
+
+#[test]
+fn warm_up_is_for_balancers_that_take_turns() {
+    let warm_up = |block: &str| balancer(block).warm_up;
+    let legacy = WarmUp {
+        duration_ms: 30_000,
+        least: 0.1,
+        aggression: 1.0,
+    };
+    assert_eq!(warm_up("{warmupDurationSecs: 30s}"), Some(legacy));
+    let written = WarmUp {
+        duration_ms: 60_000,
+        least: 0.2,
+        aggression: 1.5,
+    };
+    assert_eq!(
+        warm_up(
+            "{simple: ROUND_ROBIN, warmup: {duration: 60s, minimumPercent: 20, aggression: 1.5}}"
+        ),
+        Some(written)
+    );
+    assert_eq!(warm_up("{simple: RANDOM, warmup: {duration: 60s}}"), None);
+}
+
+const PLACES: [&str; 4] = ["west/a", "west/b", "east/a", "north/a"];
+
+fn priorities(settings: &str, policy: &str) -> Vec<Option<usize>> {
+    let cluster = compiled(&PLACES, settings, policy);
+    (0..PLACES.len())
+        .map(|at| cluster.priority_of(at))
+        .collect()
+}
+
+#[test]
+fn places_count_only_with_outlier_detection_and_only_if_nobody_says_no() {
+    let near = "{role: gateway, workload: {locality: west/b}}";
+    let flat = [0, 0, 0, 0].map(Some);
+    assert_eq!(
+        priorities(near, "{loadBalancer: {localityLbSetting: {}}}"),
+        flat
+    );
+    let failing_over = [1, 0, 2, 2].map(Some);
+    assert_eq!(priorities(near, "{outlierDetection: {}}"), failing_over);
+    let by_label = "{role: gateway, workload: {labels: {topology.kubernetes.io/region: west, \
+                    topology.kubernetes.io/zone: b}}}";
+    assert_eq!(priorities(by_label, "{outlierDetection: {}}"), failing_over);
+    let off = "{role: gateway, workload: {locality: west/b}, localityLbSetting: {enabled: false}}";
+    assert_eq!(priorities(off, "{outlierDetection: {}}"), flat);
+    assert_eq!(
+        priorities(
+            off,
+            "{outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: true}}}"
+        ),
+        failing_over
+    );
+    let disabled = "{outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: false}}}";
+    assert_eq!(priorities(near, disabled), flat);
+    let next = "{outlierDetection: {}, loadBalancer: {localityLbSetting: \
+                {failover: [{from: west, to: north}]}}}";
+    assert_eq!(priorities(near, next), [1, 0, 3, 2].map(Some));
+    let labels = "{outlierDetection: {}, loadBalancer: {localityLbSetting: \
+                  {failoverPriority: [topology.kubernetes.io/region, version=v1]}}}";
+    assert_eq!(priorities(near, labels), [1, 0, 2, 2].map(Some));
+}
+
+#[test]
+fn the_rule_of_the_own_place_says_who_gets_what() {
+    let distribute = "{loadBalancer: {localityLbSetting: {distribute: \
+                      [{from: west/*, to: {west/a: 60, east/*: 40}}]}}}";
+    let west = "{role: gateway, workload: {locality: west/b}}";
+    assert_eq!(priorities(west, distribute), [Some(0), None, Some(0), None]);
+    let cluster = compiled(&PLACES, west, distribute);
+    let weights: Vec<_> = cluster
+        .priorities()
+        .flatten()
+        .map(|group| (group.locality.as_str(), group.weight))
+        .collect();
+    assert_eq!(weights, [("east/a", 40), ("west/a", 60)]);
+    let north = "{role: gateway, workload: {locality: north/a}}";
+    assert_eq!(priorities(north, distribute), [0, 0, 0, 0].map(Some));
+}
+
+#[test]
+fn what_a_service_prefers_counts_without_outlier_detection() {
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: cart}\n\
+                   spec: {ports: [{port: 80, name: http}], trafficDistribution: PreferSameZone}\n\
+                   ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                   metadata: {name: cart-1, labels: {kubernetes.io/service-name: cart}}\n\
+                   addressType: IPv4\nports: [{name: http, port: 80}]\nendpoints:\n\
+                   - {addresses: [10.0.0.1], zone: a}\n- {addresses: [10.0.0.2], zone: b}\n";
+    let settings = "---\napiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\n\
+                    metadata: {name: proxy}\n\
+                    spec: {role: sidecar, workload: {locality: west/b}}\n";
+    let snapshot = snapshot(&format!("{settings}{service}"));
+    let cluster = snapshot.cluster_named("outbound|80||cart.default.svc.cluster.local");
+    let cluster = cluster.expect("is there");
+    assert_eq!(cluster.endpoints[1].locality, "west/b");
+    assert_eq!([0, 1].map(|at| cluster.priority_of(at)), [1, 0].map(Some));
+}
+
+#[test]
+fn failover_that_nobody_wrote_and_weights_without_effect_are_warned_of() {
+    let codes = |settings: &str, policy: &str| {
+        let loaded = load_text(&text(&PLACES, settings, policy));
+        let codes = loaded.diagnostics.iter().map(|found| found.code);
+        codes.collect::<Vec<_>>()
+    };
+    let code = &"implicit-locality-failover";
+    let near = "{role: gateway, workload: {locality: west/b}}";
+    assert!(codes(near, "{outlierDetection: {}}").contains(code));
+    assert!(!codes("{role: gateway}", "{outlierDetection: {}}").contains(code));
+    let meant = "{outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: true}}}";
+    assert!(!codes(near, meant).contains(code));
+    let random = |weight: u32| {
+        let text = text(
+            &PLACES,
+            "{role: gateway}",
+            "{loadBalancer: {simple: RANDOM}}",
+        );
+        let text = text.replace(
+            "locality: west/a",
+            &format!("locality: west/a, weight: {weight}"),
+        );
+        let loaded = load_text(&text);
+        let warned = |found: &&ringroad_policy::diagnostic::Diagnostic| {
+            found.code == "no-effect" && found.message.contains("weights")
+        };
+        loaded.diagnostics.iter().filter(warned).count()
+    };
+    assert_eq!((random(1), random(5)), (0, 1));
+}
+
+#[test]
+fn retries_stay_with_the_endpoint_of_a_key_only_where_it_is_alone() {
+    let hashed = "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}";
+    let excludes = |routes: &str, policy: &str| {
+        let text = text(&["a", "b"], "{role: gateway}", policy);
+        let text = text.replace("- route: [{destination: {host: shop.test}}]", routes);
+        let snapshot = snapshot(&text);
+        let request = get("any", "/");
+        let route = request.route(table(&snapshot, 8080)).expect("a route");
+        route.retry.as_ref().expect("a policy").exclude_tried
+    };
+    let one = "- route: [{destination: {host: shop.test}}]";
+    let two = "- route: [{destination: {host: shop.test}, weight: 50}, \
+               {destination: {host: shop.test}, weight: 50}]";
+    let told = "- retries: {attempts: 1, retryIgnorePreviousHosts: true}\n    \
+                  route: [{destination: {host: shop.test}}]";
+    assert!(excludes(one, "{loadBalancer: {simple: RANDOM}}"));
+    assert!(!excludes(one, hashed));
+    assert!(excludes(two, hashed));
+    assert!(excludes(told, hashed));
+}
+
+#[test]
+fn an_explanation_names_the_key_its_endpoint_and_priorities() {
+    let policy = "{outlierDetection: {}, loadBalancer: {consistentHash: {httpHeaderName: x-user}}}";
+    let text = text(
+        &PLACES,
+        "{role: gateway, workload: {locality: west/b}}",
+        policy,
+    );
+    let snapshot = snapshot(&text);
+    let told = |headers: &[(&str, &str)]| {
+        let mut request = Request::for_url("http://any:8080/").unwrap();
+        for (name, value) in headers {
+            request.headers.push((name.to_string(), value.to_string()));
+        }
+        explain(&snapshot, &[], &request, None).to_text()
+    };
+    let with_key = told(&[("x-user", "alice")]);
+    let line = |name: &str, text: &str| {
+        let found = text
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        found.unwrap_or_default().to_string()
+    };
+    assert!(
+        line("hash key", &with_key).contains("header `x-user`"),
+        "{with_key}"
+    );
+    assert!(
+        line("endpoint of key", &with_key).contains("10.0.0.2:80"),
+        "{with_key}"
+    );
+    assert!(
+        line("locality", &with_key).contains("from west/b"),
+        "{with_key}"
+    );
+    let near = line(
+        "endpoint  ",
+        &with_key.replace("10.0.0.1:80", "10.0.0.9:80"),
+    );
+    assert!(near.contains("priority 1 west/a"), "{with_key}");
+    let without_key = told(&[]);
+    assert!(
+        line("endpoint of key", &without_key).contains("drawn"),
+        "{without_key}"
+    );
+}
