@@ -92,7 +92,9 @@ fn no_more_than_the_share_is_ejected() {
         // The default of 10 % of three endpoints is none.
         let policy = "outlierDetection: {interval: 1h, baseEjectionTime: 1h}";
         let (proxy, address) = start_pool(driver, "2", &endpoints, policy);
-        assert_eq!(failures(&statuses(address, 60)), 40);
+        // Two of three, but for where each worker has begun and ended.
+        let failed = failures(&statuses(address, 60));
+        assert!((37..=43).contains(&failed), "{failed}");
         assert_eq!(outlier_stat(&proxy, "ejections_active"), 0);
         assert!(outlier_stat(&proxy, "ejections_overflow") >= 2);
         until("the warning", || {
@@ -108,7 +110,8 @@ fn no_more_than_the_share_is_ejected() {
         until("the reload", || proxy.stat("config.generation") == 2);
         let answers = statuses(address, 60);
         assert_eq!(outlier_stat(&proxy, "ejections_active"), 1);
-        assert!(failures(&answers[40..]) >= 9, "{answers:?}");
+        // The other one stays in.
+        assert!(failures(&answers[40..]) >= 5, "{answers:?}");
     }
 }
 
