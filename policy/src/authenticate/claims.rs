@@ -60,6 +60,27 @@ impl Claims {
         }
     }
 
+    /// A claim as the value of a header; lists and mappings are none.
+    /// Dots lead into nested claims, unless the whole is the name of one.
+    pub fn as_header(&self, name: &str) -> Option<String> {
+        let nested = || {
+            let mut names = name.split('.');
+            let first = self.fields.get(names.next()?)?;
+            names.try_fold(first, |found, name| found.get(name))
+        };
+        let found = self.fields.get(name).or_else(nested)?;
+        let is_visible = |text: &String| {
+            let mut bytes = text.bytes();
+            !text.is_empty() && bytes.all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
+        };
+        match found {
+            Value::String(text) => Some(text.clone()).filter(is_visible),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            _ => None,
+        }
+    }
+
     /// All claims.
     pub fn fields(&self) -> &Map<String, Value> {
         &self.fields

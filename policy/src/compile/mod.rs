@@ -2,6 +2,7 @@
 //! silent: references to nothing, duplicates, and what can never be reached.
 
 mod advice;
+mod authentication;
 mod authorization;
 mod balancing;
 mod base64;
@@ -97,10 +98,18 @@ pub fn compile(
     let Compiler {
         clusters,
         splits,
-        findings,
+        mut findings,
         ..
     } = compiler;
-    let authorization = authorization::authorization(&resources.authorization_policies, &settings);
+    let access = Access {
+        authentication: authentication::authentication(
+            &resources.request_authentications,
+            &settings,
+            &mut findings,
+        ),
+        authorization: authorization::authorization(&resources.authorization_policies, &settings)
+            .map(Arc::new),
+    };
     let snapshot = Snapshot::new(
         settings.clone(),
         listeners,
@@ -108,7 +117,7 @@ pub fn compile(
         splits.identities,
         resolved,
     )
-    .with_access(Access { authorization });
+    .with_access(access);
     (snapshot, findings.into_list())
 }
 
