@@ -107,6 +107,7 @@ impl Calls {
             query: None,
             headers: &self.headers[at],
             connection: &self.connections[at],
+            claims: None,
         };
         let facts = AccessFacts {
             request: Some(&request),

@@ -26,6 +26,7 @@ fn look_up(table: &RouteTable, host: &str, path: &str, headers: &Headers) {
         query: None,
         headers,
         connection: ConnectionFacts::UNKNOWN,
+        claims: None,
     };
     match table.route(black_box(&request)) {
         Decision::Route { route, .. } => {

@@ -122,6 +122,7 @@ impl Inquiry<'_> {
         };
         let mut watch = Watch {
             facts: RequestFacts {
+                claims: None,
                 method: self.method,
                 scheme: self.scheme.unwrap_or("http"),
                 authority: self.authority,

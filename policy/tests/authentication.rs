@@ -68,6 +68,7 @@ fn ask<'r>(
         query: request.query,
         headers: &request.headers,
         connection: ConnectionFacts::UNKNOWN,
+        claims: None,
     };
     rules.authenticate(&facts, now, cache)
 }
@@ -496,7 +497,10 @@ fn until_keys_have_been_fetched_tokens_are_refused() {
         access.authentication.clone().expect("rules")
     };
     let token = bearer(&signer.sign(&claims()));
-    assert_eq!(verdict(&rules(&snapshot), &token), Err(TokenError::NoKeys));
+    assert_eq!(
+        verdict(&rules(&snapshot), &token),
+        Err(TokenError::Verification)
+    );
     let keys = Arc::new(KeySet::parse(&signer.key_set()).expect("keys"));
     let table = KeyTable::from([(sources[0].clone(), keys)]);
     let found = verdict(&rules(&snapshot.with_keys(&table)), &token);

@@ -5,6 +5,8 @@ mod access;
 mod support;
 
 use access::{Ask, Caller, OPERATION, PlainPolicy, PlainRule, SOURCE};
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree;
@@ -228,7 +230,7 @@ fn caller() -> impl Strategy<Value = Caller> {
     )
 }
 
-fn compile(policies: &[PlainPolicy]) -> Authorization {
+fn compile(policies: &[PlainPolicy]) -> Arc<Authorization> {
     let text: String = policies.iter().map(PlainPolicy::document).collect();
     let snapshot = support::snapshot(&text);
     let access = snapshot.access.expect("policies");
@@ -281,7 +283,7 @@ fn the_index_over_many_rules_finds_the_same_as_asking_each() {
         })
         .collect();
     let authorization = compile(&policies);
-    let set = authorization.http.deny.enforced.expect("rules");
+    let set = authorization.http.deny.enforced.as_ref().expect("rules");
     assert_eq!(set.rules().len(), 2_400);
     let mut matches = 0;
     for _ in 0..300 {

@@ -303,6 +303,19 @@ impl LogLines {
         Self(lines)
     }
 
+    /// Waits until there are `count` lines.
+    pub fn wait_for(&self, count: usize) {
+        until(&format!("{count} lines"), || {
+            self.0.lock().expect("not poisoned").len() >= count
+        });
+    }
+
+    /// How many lines contain `part`.
+    pub fn count_with(&self, part: &str) -> usize {
+        let lines = self.0.lock().expect("not poisoned");
+        lines.iter().filter(|line| line.contains(part)).count()
+    }
+
     /// Waits for the first line that contains `part`.
     pub fn line_with(&self, part: &str) -> String {
         let mut found = None;

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{Builder, Connection as Http2Connection, SendResponse};
 use http::{Method, Request, Response, StatusCode};
-use std::cell::Cell;
+use ringroad_policy::snapshot::ConnectionFacts;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -33,6 +34,8 @@ struct Client {
     peer: SocketAddr,
     addresses: StreamAddresses,
     counted: Option<CountedConnection>,
+    /// What is known of the connection, for all its streams.
+    facts: OnceCell<Rc<ConnectionFacts>>,
     deadline: Deadline,
     active_streams: Rc<Cell<u32>>,
 }
@@ -56,6 +59,7 @@ pub async fn serve_http2(connection: Connection) {
         unread,
         deadline,
         counted,
+        facts,
         ..
     } = connection;
     let addresses = StreamAddresses {
@@ -68,6 +72,7 @@ pub async fn serve_http2(connection: Connection) {
         peer,
         addresses,
         counted,
+        facts,
         deadline,
         active_streams: Rc::default(),
     };
@@ -202,6 +207,7 @@ impl Client {
             deadline: Deadline::new(),
             accepted_at: rt::now(),
             requests: 0,
+            facts: self.facts.clone(),
             counted: None,
         }));
     }

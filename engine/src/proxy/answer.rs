@@ -11,7 +11,7 @@ pub struct Answer {
     pub status: u16,
     pub flags: ResponseFlags,
     /// Envoy's `RESPONSE_CODE_DETAILS`.
-    pub details: &'static str,
+    pub details: Cow<'static, str>,
     pub body: Cow<'static, [u8]>,
     /// Further header lines, such as `location`.
     pub headers: Vec<(&'static str, String)>,
@@ -35,7 +35,7 @@ impl Answer {
         Self {
             status,
             flags,
-            details,
+            details: Cow::Borrowed(details),
             body,
             headers: Vec::new(),
             grpc_status: None,
@@ -55,6 +55,33 @@ impl Answer {
             429 | 502..=504 => 14,
             _ => 2,
         })
+    }
+
+    /// Policies do not let the request pass; `details` say which.
+    pub fn access_denied(details: String) -> Self {
+        Self {
+            details: Cow::Owned(details),
+            ..Self::new(403, ResponseFlags::NONE, "", "RBAC: access denied")
+        }
+    }
+
+    /// The token of the request is not valid; `challenge` goes into `www-authenticate`.
+    pub fn unauthorized(
+        status: u16,
+        text: &'static str,
+        details: &'static str,
+        challenge: String,
+    ) -> Self {
+        Self {
+            headers: vec![("www-authenticate", challenge)],
+            ..Self::new(status, ResponseFlags::NONE, details, text)
+        }
+    }
+
+    /// Nobody could be asked whether the request may pass.
+    pub fn authorization_failed(status: u16) -> Self {
+        let flags = ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE;
+        Self::new(status, flags, "ext_authz_error", "")
     }
 
     /// No virtual host or no route matches.
@@ -130,7 +157,7 @@ impl Answer {
     /// One try took longer than `perTryTimeout`.
     pub fn per_try_timeout() -> Self {
         Self {
-            details: Self::PER_TRY_TIMEOUT,
+            details: Cow::Borrowed(Self::PER_TRY_TIMEOUT),
             ..Self::upstream_timeout()
         }
     }

@@ -10,7 +10,8 @@ use crate::http2::{PREFACE_START, serve_http2};
 use crate::rt::{self, Buffer, Chunk, Deadline, Idle};
 use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Worker};
-use std::cell::RefCell;
+use ringroad_policy::snapshot::{ConnectionFacts, Direction};
+use std::cell::{OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ pub struct Connection {
     pub deadline: Deadline,
     pub accepted_at: Instant,
     pub requests: u64,
+    /// What policies may ask about it; made when one does.
+    pub facts: OnceCell<Rc<ConnectionFacts>>,
     /// `None` for a stream of a connection that is counted already: it ends with one request.
     pub counted: Option<CountedConnection>,
 }
@@ -142,6 +145,18 @@ async fn wait_for_bytes(connection: &Connection) -> bool {
 }
 
 impl Connection {
+    /// What policies may ask about the connection.
+    pub fn facts(&self, direction: Direction) -> &Rc<ConnectionFacts> {
+        self.facts.get_or_init(|| {
+            Rc::new(ConnectionFacts {
+                direction,
+                peer: Some(self.peer),
+                destination: self.stream.local_addr().ok(),
+                ..ConnectionFacts::default()
+            })
+        })
+    }
+
     /// Receives the first bytes of a connection, and tells whether they are those of HTTP/2.
     async fn speaks_http2(&mut self) -> bool {
         if self.counted.is_none() {

@@ -1,5 +1,6 @@
 //! One request, from its first byte to the answer's last.
 
+use super::admission::{Admission, admit};
 use super::answer::Answer;
 use super::attempt::{ClientFailure, Outcome, RequestBody, RoutedRequest, attempt};
 use super::body::{Body, ByteCount};
@@ -90,7 +91,7 @@ async fn exchange(
     let limits = worker.limits();
 
     // The request head.
-    let head_bytes = match receive_request_head(connection, &limits, head).await {
+    let mut head_bytes = match receive_request_head(connection, &limits, head).await {
         Ok(bytes) => bytes,
         Err(failure) => return refuse(connection, worker, failure).await,
     };
@@ -102,6 +103,20 @@ async fn exchange(
         return After::Close;
     };
     let direction = rules.listener().direction;
+
+    // Whether it may pass. What a valid token says is in the head from here on.
+    let admission = match rules.access() {
+        None => Admission::default(),
+        Some(access) => admit(
+            access,
+            connection,
+            worker,
+            &limits,
+            direction,
+            head,
+            &mut head_bytes,
+        ),
+    };
     *request_id = RequestId::default();
     if request_id_needed(head, direction) {
         worker.write_request_id(request_id);
@@ -120,7 +135,26 @@ async fn exchange(
 
     // The route, and the first bytes of the body.
     let mut body = Body::new(head.framing, &limits.body, &received);
-    let planned = plan(connection, &rules, head, &head_bytes, target, rewritten);
+    let claims = admission.token.as_ref().map(|token| &token.claims);
+    let planned = plan(
+        connection,
+        claims,
+        &rules,
+        head,
+        &head_bytes,
+        target,
+        rewritten,
+    );
+    if let Some(answer) = admission.refusal {
+        match &planned {
+            Ok(plan) => record.set_plan(plan),
+            Err(refusal) => record.route_name = refusal.route.map_or("", |route| &route.name),
+        }
+        // A broken body is not read on, so the connection ends.
+        let _ = body.take(&mut connection.unread);
+        let no_edits = EditLevels::default();
+        return answer_request(connection, head, body.complete, &answer, no_edits, record).await;
+    }
     let (plan, first_piece) = match (planned, body.take(&mut connection.unread)) {
         (Ok(plan), Ok(piece)) => (plan, piece),
         (_, Err(error)) => {

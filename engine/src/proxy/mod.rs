@@ -3,7 +3,8 @@
 //! [`exchange`] reads from top to bottom as the life of one request, [`attempt`] as one try of it;
 //! the other files are their steps.
 
-pub mod answer;
+pub mod admission;
+mod answer;
 pub mod attempt;
 pub mod body;
 pub mod connection;

@@ -36,7 +36,7 @@ pub struct Record<'a> {
     pub endpoint: Option<Rc<Endpoint>>,
     status: u16,
     flags: ResponseFlags,
-    details: &'static str,
+    details: Cow<'static, str>,
     transport_failure: Option<String>,
     has_response: bool,
     upstream_service_time_ms: Option<u64>,
@@ -87,7 +87,7 @@ impl<'a> Record<'a> {
             endpoint: None,
             status: 0,
             flags: ResponseFlags::NONE,
-            details: "",
+            details: Cow::Borrowed(""),
             transport_failure: None,
             has_response: false,
             upstream_service_time_ms: None,
@@ -109,7 +109,7 @@ impl<'a> Record<'a> {
     pub fn response_started(&mut self, status: u16, sent_at: Instant) {
         self.status = status;
         self.has_response = true;
-        self.details = "via_upstream";
+        self.details = Cow::Borrowed("via_upstream");
         self.upstream_service_time_ms =
             Some(rt::now().saturating_duration_since(sent_at).as_millis() as u64);
     }
@@ -146,7 +146,7 @@ impl<'a> Record<'a> {
         } else {
             answer.status
         };
-        self.details = answer.details;
+        self.details = answer.details.clone();
         self.flags.insert(answer.flags);
         self.transport_failure.clone_from(&answer.transport_failure);
         if answer.flags.contains(ResponseFlags::NO_ROUTE_FOUND) {
@@ -158,7 +158,7 @@ impl<'a> Record<'a> {
         if answer.details == Answer::UPGRADE_REFUSED {
             self.listener.stats.downstream_rq_upgrade_refused.add(1);
         }
-        self.count_timeout(answer.flags, answer.details);
+        self.count_timeout(answer.flags, &answer.details);
     }
 
     fn count_timeout(&self, flags: ResponseFlags, details: &str) {
@@ -182,7 +182,7 @@ impl<'a> Record<'a> {
     pub fn fail(&mut self, flags: ResponseFlags, details: &'static str) {
         self.flags.insert(flags);
         self.count_timeout(flags, details);
-        self.details = details;
+        self.details = Cow::Borrowed(details);
         if !self.has_response {
             self.status = 0;
         }
@@ -286,10 +286,10 @@ impl<'a> Record<'a> {
     }
 
     /// The detail, and within its braces why there was no connection.
-    fn details(&self) -> Cow<'static, str> {
+    fn details(&self) -> Cow<'_, str> {
         match (&self.transport_failure, self.details.strip_suffix('}')) {
             (Some(reason), Some(open)) => Cow::Owned(format!("{open}|{reason}}}")),
-            _ => Cow::Borrowed(self.details),
+            _ => Cow::Borrowed(&*self.details),
         }
     }
 

@@ -6,6 +6,7 @@ use super::edits::EditLevels;
 use super::upstream::ClusterView;
 use crate::worker::{Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead, TargetForm, Upgrade};
+use ringroad_policy::authenticate::Claims;
 use ringroad_policy::snapshot::{
     ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, HeaderLookup,
     Redirect, RedirectPath, RequestFacts, Route, RouteAction, path,
@@ -78,9 +79,34 @@ impl HeaderLookup for Lookup<'_> {
     }
 }
 
+/// Hands `ask` the request in the very form that it is routed and sent on in; nothing for a target
+/// that is refused.
+pub fn with_facts<T>(
+    head: &RequestHead,
+    bytes: &[u8],
+    connection: &ConnectionFacts,
+    claims: Option<&Claims>,
+    ask: impl FnOnce(&RequestFacts<'_>) -> T,
+) -> Option<T> {
+    let mut memory = String::new();
+    let (path, query, authority) = split_target(head, bytes, &mut memory)?;
+    let normal = path::normalize(path).ok()?;
+    Some(ask(&RequestFacts {
+        method: ascii(head.method.of(bytes)),
+        scheme: "http",
+        authority,
+        path: &normal,
+        query,
+        headers: &Lookup(head.headers(bytes)),
+        connection,
+        claims,
+    }))
+}
+
 /// Decides. `target` and `rewritten` are working memory.
 pub fn plan<'a>(
     connection: &Connection,
+    claims: Option<&Claims>,
     rules: &'a Rules,
     head: &RequestHead,
     bytes: &'a [u8],
@@ -106,7 +132,11 @@ pub fn plan<'a>(
         path: &normal,
         query,
         headers: &lookup,
-        connection: ConnectionFacts::UNKNOWN,
+        connection: connection
+            .facts
+            .get()
+            .map_or(ConnectionFacts::UNKNOWN, |facts| facts),
+        claims,
     };
     if let TargetForm::Absolute { scheme, .. } = head.target_form
         && scheme.of(bytes).eq_ignore_ascii_case(b"https")

@@ -46,6 +46,8 @@ flags! {
     UPSTREAM_PROTOCOL_ERROR = 13, "UPE";
     /// The route's cluster does not exist.
     NO_CLUSTER_FOUND = 14, "NC";
+    /// Somebody else was asked, and did not let the request pass.
+    UNAUTHORIZED_EXTERNAL_SERVICE = 15, "UAEX";
 }
 
 impl ResponseFlags {

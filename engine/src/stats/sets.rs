@@ -62,6 +62,13 @@ stat_set! {
         Counter faults_overflow: "Delays not injected: limits.maxActiveFaults",
         Counter cors_origin_valid: "Requests of an origin that the CORS policy allows",
         Counter cors_origin_invalid: "Requests of an origin that the CORS policy does not allow",
+        Counter rbac_allowed: "Requests that AuthorizationPolicy in force allows",
+        Counter rbac_denied: "Requests that AuthorizationPolicy denies",
+        Counter rbac_shadow_allowed: "Requests that policies with dry-run would allow",
+        Counter rbac_shadow_denied: "Requests that policies with dry-run would deny",
+        Counter rbac_logged: "Requests that a policy with the action AUDIT matches",
+        Counter jwt_authn_allowed: "Requests without a token, or with a valid one",
+        Counter jwt_authn_denied: "Requests whose token is not valid",
         Counter no_route: "Requests with no virtual host or no route",
         Counter no_cluster: "Requests routed to a cluster that does not exist",
     }

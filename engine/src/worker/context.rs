@@ -11,6 +11,7 @@ use crate::proxy::request_id::{RequestId, write_uuid};
 use crate::rt;
 use crate::stats::{Registry, WorkerId, WorkerStats};
 use ringroad_codec::http1::{BodyLimits, HeadLimits, write_http_date};
+use ringroad_policy::authenticate::TokenCache;
 use ringroad_policy::settings::Limits;
 use ringroad_policy::snapshot::{Listener, Random};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -35,6 +36,8 @@ pub struct Worker {
     pub stats: Arc<WorkerStats>,
     pub random: RefCell<Random>,
     pub access_log: Option<AccessLogSink>,
+    /// Tokens whose signature this worker has verified.
+    pub tokens: RefCell<TokenCache>,
     view: RefCell<Rc<SnapshotView>>,
     limits: RefCell<Rc<WorkerLimits>>,
     slots: RefCell<Vec<Rc<ListenerSlot>>>,
@@ -113,6 +116,7 @@ impl Worker {
             registry,
             random: RefCell::new(Random::new(seed)),
             access_log,
+            tokens: RefCell::new(TokenCache::new(0)),
             limits: RefCell::new(WorkerLimits::new(&snapshot.settings.limits)),
             view: RefCell::new(Rc::new(SnapshotView::new(generation, snapshot, None))),
             slots: RefCell::default(),

@@ -7,7 +7,7 @@ use crate::proxy::connection::{Connection, CountedConnection};
 use crate::rt::{self, Chunk, Deadline, Listener, Stream};
 use crate::stats::{ListenerStats, SeriesList};
 use crate::transport::Transport;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -144,6 +144,7 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
         deadline: Deadline::new(),
         accepted_at: rt::now(),
         requests: 0,
+        facts: OnceCell::new(),
         counted: Some(CountedConnection {
             worker: worker.clone(),
             listener: slot.clone(),

@@ -1,7 +1,7 @@
 //! The rules that one request goes by.
 
 use super::view::SnapshotView;
-use ringroad_policy::snapshot::Listener;
+use ringroad_policy::snapshot::{Access, Listener};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -26,6 +26,12 @@ impl Rules {
     #[inline]
     pub fn listener(&self) -> &Arc<Listener> {
         &self.view.snapshot.listeners[self.listener]
+    }
+
+    /// Who may do what here; `None` where no policy says anything.
+    #[inline]
+    pub fn access(&self) -> Option<&Arc<Access>> {
+        self.view.snapshot.access_for(self.listener().direction)
     }
 
     #[inline]

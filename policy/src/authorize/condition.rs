@@ -152,14 +152,14 @@ impl Test {
                 .principal()
                 .is_some_and(|principal| values.iter().any(|value| value.is_match(principal))),
             Self::RequestPrincipal(values) => {
-                let claims = facts.claims;
+                let claims = facts.claims();
                 let issuer = claims.and_then(|claims| claims.text("iss"));
                 let subject = claims.and_then(|claims| claims.text("sub"));
                 issuer.zip(subject).is_some_and(|(issuer, subject)| {
                     values.iter().any(|value| value.is_match(issuer, subject))
                 })
             }
-            Self::Claim { path, values } => facts.claims.is_some_and(|claims| {
+            Self::Claim { path, values } => facts.claims().is_some_and(|claims| {
                 let mut found = false;
                 claims.visit(path, &mut |text| found |= any(values, text.as_bytes()));
                 found

@@ -14,8 +14,6 @@ pub struct AccessFacts<'a> {
     /// The address that the request comes from, by `x-forwarded-for` (`remote.ip`); without a
     /// request, that of the connection.
     pub client: Option<IpAddr>,
-    /// What the verified token says.
-    pub claims: Option<&'a Claims>,
 }
 
 impl<'a> AccessFacts<'a> {
@@ -25,8 +23,13 @@ impl<'a> AccessFacts<'a> {
             connection,
             request: None,
             client: connection.peer.map(|address| address.ip()),
-            claims: None,
         }
+    }
+
+    /// What the verified token says.
+    #[inline]
+    pub fn claims(&self) -> Option<&'a Claims> {
+        self.request.and_then(|request| request.claims)
     }
 
     /// The address that the connection comes from (`source.ip`).

@@ -191,12 +191,12 @@ pub(super) fn texts_of(
             None => {}
         },
         Attribute::RequestPrincipal => {
-            if let Some(principal) = facts.claims.and_then(|claims| claims.principal()) {
+            if let Some(principal) = facts.claims().and_then(|claims| claims.principal()) {
                 each(principal.as_bytes());
             }
         }
         Attribute::Claim(path) => {
-            if let Some(claims) = facts.claims {
+            if let Some(claims) = facts.claims() {
                 claims.visit(path, &mut |text| each(text.as_bytes()));
             }
         }

@@ -140,6 +140,11 @@ impl Stages {
         self.custom.is_none() && sets.iter().all(|set| set.is_none())
     }
 
+    /// Whether any policy in force can deny.
+    pub fn enforces(&self) -> bool {
+        self.deny.enforced.is_some() || self.allow.enforced.is_some()
+    }
+
     /// Whether somebody else decides. Comes first, before tokens are looked at.
     pub fn custom(&self, facts: &AccessFacts<'_>) -> CustomDecision<'_> {
         let Some(custom) = &self.custom else {

@@ -198,6 +198,7 @@ fn tell(
         query,
         headers: &request.headers,
         connection: ConnectionFacts::UNKNOWN,
+        claims: None,
     };
     let mut trace = Retelling {
         explanation,

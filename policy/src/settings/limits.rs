@@ -104,6 +104,8 @@ limits! {
         "Most bytes that are read and dropped after an answer that was given before its request had ended, so that closing the connection does not destroy the answer on its way.";
     max_replay_body_bytes / "maxReplayBodyBytes": Bytes = 1024 * 1024,
         "Most bytes of a request body that are kept so that a retry or a mirror can send them; a longer body is streamed on without either.";
+    max_token_cache_bytes / "maxTokenCacheBytes": Bytes = 1024 * 1024,
+        "Most bytes that one worker keeps of tokens whose signature it has verified; 0 verifies with each request.";
     max_active_faults / "maxActiveFaults": Count = 10_000,
         "Most requests of the process that an injected delay holds at a time; further ones are not delayed.";
     max_mirrors_in_flight / "maxMirrorsInFlight": Count = 10_000,

@@ -29,12 +29,12 @@ use std::sync::Arc;
 
 use crate::settings::ProxySettings;
 
+pub use access::{Access, KeyTable};
 pub use balancing::{
     AllAvailable, BalancerState, DEFAULT_RING_SIZE, DEFAULT_TABLE_SIZE, EndpointView, Group,
     HashCookie, HashKey, HashPolicy, LARGEST_RING_SIZE, Locality, LocalityOrder, LocalityPolicy,
     LocalityPriorities, OVERPROVISIONING_PERCENT, PickRequest, WarmUp, label_of, locality_of,
 };
-pub use access::{Access, KeyTable};
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
     OutlierDetection, PolicyOrigins, ServiceLabels, TcpKeepalive, UNLIMITED, WorkloadLabels,

@@ -1,6 +1,7 @@
 //! What a decision may ask about a request.
 
 use super::connection::ConnectionFacts;
+use crate::authenticate::Claims;
 
 /// A request as the matchers see it. The path is normalised and has no query.
 #[derive(Clone, Copy)]
@@ -16,6 +17,8 @@ pub struct RequestFacts<'a> {
     pub headers: &'a dyn HeaderLookup,
     /// What it came on.
     pub connection: &'a ConnectionFacts,
+    /// What its verified token says.
+    pub claims: Option<&'a Claims>,
 }
 
 /// Access to header fields by name.

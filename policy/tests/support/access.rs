@@ -149,6 +149,8 @@ impl Caller {
             identity: identity.map(Box::new),
             ..ConnectionFacts::default()
         };
+        let claims = self.claims.as_ref().and_then(Value::as_object);
+        let claims = claims.map(|fields| Claims::new(fields.clone(), &[]));
         let request = RequestFacts {
             method: &self.method,
             scheme: "http",
@@ -157,14 +159,12 @@ impl Caller {
             query: None,
             headers: &self.headers,
             connection: &connection,
+            claims: claims.as_ref(),
         };
-        let claims = self.claims.as_ref().and_then(Value::as_object);
-        let claims = claims.map(|fields| Claims::new(fields.clone(), &[]));
         each(&AccessFacts {
             request: (!is_tcp).then_some(&request),
             connection: &connection,
             client: Some(self.client),
-            claims: if is_tcp { None } else { claims.as_ref() },
         })
     }
 

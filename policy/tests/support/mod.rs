@@ -129,6 +129,7 @@ impl<'a> Get<'a> {
             query,
             headers: &self.headers,
             connection: ConnectionFacts::UNKNOWN,
+            claims: None,
         }
     }
 

@@ -1,0 +1,275 @@
+//! Who a request comes from, and whether it may pass.
+//!
+//! Tokens are verified and policies asked on the head as it will be routed and sent on: whatever a
+//! token changes is changed in the head itself before anybody else looks at it.
+
+use super::answer::Answer;
+use super::connection::Connection;
+use super::head_bytes::HeadBytes;
+use super::target::with_facts;
+use crate::rt::Buffer;
+use crate::stats::ListenerStats;
+use crate::worker::{Worker, WorkerLimits};
+use ringroad_codec::http1::{HeadLimits, Headers, RequestHead, parse_request, write_header};
+use ringroad_policy::authenticate::{
+    Authentication, TokenError, VerifiedToken, without_parameters,
+};
+use ringroad_policy::authorize::{AccessFacts, Authorization, CustomDecision, Decision, Denial};
+use ringroad_policy::snapshot::{Access, ConnectionFacts, Direction};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// What becomes of a request that policies were asked about.
+#[derive(Default)]
+pub struct Admission {
+    /// The verified token, if there was one.
+    pub token: Option<Arc<VerifiedToken>>,
+    /// `None`: it may pass.
+    pub refusal: Option<Answer>,
+}
+
+/// Longest address in `www-authenticate`. Envoy's limit.
+const MAX_REALM_BYTES: usize = 256;
+
+/// Asks everybody. The head changes when a token is taken out of it, or what it says put in.
+pub fn admit(
+    access: &Access,
+    connection: &Connection,
+    worker: &Rc<Worker>,
+    limits: &WorkerLimits,
+    direction: Direction,
+    head: &mut RequestHead,
+    bytes: &mut HeadBytes,
+) -> Admission {
+    let facts = connection.facts(direction).clone();
+    let stats = &connection.listener.stats;
+    let mut admission = Admission::default();
+    if let Some(authorization) = &access.authorization {
+        admission.refusal = ask_custom(authorization, &facts, direction, head, bytes, stats);
+        if admission.refusal.is_some() {
+            return admission;
+        }
+    }
+    if let Some(authentication) = &access.authentication {
+        match authenticate(authentication, &facts, worker, limits, head, bytes) {
+            Ok(token) => {
+                stats.jwt_authn_allowed.add(1);
+                admission.token = token;
+            }
+            Err(answer) => {
+                stats.jwt_authn_denied.add(1);
+                admission.refusal = Some(answer);
+                return admission;
+            }
+        }
+    }
+    if let Some(authorization) = &access.authorization {
+        let claims = admission.token.as_ref().map(|token| &token.claims);
+        let decision = with_facts(head, bytes, &facts, claims, |request| {
+            let client = client_address(direction, &facts, head.headers(bytes));
+            authorization.http.decide(&AccessFacts {
+                request: Some(request),
+                client,
+                connection: &facts,
+            })
+        });
+        // A target that cannot be read is refused when it is to be routed.
+        if let Some(decision) = decision {
+            count(&decision, authorization, stats);
+            admission.refusal = decision.denied.map(|denial| denied(&denial));
+        }
+    }
+    admission
+}
+
+/// The action CUSTOM, before tokens are looked at.
+fn ask_custom(
+    authorization: &Authorization,
+    facts: &ConnectionFacts,
+    direction: Direction,
+    head: &RequestHead,
+    bytes: &[u8],
+    stats: &ListenerStats,
+) -> Option<Answer> {
+    let decision = with_facts(head, bytes, facts, None, |request| {
+        authorization.http.custom(&AccessFacts {
+            request: Some(request),
+            client: client_address(direction, facts, head.headers(bytes)),
+            connection: facts,
+        })
+    })?;
+    match decision {
+        CustomDecision::Pass => None,
+        // Nobody can be asked yet, so nobody lets it pass.
+        CustomDecision::Ask(..) => Some(Answer::authorization_failed(403)),
+        CustomDecision::Deny(denial) => {
+            stats.rbac_denied.add(1);
+            Some(denied(&denial))
+        }
+    }
+}
+
+/// Verifies tokens, and writes the head anew if they change it.
+fn authenticate(
+    authentication: &Authentication,
+    facts: &ConnectionFacts,
+    worker: &Worker,
+    limits: &WorkerLimits,
+    head: &mut RequestHead,
+    bytes: &mut HeadBytes,
+) -> Result<Option<Arc<VerifiedToken>>, Answer> {
+    let now = worker.wall_clock().duration_since(UNIX_EPOCH);
+    let now_unix_s = now.unwrap_or_default().as_secs();
+    let found = with_facts(head, bytes, facts, None, |request| {
+        let mut cache = worker.tokens.borrow_mut();
+        cache.set_max_bytes(limits.settings.max_token_cache_bytes as usize);
+        authentication
+            .authenticate(request, now_unix_s, &mut cache)
+            .map_err(|error| unauthorized(error, request.authority, head.target.of(bytes)))
+    });
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    let found = found?;
+    let removes = |name: &[u8]| {
+        let is_name = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
+        found.removed_headers.iter().any(is_name)
+    };
+    let is_changed = !found.added_headers.is_empty()
+        || !found.removed_parameters.is_empty()
+        || head
+            .headers
+            .iter()
+            .any(|header| removes(header.name.of(bytes)));
+    if is_changed {
+        let target = head.target.of(bytes);
+        let target = match target.iter().position(|byte| *byte == b'?') {
+            Some(at) if !found.removed_parameters.is_empty() => {
+                let query = String::from_utf8_lossy(&target[at + 1..]);
+                let left = without_parameters(&query, &found.removed_parameters);
+                let mut target = target[..at].to_vec();
+                if !left.is_empty() {
+                    target.push(b'?');
+                    target.extend_from_slice(left.as_bytes());
+                }
+                target
+            }
+            _ => target.to_vec(),
+        };
+        let added = found.added_headers.iter();
+        let added = added.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let written = write_again(head, bytes, &target, removes, added);
+        replace(head, bytes, written, limits)?;
+    }
+    Ok(found.token)
+}
+
+/// The head with another target, without some headers and with others.
+fn write_again<'h>(
+    head: &RequestHead,
+    bytes: &[u8],
+    target: &[u8],
+    removes: impl Fn(&[u8]) -> bool,
+    added: impl Iterator<Item = (&'h [u8], &'h [u8])>,
+) -> Buffer {
+    let mut out = Buffer::lease();
+    out.extend_from_slice(head.method.of(bytes));
+    out.push(b' ');
+    out.extend_from_slice(target);
+    let version: &[u8] = match head.version {
+        ringroad_codec::http1::Version::Http10 => b" HTTP/1.0\r\n",
+        ringroad_codec::http1::Version::Http11 => b" HTTP/1.1\r\n",
+    };
+    out.extend_from_slice(version);
+    for header in &head.headers {
+        let name = header.name.of(bytes);
+        if !removes(name) {
+            write_header(&mut out, name, header.value.of(bytes));
+        }
+    }
+    for (name, value) in added {
+        write_header(&mut out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Takes a head that we have written in place of the one that came.
+fn replace(
+    head: &mut RequestHead,
+    bytes: &mut HeadBytes,
+    written: Buffer,
+    limits: &WorkerLimits,
+) -> Result<(), Answer> {
+    // What we add must not run into the limits for what clients send.
+    let limits = HeadLimits {
+        max_head_bytes: limits.head.max_head_bytes * 2 + written.len(),
+        max_headers: limits.head.max_headers * 2,
+        ..limits.head.clone()
+    };
+    head.reset();
+    parse_request(&written, &limits, head).map_err(|error| Answer::malformed(&error))?;
+    *bytes = HeadBytes::Joined(written);
+    Ok(())
+}
+
+/// Where a request comes from: at the edge the peer, inside whoever the peer names last.
+fn client_address(
+    direction: Direction,
+    facts: &ConnectionFacts,
+    headers: Headers<'_>,
+) -> Option<IpAddr> {
+    let peer = facts.peer.map(|address| address.ip());
+    if direction == Direction::Gateway {
+        return peer;
+    }
+    let mut last = None;
+    headers.visit("x-forwarded-for", &mut |value| {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        last = text.rsplit(',').next().map(|text| text.trim().parse().ok());
+    });
+    last.flatten().or(peer)
+}
+
+fn count(decision: &Decision<'_>, authorization: &Authorization, stats: &ListenerStats) {
+    match decision.denied {
+        Some(_) => stats.rbac_denied.add(1),
+        None if authorization.http.enforces() => stats.rbac_allowed.add(1),
+        None => {}
+    }
+    let shadows = [decision.shadow_deny, decision.shadow_allow];
+    for shadow in shadows.into_iter().flatten() {
+        match shadow.is_allowed {
+            true => stats.rbac_shadow_allowed.add(1),
+            false => stats.rbac_shadow_denied.add(1),
+        }
+    }
+    if decision.audited_by.is_some() {
+        stats.rbac_logged.add(1);
+    }
+}
+
+fn denied(denial: &Denial<'_>) -> Answer {
+    Answer::access_denied(denial.details().to_string())
+}
+
+fn unauthorized(error: TokenError, authority: &str, target: &[u8]) -> Answer {
+    let (text, details) = error.text_and_details();
+    let target = String::from_utf8_lossy(target);
+    let target = match target.find("://") {
+        Some(at) => {
+            &target[target[at + 3..]
+                .find('/')
+                .map_or(target.len(), |end| at + 3 + end)..]
+        }
+        None => &target,
+    };
+    let target: String = target.chars().take(MAX_REALM_BYTES).collect();
+    let mut challenge = format!("Bearer realm=\"http://{authority}{target}\"");
+    if error != TokenError::Missing {
+        challenge += ", error=\"invalid_token\"";
+    }
+    Answer::unauthorized(error.status(), text, details, challenge)
+}
