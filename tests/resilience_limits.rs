@@ -2,9 +2,11 @@
 
 mod harness;
 
-use harness::pool::{Backend, cluster_stat, start_pool};
+use harness::pool::{Backend, cluster_stat, start_pool, start_retrying_pool};
+use harness::raw::ScriptedUpstream;
 use harness::{Client, DRIVERS, Upstream, get, until};
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 /// A request on a connection of its own that nobody has answered yet.
 fn begin(address: SocketAddr) -> Client {
@@ -190,6 +192,52 @@ fn a_silent_upstream_is_probed() {
         let (_probing, address) = start_pool(driver, "1", &[backend.address], probing);
         assert_eq!(get(address, "a.test", "/").status, 200);
         assert_eq!(keepalive_timers(backend.address), 1);
+    }
+}
+
+#[test]
+fn retries_under_way_are_limited_by_number_or_by_budget() {
+    let policies = [
+        "connectionPool: {http: {maxRetries: 1}}",
+        "retryBudget: {percent: 1, minRetryConcurrency: 1}",
+    ];
+    for driver in DRIVERS {
+        for policy in policies {
+            let gate = Arc::new(Mutex::new(()));
+            let upstream_gate = Arc::clone(&gate);
+            let upstream = ScriptedUpstream::start(move |connection| {
+                while let Some((_, head)) = connection.head() {
+                    if head.contains("x-envoy-attempt-count: 2") {
+                        let _open = upstream_gate.lock().expect("not poisoned");
+                        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                    } else {
+                        connection.send("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n");
+                    }
+                }
+            });
+            let (proxy, address) = start_retrying_pool(driver, "2", &[upstream.address], policy);
+            let closed = gate.lock().expect("not poisoned");
+            let mut first = begin(address);
+            until("the first retry", || upstream.heads().len() == 2);
+            assert_eq!(
+                cluster_stat(&proxy, "circuit_breakers.default.rq_retry_open"),
+                1
+            );
+            // Each of the others gets the answer that it would have tried again after.
+            for refused in 1..=4 {
+                assert_eq!(get(address, "a.test", "/").status, 503, "{policy}");
+                assert_eq!(cluster_stat(&proxy, "upstream_rq_retry_overflow"), refused);
+            }
+            let metrics = proxy.admin("/stats/prometheus").body;
+            assert!(metrics.contains("response_flags=\"UO\""), "{metrics}");
+            drop(closed);
+            assert_eq!(first.answer().expect("an answer").status, 200);
+            until("the end of the retry", || {
+                cluster_stat(&proxy, "circuit_breakers.default.rq_retry_open") == 0
+            });
+            assert_eq!(get(address, "a.test", "/").status, 200);
+            assert_eq!(cluster_stat(&proxy, "upstream_rq_retry"), 2);
+        }
     }
 }
 

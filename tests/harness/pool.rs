@@ -36,11 +36,28 @@ pub fn start_pool(
     endpoints: &[SocketAddr],
     policy: &str,
 ) -> (Proxy, SocketAddr) {
+    start_with(driver, workers, &pool(endpoints, policy))
+}
+
+/// The same with one retry of any 5xx.
+pub fn start_retrying_pool(
+    driver: &str,
+    workers: &str,
+    endpoints: &[SocketAddr],
+    policy: &str,
+) -> (Proxy, SocketAddr) {
+    let pool = pool(endpoints, policy);
+    let retrying = pool.replace("{attempts: 0}", "{attempts: 1, retryOn: 5xx}");
+    assert_ne!(retrying, pool);
+    start_with(driver, workers, &retrying)
+}
+
+fn start_with(driver: &str, workers: &str, pool: &str) -> (Proxy, SocketAddr) {
     let address = free_address();
     let config = folder(&[
         ("gate.yaml", &gateway(address)),
         ("settings.yaml", &settings("{role: gateway}")),
-        ("pool.yaml", &pool(endpoints, policy)),
+        ("pool.yaml", pool),
     ]);
     let args = ["--driver", driver, "--workers", workers];
     (Proxy::start_with_workers(config, &args), address)

@@ -218,8 +218,8 @@ impl ClusterHealth {
                 let count = endpoint.ejections();
                 let cause = words(cause, failures);
                 tracing::warn!(
-                    "ejected {address} of {name}: {cause}; for {for_ms} ms, its ejection number \
-                     {count}, {out} of {total} endpoints are out"
+                    "ejected {address} of {name}: {cause}; out for {for_ms} ms, ejection number \
+                     {count}; {out} of {total} endpoints are out"
                 );
                 self.publish(state, now_ms);
             }
@@ -456,3 +456,7 @@ fn count_verdict(figures: &OutlierStats, cause: EjectionCause, verdict: Verdict)
         Verdict::NotEnforced | Verdict::AlreadyOut => {}
     }
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

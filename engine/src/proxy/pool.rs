@@ -376,6 +376,11 @@ impl UpstreamConnection {
             stats.upstream_cx_destroy_local.add(1);
             return;
         }
+        let somebody_waits = !endpoint.waiting.borrow().is_empty();
+        if somebody_waits && self.stream.peek_state() != Idle::Quiet {
+            stats.upstream_cx_destroy_remote.add(1);
+            return;
+        }
         let next = endpoint.waiting.borrow_mut().pop_front();
         if let Some(waiter) = next {
             return waiter.give(Turn::Connection(self));

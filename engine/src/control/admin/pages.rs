@@ -266,11 +266,21 @@ fn write_cluster(cluster: &Cluster, health: &HealthRegistry, out: &mut String) {
     let health = health.find(&cluster.name);
     let name = &cluster.name;
     let _ = writeln!(out, "{name}::observability_name::{name}");
+    if cluster.outlier_detection.is_some() {
+        // Istio never ejects by success rates; Envoy lists them all the same.
+        for figure in ["average", "ejection_threshold"] {
+            let _ = writeln!(out, "{name}::outlier::success_rate_{figure}::-1");
+            let _ = writeln!(
+                out,
+                "{name}::outlier::local_origin_success_rate_{figure}::-1"
+            );
+        }
+    }
     for (threshold, value) in thresholds(cluster) {
         let _ = writeln!(out, "{name}::default_priority::{threshold}::{value}");
     }
     let _ = writeln!(out, "{name}::added_via_api::true");
-    for endpoint in &cluster.endpoints {
+    for (index, endpoint) in cluster.endpoints.iter().enumerate() {
         let address = &endpoint.address;
         let seen = Seen::of(health.as_deref(), address);
         for (figure, _, value) in seen.figures {
@@ -286,6 +296,11 @@ fn write_cluster(cluster: &Cluster, health: &HealthRegistry, out: &mut String) {
         for (part, value) in locality(endpoint) {
             let _ = writeln!(out, "{name}::{address}::{part}::{value}");
         }
+        let priority = cluster.priority_of(index).unwrap_or(0);
+        let _ = writeln!(out, "{name}::{address}::canary::false");
+        let _ = writeln!(out, "{name}::{address}::priority::{priority}");
+        let _ = writeln!(out, "{name}::{address}::success_rate::-1");
+        let _ = writeln!(out, "{name}::{address}::local_origin_success_rate::-1");
     }
 }
 
