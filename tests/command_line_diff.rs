@@ -98,7 +98,10 @@ fn changes_are_told_without_a_log() {
     let output = ringroad(&["diff", &path(&old), &path(&next)]);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     let text = out(&output);
-    assert!(text.contains("+ route `api` for path `/api...`"), "{text}");
+    assert!(
+        text.contains("+ route `api` of default/split for path `/api...`"),
+        "{text}"
+    );
     assert!(
         text.ends_with("1 added, 0 removed, 0 changed, 0 moved\n"),
         "{text}"

@@ -343,7 +343,7 @@ fn changes_are_told_by_listener_virtual_host_and_route() {
         changes(&base, &http(&[one, all])),
         [(
             ChangeKind::Removed,
-            route("`two` for path `/2...`"),
+            route("`two` of default/shop for path `/2...`"),
             detail("to", B, "")
         )]
     );
@@ -351,7 +351,7 @@ fn changes_are_told_by_listener_virtual_host_and_route() {
         changes(&http(&[one, all]), &base),
         [(
             ChangeKind::Added,
-            route("`two` for path `/2...`"),
+            route("`two` of default/shop for path `/2...`"),
             detail("to", "", B)
         )]
     );
@@ -359,7 +359,7 @@ fn changes_are_told_by_listener_virtual_host_and_route() {
         changes(&base, &http(&[two, one, all])),
         [(
             ChangeKind::Moved,
-            route("`one` for path `/1...`"),
+            route("`one` of default/shop for path `/1...`"),
             detail("order", "place 1", "place 2")
         )]
     );
@@ -368,7 +368,7 @@ fn changes_are_told_by_listener_virtual_host_and_route() {
         changes(&base, &http(&[one, &slower, all])),
         [(
             ChangeKind::Changed,
-            route("`two` for path `/2...`"),
+            route("`two` of default/shop for path `/2...`"),
             detail("timeout", "none", "3s")
         )]
     );
@@ -422,4 +422,50 @@ fn changes_of_clusters_are_told_with_their_endpoints() {
         render_structure(&structure(old.side(), new.side()))
     };
     assert!(text.contains("10.0.0.2:80 gone, 10.0.0.7:80 new"), "{text}");
+}
+
+#[test]
+fn a_route_that_gets_a_name_is_still_the_same() {
+    let old = shop("- route: [{destination: {host: a.com}}]\n");
+    let new = shop("- name: all\n  route: [{destination: {host: b.com}}]\n")
+        + &rule(
+            "younger",
+            "hosts: ['*']\ngateways: [edge]\nhttp: [{route: [{destination: {host: a.com}}]}]\n",
+        );
+    let difference = compare(&old, &new, &[line("GET", "/", "shop.com", A, "-")]);
+    let why = &difference.groups[0].why;
+    assert!(
+        why.starts_with("route `all` (new.yaml:") && why.ends_with("was changed"),
+        "{why}"
+    );
+}
+
+#[test]
+fn only_clusters_that_stay_are_compared() {
+    let to = |host: &str| {
+        shop(&format!("- route: [{{destination: {{host: {host}}}}}]\n"))
+            + &destination_rule(
+                "b",
+                "host: b.com\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}\n",
+            )
+    };
+    let log = [line("GET", "/", "shop.com", A, "-")];
+    let difference = compare(&to("a.com"), &to("b.com"), &log);
+    let names: Vec<&str> = difference.groups[0]
+        .details
+        .iter()
+        .map(|d| d.name.as_str())
+        .collect();
+    assert_eq!(names, ["to"]);
+    let balanced = to("a.com")
+        + &destination_rule(
+            "a",
+            "host: a.com\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}\n",
+        );
+    let difference = compare(&to("a.com"), &balanced, &log);
+    assert_eq!(
+        (difference.elsewhere, difference.treated_differently),
+        (0, 1)
+    );
+    assert_eq!(difference.groups[0].details[0].name, "load balancer");
 }

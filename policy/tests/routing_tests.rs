@@ -392,3 +392,38 @@ fn delegates_are_followed_and_may_be_expected() {
         .passed
     );
 }
+
+#[test]
+fn a_rule_that_no_request_reaches_is_pointed_to() {
+    let config = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop}
+spec:
+  hosts: [shop.com]
+  http:
+  - route: [{destination: {host: a.com}}]
+  - match: [{uri: {prefix: /api}}]
+    route: [{destination: {host: api.com}}]
+";
+    let expected = "  route: [{destination: {host: api.com}}]\n";
+    let outcome = ask(config, "shop.com", "/api", true, expected);
+    let hint = outcome.hint.unwrap();
+    assert!(
+        hint.contains("config.yaml:8:5") && hint.contains("no request gets there"),
+        "{hint}"
+    );
+}
+
+#[test]
+fn a_host_that_only_its_gateway_lacks_is_told_as_such() {
+    let config = GATEWAYS.replace("hosts: ['*']\n---", "hosts: [shop.com]\n---");
+    let config = config.replace(
+        "hosts: ['*']\n  gateways: [edge]",
+        "hosts: [web.com]\n  gateways: [edge]",
+    );
+    let reason = ask(&config, "web.com", "/", true, "").reason.unwrap();
+    assert!(
+        reason.starts_with("VirtualService default/any has this host, but nothing listens"),
+        "{reason}"
+    );
+}

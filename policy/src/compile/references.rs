@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::Compiler;
 use super::findings::Findings;
 use super::gateway_tables::resolved_hosts;
-use super::names::{MESH, cluster_name, is_wildcard, overlap, resolve_gateway, resolve_short_name};
+use super::names::{
+    MESH, cluster_name, is_subset, is_wildcard, overlap, resolve_gateway, resolve_short_name,
+};
 use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::gateway::Gateway;
@@ -46,7 +48,7 @@ fn report_gateways(compiler: &mut Compiler<'_>) {
     let known: Gateways<'_> = gateways
         .map(|object| {
             let name = format!("{}/{}", object.metadata.namespace, object.metadata.name);
-            (name, object)
+            (name, GatewayHosts::of(object))
         })
         .collect();
     for object in &compiler.resources.virtual_services {
@@ -70,7 +72,7 @@ fn report_gateways(compiler: &mut Compiler<'_>) {
 }
 
 /// Gateways by `namespace/name`.
-type Gateways<'r> = HashMap<String, &'r Object<Gateway>>;
+type Gateways<'r> = HashMap<String, GatewayHosts<'r>>;
 
 /// Warns where no server of a gateway has a host of the VirtualService that names it, and of hosts
 /// that none of its gateways has.
@@ -95,7 +97,7 @@ fn report_unbound_hosts(
         };
         let mut binds = false;
         for (host, is_bound) in hosts.iter().zip(&mut is_bound) {
-            let covers = gateway_hosts(gateway, namespace).any(|known| overlap(known, host));
+            let covers = gateway.covers(host, namespace);
             *is_bound |= covers;
             binds |= covers;
         }
@@ -106,7 +108,7 @@ fn report_unbound_hosts(
                  is bound there"
             );
             let place = Place::Field(object.metadata.origin(field("gateways").index(index)));
-            let servers = gateway.metadata.origin(field("servers"));
+            let servers = gateway.object.metadata.origin(field("servers"));
             let warning = Diagnostic::warning("host-not-in-gateway", place, message)
                 .with_help("add a host to `hosts` of a server, or name a host that it has")
                 .with_related(servers, "the servers of the gateway");
@@ -127,19 +129,52 @@ fn report_unbound_hosts(
     }
 }
 
-/// The hosts of a gateway's servers that VirtualServices of `namespace` may bind to.
-fn gateway_hosts<'g>(
-    gateway: &'g Object<Gateway>,
-    namespace: &'g str,
-) -> impl Iterator<Item = &'g str> {
-    let own = gateway.metadata.namespace.as_str();
-    let hosts = gateway.spec.servers.iter().flat_map(|server| &server.hosts);
-    hosts.filter_map(move |host| match host.split_once('/') {
-        None => Some(host.as_str()),
-        Some(("*", host)) => Some(host),
-        Some((".", host)) => (own == namespace).then_some(host),
-        Some((owner, host)) => (owner == namespace).then_some(host),
-    })
+/// The hosts of a gateway's servers, with the namespace whose VirtualServices may bind to each;
+/// `None` is any. Exact hosts can be looked up.
+struct GatewayHosts<'r> {
+    object: &'r Object<Gateway>,
+    exact: HashMap<&'r str, Vec<Option<&'r str>>>,
+    wildcards: Vec<(&'r str, Option<&'r str>)>,
+}
+
+impl<'r> GatewayHosts<'r> {
+    fn of(object: &'r Object<Gateway>) -> Self {
+        let mut hosts = Self {
+            object,
+            exact: HashMap::new(),
+            wildcards: Vec::new(),
+        };
+        for host in object.spec.servers.iter().flat_map(|server| &server.hosts) {
+            let (owner, host) = match host.split_once('/') {
+                None => (None, host.as_str()),
+                Some(("*", host)) => (None, host),
+                Some((".", host)) => (Some(object.metadata.namespace.as_str()), host),
+                Some((owner, host)) => (Some(owner), host),
+            };
+            match is_wildcard(host) {
+                true => hosts.wildcards.push((host, owner)),
+                false => hosts.exact.entry(host).or_default().push(owner),
+            }
+        }
+        hosts
+    }
+
+    /// Whether a VirtualService of `namespace` with this host binds to a server.
+    fn covers(&self, host: &str, namespace: &str) -> bool {
+        let may_bind = |owner: &Option<&str>| owner.is_none_or(|owner| owner == namespace);
+        let mut wildcards = self.wildcards.iter();
+        if wildcards.any(|(known, owner)| may_bind(owner) && overlap(known, host)) {
+            return true;
+        }
+        if is_wildcard(host) {
+            let mut exact = self.exact.iter();
+            return exact
+                .any(|(known, owners)| is_subset(known, host) && owners.iter().any(may_bind));
+        }
+        self.exact
+            .get(host)
+            .is_some_and(|owners| owners.iter().any(may_bind))
+    }
 }
 
 fn report_destination(

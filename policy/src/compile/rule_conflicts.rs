@@ -41,10 +41,21 @@ pub fn report(compiler: &mut Compiler<'_>) {
         report_dropped(rule, earlier, findings);
         earlier.push(rule);
     }
-    let is_wide = |rule: &&Rule<'_>| is_wildcard(&rule.host) || rule.namespace() == root;
-    for wide in rules.iter().filter(is_wide) {
+    // Exact hosts of the root namespace keep to themselves, so that a long list stays cheap.
+    let mut of_root = std::collections::HashMap::new();
+    for rule in rules.iter().filter(|rule| rule.namespace() == root) {
+        of_root.entry(rule.host.as_str()).or_insert(rule);
+    }
+    for narrow in &rules {
+        if let Some(wide) = of_root.get(narrow.host.as_str())
+            && narrow.keeps_away(wide, root)
+        {
+            report_replaced(narrow, wide, findings);
+        }
+    }
+    for wide in rules.iter().filter(|rule| is_wildcard(&rule.host)) {
         for narrow in &rules {
-            if narrow.keeps_away(wide, root) {
+            if narrow.host != wide.host && narrow.keeps_away(wide, root) {
                 report_replaced(narrow, wide, findings);
             }
         }

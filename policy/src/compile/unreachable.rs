@@ -11,7 +11,7 @@ use crate::source::Origin;
 
 /// How many earlier routes a route is compared with at most. More of them on one and the same
 /// path are rare, and a warning that is left out is better than a slow load.
-const MAX_COMPARED: usize = 256;
+const MAX_COMPARED: usize = 64;
 
 /// Earlier routes by the path that they ask for.
 #[derive(Default)]

@@ -24,13 +24,11 @@ pub struct Recorded {
 }
 
 /// A request, or `None` for a line that is none of the two formats or lacks method, path or host.
+/// What collectors of logs put before the line (a time, the name of a container) is passed over.
 pub fn parse_line(line: &str) -> Option<Recorded> {
     let line = line.trim();
-    let recorded = if line.starts_with('{') {
-        parse_json(line)?
-    } else {
-        parse_text(line)?
-    };
+    let json = line.find('{').and_then(|start| parse_json(&line[start..]));
+    let recorded = json.or_else(|| parse_text(line))?;
     let is_whole = !recorded.method.is_empty()
         && !recorded.authority.is_empty()
         && recorded.target.starts_with('/');
@@ -76,7 +74,7 @@ fn parse_text(line: &str) -> Option<Recorded> {
     // Up to the first quoted header; what follows is taken apart from its end, since a user agent
     // may hold quotes.
     static HEAD: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        let pattern = r#"^\[[^\]]*\] "(\S+) (\S+) [^"]*" \d+ \S+ \S+ \S+ ".*?" \d+ \d+ \d+ \S+ ""#;
+        let pattern = r#"\[[^\]]*\] "(\S+) (\S+) [^"]*" \d+ \S+ \S+ \S+ ".*?" \d+ \d+ \d+ \S+ ""#;
         Regex::new(pattern).ok()
     });
     let found = HEAD.as_ref()?.captures(line)?;

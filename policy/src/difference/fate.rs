@@ -18,10 +18,16 @@ pub(super) struct Fate {
     pub answer: String,
     /// Rewrites of path and host.
     pub rewrites: Vec<(String, String)>,
-    /// Addresses behind the clusters.
-    pub endpoints: Vec<String>,
-    /// All other settings.
+    /// What the route does besides.
     pub treatment: Vec<(String, String)>,
+    pub clusters: BTreeMap<String, Behind>,
+}
+
+/// What stands behind a cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Behind {
+    pub endpoints: Vec<String>,
+    pub settings: Vec<(String, String)>,
 }
 
 /// Settings that send a request elsewhere.
@@ -57,9 +63,10 @@ impl Fate {
                 for to in destinations {
                     let share = u64::from(to.weight) * 1_000_000 / total.max(1);
                     *fate.to.entry(to.cluster_name.clone()).or_default() += share as u32;
-                    let several = destinations.len() > 1;
                     let cluster = to.cluster.map(|id| side.snapshot.cluster(id).as_ref());
-                    fate.add_destination(&to.cluster_name, cluster, several, &places);
+                    let behind = cluster.map(|cluster| Behind::of(cluster, &places));
+                    let behind = behind.unwrap_or_else(Behind::nothing);
+                    fate.clusters.insert(to.cluster_name.clone(), behind);
                     let mut edits = Vec::new();
                     effects::edits("request header", &to.request_headers, &None, &mut edits);
                     effects::edits("response header", &to.response_headers, &None, &mut edits);
@@ -86,48 +93,41 @@ impl Fate {
         fate
     }
 
-    fn add_destination(
-        &mut self,
-        name: &str,
-        cluster: Option<&Cluster>,
-        several: bool,
-        places: &Places,
-    ) {
-        let Some(cluster) = cluster else {
-            self.endpoints
-                .push(format!("{name}: no such cluster, 503 NC"));
-            return;
-        };
-        self.endpoints.extend(endpoints(cluster));
-        for setting in cluster_settings(cluster, places) {
-            let name = match several {
-                true => format!("{name} {}", setting.name),
-                false => setting.name,
-            };
-            self.treatment.push((name, setting.value));
-        }
-    }
-
     /// Whether requests reach the same place.
     pub(super) fn goes_where(&self, other: &Self) -> bool {
         self.to == other.to
             && self.answer == other.answer
             && self.rewrites == other.rewrites
-            && self.endpoints == other.endpoints
+            && self
+                .shared(other)
+                .all(|(_, a, b)| a.endpoints == b.endpoints)
+    }
+
+    /// Clusters that both have.
+    fn shared<'f>(
+        &'f self,
+        other: &'f Self,
+    ) -> impl Iterator<Item = (&'f str, &'f Behind, &'f Behind)> {
+        let clusters = self.clusters.iter();
+        clusters
+            .filter_map(|(name, behind)| Some((name.as_str(), behind, other.clusters.get(name)?)))
     }
 
     /// Which part of the requests goes elsewhere, from 0 to 1.
     pub(super) fn moved(&self, other: &Self) -> f64 {
-        if self.answer != other.answer
-            || self.rewrites != other.rewrites
-            || self.to.is_empty()
-            || self.to == other.to
-        {
+        if self.answer != other.answer || self.rewrites != other.rewrites || self.to.is_empty() {
             return 1.0;
         }
         let lost = self.to.iter().map(|(cluster, share)| {
-            let now = other.to.get(cluster).copied().unwrap_or(0);
-            share.saturating_sub(now)
+            let stays = || {
+                let (before, after) = (self.clusters.get(cluster)?, other.clusters.get(cluster)?);
+                let mut endpoints = before.endpoints.iter();
+                endpoints
+                    .any(|one| after.endpoints.contains(one))
+                    .then_some(())
+            };
+            let now = other.to.get(cluster).filter(|_| stays().is_some());
+            share.saturating_sub(now.copied().unwrap_or(0))
         });
         f64::from(lost.sum::<u32>()) / 1_000_000.0
     }
@@ -172,14 +172,46 @@ impl Fate {
         for (name, old, new) in by_name(&self.rewrites, &other.rewrites) {
             add(&name, old, new);
         }
-        let (gone, come) = endpoint_changes(&self.endpoints, &other.endpoints);
-        if self.to.keys().eq(other.to.keys()) {
-            add("endpoints", gone, come);
-        }
         for (name, old, new) in by_name(&self.treatment, &other.treatment) {
             add(&name, old, new);
         }
         list
+    }
+
+    /// What differs in clusters that both have.
+    pub(super) fn cluster_differences(&self, other: &Self) -> Vec<(String, String, String)> {
+        let mut list = Vec::new();
+        let is_only = self.clusters.len() == 1 && other.clusters.len() == 1;
+        for (cluster, before, after) in self.shared(other) {
+            let named = |name: &str| match is_only {
+                true => name.to_string(),
+                false => format!("{name} of {cluster}"),
+            };
+            if before.endpoints != after.endpoints {
+                let (gone, come) = endpoint_changes(&before.endpoints, &after.endpoints);
+                list.push((named("endpoints"), gone, come));
+            }
+            let settings = by_name(&before.settings, &after.settings).into_iter();
+            list.extend(settings.map(|(name, old, new)| (named(&name), old, new)));
+        }
+        list
+    }
+}
+
+impl Behind {
+    fn of(cluster: &Cluster, places: &Places) -> Self {
+        let settings = cluster_settings(cluster, places).into_iter();
+        Self {
+            endpoints: endpoints(cluster),
+            settings: settings.map(|one| (one.name, one.value)).collect(),
+        }
+    }
+
+    fn nothing() -> Self {
+        Self {
+            endpoints: vec!["none: there is no such cluster, 503 NC".to_string()],
+            settings: Vec::new(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod fate;
 mod reason;
 mod report;
 mod requests;
+mod same_route;
 mod structure;
 
 use crate::snapshot::Snapshot;

@@ -1,6 +1,6 @@
 //! Why two configurations treat a request differently.
 
-use crate::explain::wording::of_conditions;
+use super::same_route::{Services, matched};
 use crate::inquiry::Decided;
 use crate::snapshot::{Route, VirtualHost};
 
@@ -13,25 +13,26 @@ pub(super) enum Part {
     NewRoute,
 }
 
-/// The same route in the other configuration: of one name and the same conditions, else of the
-/// same conditions, else of one name.
-pub(super) fn counterpart<'s>(route: &Route, host: &'s VirtualHost) -> Option<&'s Route> {
-    let conditions = of_conditions(&route.matches);
-    let same = |other: &&Route| of_conditions(&other.matches) == conditions;
-    let named = |other: &&Route| !route.name.is_empty() && other.name == route.name;
-    let all = host.routes();
-    all.iter()
-        .find(|other| same(other) && named(other))
-        .or_else(|| {
-            all.iter()
-                .find(|other| same(other) && other.name == route.name)
-        })
-        .or_else(|| all.iter().find(same))
-        .or_else(|| all.iter().find(named))
+/// The VirtualServices of both sides.
+pub(super) type BothServices<'s> = (&'s Services, &'s Services);
+
+/// The same route in the other configuration.
+fn counterpart<'s>(
+    route: &Route,
+    old: &VirtualHost,
+    new: &'s VirtualHost,
+    services: BothServices<'_>,
+) -> Option<&'s Route> {
+    let at = old
+        .routes()
+        .iter()
+        .position(|known| known.identity == route.identity)?;
+    let partners = matched((old.routes(), services.0), (new.routes(), services.1));
+    new.routes().get(partners[at]?)
 }
 
 /// Why the new decision is another one than the old.
-pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>) -> Vec<Part> {
+pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_>) -> Vec<Part> {
     let text = |text: String| Part::Text(text);
     let Some(new_host) = new.virtual_host else {
         return vec![text(format!("now {}", new.reason()))];
@@ -54,10 +55,12 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>) -> Vec<Part> {
         }
         (Some(old_route), None) => {
             let mut parts = vec![Part::OldRoute];
-            parts.push(text(match what_became(old_route, new_host, new) {
-                Some(reason) => format!(" {reason}, and no other takes it"),
-                None => " is gone, and no other takes it".to_string(),
-            }));
+            parts.push(text(
+                match what_became(old_route, (old_host, new_host), new, services) {
+                    Some(reason) => format!(" {reason}, and no other takes it"),
+                    None => " is gone, and no other takes it".to_string(),
+                },
+            ));
             return parts;
         }
         (None, None) => return vec![text(format!("now {}", new.reason()))],
@@ -72,11 +75,11 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>) -> Vec<Part> {
             text(" takes it".to_string()),
         ];
     }
-    let same = counterpart(old_route, new_host);
+    let same = counterpart(old_route, old_host, new_host, services);
     if same.is_some_and(|same| same.identity == new_route.identity) {
         return vec![Part::NewRoute, text(" was changed".to_string())];
     }
-    match what_became(old_route, new_host, new) {
+    match what_became(old_route, (old_host, new_host), new, services) {
         Some(reason) => vec![
             Part::OldRoute,
             text(format!(" {reason}; now ")),
@@ -93,8 +96,13 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>) -> Vec<Part> {
 }
 
 /// Why the counterpart of a route is not taken; `None` where there is none.
-fn what_became(old: &Route, host: &VirtualHost, new: &Decided<'_>) -> Option<String> {
-    let same = counterpart(old, host)?;
+fn what_became(
+    old: &Route,
+    (old_host, new_host): (&VirtualHost, &VirtualHost),
+    new: &Decided<'_>,
+    services: BothServices<'_>,
+) -> Option<String> {
+    let same = counterpart(old, old_host, new_host, services)?;
     let mut passed = new.passed_over.iter();
     Some(
         match passed.find(|passed| passed.identity == same.identity) {

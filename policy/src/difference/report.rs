@@ -115,6 +115,7 @@ fn write_group(group: &Group, out: &mut String) {
 fn write_details<'d>(details: impl Iterator<Item = &'d Detail>, indent: usize, out: &mut String) {
     /// Details of one change.
     const MOST: usize = 12;
+    let is_list = |name: &str| name.starts_with("endpoints") || name == "domains";
     let details: Vec<&Detail> = details.collect();
     let longest = details
         .iter()
@@ -126,15 +127,15 @@ fn write_details<'d>(details: impl Iterator<Item = &'d Detail>, indent: usize, o
         let value = match (old.as_str(), new.as_str()) {
             ("", new) => new.to_string(),
             (old, "") => old.to_string(),
-            (old, new) if name == "endpoints" => format!("{old} gone, {new} new"),
+            (old, new) if name.starts_with("endpoints") => format!("{old} gone, {new} new"),
             (old, new) if old.len() + new.len() > WIDTH / 2 => {
                 format!("{old}\n→ {new}")
             }
             (old, new) => format!("{old} → {new}"),
         };
         let value = match (name.as_str(), old.is_empty(), new.is_empty()) {
-            ("endpoints" | "domains", false, true) => format!("{value} gone"),
-            ("endpoints" | "domains", true, false) => format!("{value} new"),
+            (name, false, true) if is_list(name) => format!("{value} gone"),
+            (name, true, false) if is_list(name) => format!("{value} new"),
             _ => value,
         };
         let start = format!("{}{name:width$}  ", " ".repeat(indent));

@@ -9,6 +9,7 @@ use super::Side;
 use super::access_log::{Recorded, parse_line};
 use super::fate::{Fate, shortened};
 use super::reason::{self, Part};
+use super::same_route::Services;
 use super::structure::Detail;
 use crate::explain::Written;
 use crate::explain::places::locate;
@@ -111,6 +112,7 @@ struct Verdict {
 pub struct Comparison<'s> {
     old: Side<'s>,
     new: Side<'s>,
+    services: [Services; 2],
     fates: [HashMap<u64, Rc<Fate>>; 2],
     verdicts: HashMap<Recorded, Verdict>,
     groups: Vec<Draft>,
@@ -124,6 +126,7 @@ impl<'s> Comparison<'s> {
         Self {
             old,
             new,
+            services: [Services::of(old), Services::of(new)],
             fates: Default::default(),
             verdicts: HashMap::new(),
             groups: Vec::new(),
@@ -187,7 +190,8 @@ impl<'s> Comparison<'s> {
         let new = decide(sides.1, recorded, &headers, old_knows);
         let unknown_headers = unknown_headers(&old, &new, &headers);
         let [from, to] = [self.fate(0, &old), self.fate(1, &new)];
-        let differences = from.differences(&to);
+        let mut differences = from.differences(&to);
+        differences.extend(from.cluster_differences(&to));
         let group = match differences.is_empty() {
             true => None,
             false => Some(self.group(recorded, [&old, &new], [&from, &to], differences)),
@@ -242,7 +246,7 @@ impl<'s> Comparison<'s> {
                 from: from.in_words(),
                 to: to.in_words(),
                 details: Detail::of(differences),
-                why: reason::of(old, new),
+                why: reason::of(old, new, (&self.services[0], &self.services[1])),
                 routes: [named(old), named(new)],
                 examples: Vec::new(),
                 unknown_headers: BTreeMap::new(),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Side;
 use super::fate::{Fate, by_name, endpoint_changes, endpoints};
+use super::same_route::{Services, matched};
 use crate::explain::Written;
 use crate::explain::cluster_view::cluster_settings;
 use crate::explain::places::{Places, locate};
@@ -71,6 +72,7 @@ pub fn structure(old: Side<'_>, new: Side<'_>) -> StructureDifference {
     let mut walk = Walk {
         old,
         new,
+        services: [Services::of(old), Services::of(new)],
         changes: Vec::new(),
         known: HashMap::new(),
     };
@@ -107,6 +109,7 @@ pub fn structure(old: Side<'_>, new: Side<'_>) -> StructureDifference {
 struct Walk<'s> {
     old: Side<'s>,
     new: Side<'s>,
+    services: [Services; 2],
     changes: Vec<Change>,
     /// Where a change of a route was told already.
     known: HashMap<(ChangeKind, String, [Option<Origin>; 2]), usize>,
@@ -239,11 +242,12 @@ impl<'s> Walk<'s> {
                 [None, None],
             );
         }
-        let matched = matched(old.routes(), new.routes());
+        let [old_services, new_services] = &self.services;
+        let matched = matched((old.routes(), old_services), (new.routes(), new_services));
         let in_order = in_order(&matched);
         let mut is_matched = vec![false; new.routes().len()];
         for (route, (at, partner)) in old.routes().iter().zip(matched.iter().enumerate()) {
-            let title = title_of(route);
+            let title = title_of(route, &self.services[0]);
             let Some(partner) = *partner else {
                 let origins = [route.origin.clone(), None];
                 let to = Fate::of_route(route, self.old).in_words();
@@ -285,13 +289,8 @@ impl<'s> Walk<'s> {
                 let origins = [None, route.origin.clone()];
                 let to = Fate::of_route(route, self.new).in_words();
                 let detail = ("to".to_string(), String::new(), to);
-                self.add_route(
-                    ChangeKind::Added,
-                    path,
-                    title_of(route),
-                    vec![detail],
-                    origins,
-                );
+                let title = title_of(route, &self.services[1]);
+                self.add_route(ChangeKind::Added, path, title, vec![detail], origins);
             }
         }
     }
@@ -377,46 +376,16 @@ fn cluster_differences(old: &Cluster, new: &Cluster) -> Vec<(String, String, Str
     details
 }
 
-fn title_of(route: &Route) -> String {
+fn title_of(route: &Route, services: &Services) -> String {
     let conditions = of_conditions(&route.matches);
-    match route.name.as_str() {
-        "" => format!("route for {conditions}"),
-        name => format!("route `{name}` for {conditions}"),
+    let name = match route.name.as_str() {
+        "" => "route".to_string(),
+        name => format!("route `{name}`"),
+    };
+    match services.name_of(route) {
+        "" => format!("{name} for {conditions}"),
+        service => format!("{name} of {service} for {conditions}"),
     }
-}
-
-/// For each old route the new one that is the same: of one name and the same conditions, else of
-/// the same conditions, else of one name; each new one once.
-fn matched(old: &[Route], new: &[Route]) -> Vec<Option<usize>> {
-    let key = |route: &Route| (route.name.clone(), of_conditions(&route.matches));
-    let old_keys: Vec<_> = old.iter().map(key).collect();
-    let new_keys: Vec<_> = new.iter().map(key).collect();
-    let mut partners = vec![None; old.len()];
-    let mut is_taken = vec![false; new.len()];
-    type Key = (String, String);
-    let whole: fn(&Key) -> Option<String> =
-        |(name, conditions)| Some(format!("{name}\0{conditions}"));
-    let by_conditions: fn(&Key) -> Option<String> = |(_, conditions)| Some(conditions.clone());
-    let by_its_name: fn(&Key) -> Option<String> =
-        |(name, _)| (!name.is_empty()).then(|| name.clone());
-    for aspect in [whole, by_conditions, by_its_name] {
-        let mut free: HashMap<String, Vec<usize>> = HashMap::new();
-        for (at, key) in new_keys.iter().enumerate().rev() {
-            if let (false, Some(aspect)) = (is_taken[at], aspect(key)) {
-                free.entry(aspect).or_default().push(at);
-            }
-        }
-        for (partner, key) in partners.iter_mut().zip(&old_keys) {
-            if partner.is_none()
-                && let Some(aspect) = aspect(key)
-                && let Some(at) = free.get_mut(&aspect).and_then(Vec::pop)
-            {
-                *partner = Some(at);
-                is_taken[at] = true;
-            }
-        }
-    }
-    partners
 }
 
 /// Which of the matched routes kept their order: the longest rising run of places, so that as few

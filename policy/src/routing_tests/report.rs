@@ -47,7 +47,7 @@ fn write_case(case: &CaseOutcome, verbose: bool, out: &mut String) {
         .filter(|request| !request.passed)
         .count();
     let count = match (failed, case.requests.len()) {
-        (0, 1) => String::new(),
+        (_, 1) => String::new(),
         (0, all) => format!("  ({all} requests)"),
         (failed, all) => format!("  ({failed} of {all} requests)"),
     };
@@ -102,7 +102,7 @@ fn route_in_words(request: &RequestOutcome) -> String {
             let place = taken.written.as_ref().map(|at| format!(", {at}"));
             format!("route{name}{of}{}", place.unwrap_or_default())
         }
-        (None, Some(reason)) => reason.clone(),
+        (None, Some(reason)) => format!("none: {reason}"),
         (None, None) => "no route".to_string(),
     }
 }

@@ -229,12 +229,30 @@ fn judge(proxy: &Proxy, case: &Case, request: &Request<'_>) -> Draft {
             headers: request.headers.iter().cloned().collect(),
             passed,
             taken,
-            reason: route.is_none().then(|| decided.reason()),
+            reason: route.is_none().then(|| reason(proxy, &decided, host)),
             comparisons,
             hint: None,
         },
         taken: rule.map(|rule| rule.origin()),
         hint,
+    }
+}
+
+/// Why no route is taken; names a VirtualService that seems to be there for it.
+fn reason(proxy: &Proxy, decided: &Decided<'_>, host: &str) -> String {
+    // A gateway that nothing is bound to has a virtual host without routes.
+    let found = decided
+        .virtual_host
+        .filter(|found| !found.routes().is_empty());
+    let is_known = found.is_some() && !decided.is_for_unknown_hosts();
+    let mut services = virtual_services(&proxy.documents);
+    match services.find(|document| has_host(proxy, document, host)) {
+        Some(document) if !is_known => format!(
+            "VirtualService {}/{} has this host, but nothing listens for it; `ringroad check` \
+             tells why",
+            document.namespace, document.name
+        ),
+        _ => decided.reason(),
     }
 }
 
@@ -269,6 +287,35 @@ fn hint(proxy: &Proxy, case: &Case, decided: &Decided<'_>, host: &str) -> Option
             .find(|passed| passed.identity == route.identity)
             .map_or("the one taken comes before it", |passed| &passed.because);
         return Some((rule.origin(), because.to_string()));
+    }
+    unused_rule(proxy, case, host)
+}
+
+/// A rule that has all that is expected, of a VirtualService for the host, and became no route.
+fn unused_rule(proxy: &Proxy, case: &Case, host: &str) -> Option<(Origin, String)> {
+    for document in virtual_services(&proxy.documents) {
+        if !has_host(proxy, document, host) {
+            continue;
+        }
+        let names = Names {
+            namespace: &document.namespace,
+            domain_suffix: &proxy.domain_suffix,
+        };
+        let rules = document.value["spec"]["http"].as_sequence();
+        for index in 0..rules.map_or(0, Vec::len) {
+            let rule = Rule {
+                document,
+                index,
+                above: None,
+            };
+            let fits = |(field, expected): &(&str, Value)| {
+                is_same(field, expected, &rule.value(field), names)
+            };
+            if case.expected.iter().all(fits) {
+                let because = "no request gets there; `ringroad check` tells why";
+                return Some((rule.origin(), because.to_string()));
+            }
+        }
     }
     None
 }
@@ -428,11 +475,15 @@ fn find_above<'p>(
         let at = (0..count).find(|index| delegation(document, *index) == wanted);
         found.extend(at.map(|at| (document, at)));
     }
-    let has_host = |document: &Document| {
-        let mut hosts = texts(&document.value["spec"]["hosts"]);
-        let full = |name: &str| resolve_short_name(name, &document.namespace, &proxy.domain_suffix);
-        hosts.any(|known| known == host || is_subset(&full(host), &full(known)))
-    };
-    let with_host = found.iter().find(|(document, _)| has_host(document));
+    let with_host = found
+        .iter()
+        .find(|(document, _)| has_host(proxy, document, host));
     with_host.or(found.first()).copied()
+}
+
+/// Whether a VirtualService is written for a host.
+fn has_host(proxy: &Proxy, document: &Document, host: &str) -> bool {
+    let mut hosts = texts(&document.value["spec"]["hosts"]);
+    let full = |name: &str| resolve_short_name(name, &document.namespace, &proxy.domain_suffix);
+    hosts.any(|known| known == host || is_subset(&full(host), &full(known)))
 }

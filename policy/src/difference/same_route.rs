@@ -1,0 +1,93 @@
+//! Which route of one configuration is which of the other.
+
+use std::collections::HashMap;
+
+use super::Side;
+use crate::explain::wording::of_conditions;
+use crate::snapshot::Route;
+use crate::source::DocumentId;
+use crate::yaml;
+
+/// The VirtualServices of a configuration, `namespace/name` by document.
+#[derive(Debug, Default)]
+pub(super) struct Services(HashMap<DocumentId, String>);
+
+impl Services {
+    pub(super) fn of(side: Side<'_>) -> Self {
+        let (documents, _) = yaml::parse(side.files);
+        let named = documents.into_iter();
+        let named = named.map(|one| (one.id, format!("{}/{}", one.namespace, one.name)));
+        Self(named.collect())
+    }
+
+    /// Empty for a route that the mesh adds by itself.
+    pub(super) fn name_of(&self, route: &Route) -> &str {
+        let document = route.origin.as_ref().map(|origin| origin.document);
+        let name = document.and_then(|document| self.0.get(&document));
+        name.map_or("", String::as_str)
+    }
+}
+
+/// By what a route is known again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key<'s> {
+    service: &'s str,
+    name: &'s str,
+    conditions: String,
+}
+
+/// What two routes have to share, the surest sign first. Each gives a text to compare, or nothing
+/// for a route that has no such sign.
+const SIGNS: [fn(&Key<'_>) -> Option<String>; 5] = [
+    |key| Some(format!("{}\0{}\0{}", key.service, key.name, key.conditions)),
+    |key| Some(format!("{}\0{}", key.service, key.conditions)),
+    |key| (!key.name.is_empty()).then(|| format!("{}\0{}", key.service, key.name)),
+    |key| Some(format!("{}\0{}", key.name, key.conditions)),
+    |key| Some(key.conditions.clone()),
+];
+
+/// For each old route the new one that is the same, each new one once: of the same VirtualService,
+/// name and conditions, else of fewer of these.
+pub(super) fn matched(
+    old: (&[Route], &Services),
+    new: (&[Route], &Services),
+) -> Vec<Option<usize>> {
+    let keys = |(routes, services): (&[Route], &Services)| -> Vec<(String, String, String)> {
+        let each = routes.iter().map(|route| {
+            let service = services.name_of(route).to_string();
+            (service, route.name.clone(), of_conditions(&route.matches))
+        });
+        each.collect()
+    };
+    let (old_keys, new_keys) = (keys(old), keys(new));
+    let key = |(service, name, conditions): &(String, String, String)| -> [Option<String>; 5] {
+        let key = Key {
+            service,
+            name,
+            conditions: conditions.clone(),
+        };
+        SIGNS.map(|sign| sign(&key))
+    };
+    let old_signs: Vec<_> = old_keys.iter().map(key).collect();
+    let new_signs: Vec<_> = new_keys.iter().map(key).collect();
+    let mut partners = vec![None; old_signs.len()];
+    let mut is_taken = vec![false; new_signs.len()];
+    for sign in 0..SIGNS.len() {
+        let mut free: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, signs) in new_signs.iter().enumerate().rev() {
+            if let (false, Some(text)) = (is_taken[at], &signs[sign]) {
+                free.entry(text).or_default().push(at);
+            }
+        }
+        for (partner, signs) in partners.iter_mut().zip(&old_signs) {
+            if partner.is_none()
+                && let Some(text) = &signs[sign]
+                && let Some(at) = free.get_mut(text.as_str()).and_then(Vec::pop)
+            {
+                *partner = Some(at);
+                is_taken[at] = true;
+            }
+        }
+    }
+    partners
+}
