@@ -271,6 +271,65 @@ fn header_operations_reach_both_sides() {
     }
 }
 
+/// `check` warns of them: a body without its length would be read as the next request.
+#[test]
+fn operations_on_the_framing_do_not_lose_where_a_message_ends() {
+    const FRAMING: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: all}
+spec:
+  hosts: ["*"]
+  gateways: [gate]
+  http:
+  - headers:
+      request:
+        set: {transfer-encoding: chunked, connection: close, x-set: here}
+        remove: [content-length]
+      response:
+        set: {content-length: "9", transfer-encoding: chunked, connection: close, x-set: here}
+        remove: [content-length]
+    route: [{destination: {host: echo.test, port: {number: 80}}}]
+"#;
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                let body = String::from_utf8(connection.body(5)).expect("text");
+                connection.send(format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{body}"
+                ));
+            }
+        });
+        let address = free_address();
+        let rules = [FRAMING, &service("echo", &[upstream.address])].concat();
+        let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &rules)]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        assert!(proxy.log().contains("framing-header"), "{}", proxy.log());
+        let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n";
+        let both = format!("{request}\r\nfirst{request}connection: close\r\n\r\nagain");
+        let (answers, _) = converse(address, &[both.as_bytes()]);
+        for part in ["\r\n\r\nfirst", "\r\n\r\nagain"] {
+            assert!(answers.contains(part), "{answers}");
+        }
+        assert_eq!(
+            answers.matches("content-length: 5\r\n").count(),
+            2,
+            "{answers}"
+        );
+        assert_eq!(answers.matches("x-set: here\r\n").count(), 2, "{answers}");
+        assert!(!answers.contains("chunked"), "{answers}");
+        for head in upstream.heads() {
+            let head = head.to_ascii_lowercase();
+            assert!(head.contains("content-length: 5\r\n"), "{head}");
+            assert!(head.contains("x-set: here\r\n"), "{head}");
+            assert!(
+                !head.contains("chunked") && !head.contains("connection"),
+                "{head}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_route_timeout_is_504_before_the_answer_and_a_cut_within_it() {
     for driver in DRIVERS {

@@ -240,6 +240,68 @@ fn claims_of_tokens_are_matched_at_gateways_alone() {
 }
 
 #[test]
+fn what_is_rewritten_cannot_end_its_line_early() {
+    for (lines, path) in [
+        ("rewrite: {uri: /x y}", "rewrite.uri"),
+        ("rewrite: {uri: \"/x\\r\\nevil: 1\"}", "rewrite.uri"),
+        ("rewrite: {authority: a b}", "rewrite.authority"),
+        (
+            "rewrite: {uriRegexRewrite: {match: a, rewrite: \"/\\n\"}}",
+            "rewrite.uriRegexRewrite.rewrite",
+        ),
+        (
+            "headers: {request: {set: {host: a b}}}",
+            "headers.request.set.host",
+        ),
+    ] {
+        let path = format!("spec.http[0].{path}");
+        refused(&forwarding(lines), "unsendable-text", &path);
+    }
+    for (field, value) in [("uri", "/x"), ("authority", "a"), ("prefixRewrite", "/x")] {
+        let redirect = |value: &str| {
+            route(&format!(
+                "match: [{{uri: {{prefix: /}}}}]\nredirect: {{{field}: \"{value}\"}}"
+            ))
+        };
+        let path = format!("spec.http[0].redirect.{field}");
+        refused(
+            &redirect(&format!("{value}\\r\\nevil: 1")),
+            "unsendable-text",
+            &path,
+        );
+        accepted(&redirect(value));
+    }
+    accepted(&forwarding("rewrite: {uri: /x%20y, authority: a.b}"));
+}
+
+#[test]
+fn headers_of_the_connection_are_left_alone() {
+    for name in [
+        "content-length",
+        "Transfer-Encoding",
+        "connection",
+        "upgrade",
+    ] {
+        for (operation, path) in [
+            (format!("set: {{{name}: x}}"), format!("set.{name}")),
+            (format!("remove: [{name}]"), "remove[0]".to_string()),
+        ] {
+            for side in ["request", "response"] {
+                let text = forwarding(&format!("headers: {{{side}: {{{operation}}}}}"));
+                accepted(&text);
+                let found = find(&text);
+                let found: Vec<_> = found
+                    .iter()
+                    .filter(|found| found.code == "framing-header")
+                    .map(|found| found.path.clone())
+                    .collect();
+                assert_eq!(found, [format!("spec.http[0].headers.{side}.{path}")]);
+            }
+        }
+    }
+}
+
+#[test]
 fn header_operations_name_headers_that_can_be_changed() {
     let request = |operations: &str| forwarding(&format!("headers: {{request: {{{operations}}}}}"));
     let at = |field: &str| format!("spec.http[0].headers.request.{field}");
@@ -250,6 +312,12 @@ fn header_operations_name_headers_that_can_be_changed() {
         &at("set.:path"),
     );
     refused(&request("add: {'': b}"), "invalid-header", &at("add."));
+    refused(&request("set: {a b: c}"), "invalid-header", &at("set.a b"));
+    refused(
+        &request("remove: [\"a\\r\\nb\"]"),
+        "invalid-header",
+        &at("remove[0]"),
+    );
     refused(
         &request("remove: [Host]"),
         "invalid-header",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::findings::Findings;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::virtual_service::{HeaderOperations, Headers};
-use crate::snapshot::{HeaderEdits, HeaderValue, HeaderWrite, WriteMode};
+use crate::snapshot::{HeaderEdits, HeaderValue, HeaderWrite, WriteMode, is_framing_header};
 use crate::source::Origin;
 
 /// `headers` of a rule or a destination.
@@ -48,7 +48,7 @@ fn authority(written: &BTreeMap<String, String>) -> Option<String> {
 
 /// Names that no edit may touch.
 fn is_internal(name: &str) -> bool {
-    name.starts_with(':') || name.eq_ignore_ascii_case("host")
+    name.starts_with(':') || name.eq_ignore_ascii_case("host") || is_framing_header(name)
 }
 
 fn operations(written: &HeaderOperations, origin: &Origin, findings: &mut Findings) -> HeaderEdits {

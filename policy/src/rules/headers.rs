@@ -2,6 +2,7 @@
 
 use super::regex::check_regex;
 use crate::schema::{Node, Report};
+use crate::snapshot::is_framing_header;
 
 /// RFC 9110 section 5.6.2: `token`.
 fn is_token(name: &str) -> bool {
@@ -69,6 +70,12 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
                 let may_be_set = may_set_authority && is_authority(name);
                 if let Err(problem) = may_change(name, may_be_set) {
                     report.key_error("invalid-header", &value, problem, NAME_HELP);
+                } else if is_framing_header(name) {
+                    let message = framing_message(name);
+                    report.key_warning("framing-header", &value, message, FRAMING_HELP);
+                }
+                if is_authority(name) {
+                    check_sendable(&value, report);
                 }
                 check_value(&value, report);
             }
@@ -76,8 +83,44 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
         for name in side.get("remove").items() {
             if let Err(problem) = may_change(name.text(), false) {
                 report.error("invalid-header", &name, problem, NAME_HELP);
+            } else if is_framing_header(name.text()) {
+                let message = framing_message(name.text());
+                report.warning("framing-header", &name, message, FRAMING_HELP);
             }
         }
+    }
+}
+
+const FRAMING_HELP: &str = "remove it: the proxy says by itself where a message ends and whether \
+                            the connection goes on";
+
+fn framing_message(name: &str) -> String {
+    format!("`{name}` belongs to the connection, so this has no effect")
+}
+
+/// What becomes a part of a request line or of `Host` must not end it early.
+pub(super) fn check_sendable(value: &Node<'_>, report: &mut Report<'_>) {
+    let ends_early = |c: char| c.is_ascii_control() || c == ' ';
+    report_unsendable(value, ends_early, "a space or a control character", report);
+}
+
+/// The same for the value of a header such as `Location`.
+pub(super) fn check_one_line(value: &Node<'_>, report: &mut Report<'_>) {
+    let ends_early = |c: char| c.is_ascii_control();
+    report_unsendable(value, ends_early, "a control character", report);
+}
+
+fn report_unsendable(
+    value: &Node<'_>,
+    ends_early: impl Fn(char) -> bool,
+    what: &str,
+    report: &mut Report<'_>,
+) {
+    let text = value.text();
+    if text.contains(ends_early) {
+        let message = format!("`{}` has {what}", text.escape_debug());
+        let help = "remove it, or write it escaped, such as `%20`";
+        report.error("unsendable-text", value, message, help);
     }
 }
 
@@ -91,6 +134,8 @@ fn may_change(name: &str, may_be_authority: bool) -> Result<(), String> {
         Ok(())
     } else if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
         Err(format!("`{name}` cannot be changed here"))
+    } else if !is_token(name) {
+        Err(format!("`{}` is no name of a header", name.escape_debug()))
     } else {
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What an HTTP route does beside forwarding: redirect, answer, rewrite, retry, fault, CORS.
 
-use super::headers::{check_cors_name, check_string_match};
+use super::headers::{check_cors_name, check_one_line, check_sendable, check_string_match};
 use super::regex::check_regex;
 use super::values::{check_not_negative, check_port_number, report_missing};
 use crate::schema::{Node, Report, duration_ns};
@@ -42,6 +42,9 @@ pub(super) fn check_redirect(redirect: &Node<'_>, conditions: &Node<'_>, report:
             help,
             report,
         );
+    }
+    for text in [&uri, &prefix, &redirect.get("authority")] {
+        check_one_line(text, report);
     }
     let code = redirect.get("redirectCode");
     if code.integer() != 0 && !(300..=399).contains(&code.integer()) {
@@ -118,6 +121,13 @@ pub(super) fn check_rewrite(rewrite: &Node<'_>, report: &mut Report<'_>) {
     if has_uri && regex.is_set() {
         let message = "`uri` and `uriRegexRewrite` cannot be in one rewrite";
         report.key_error("conflicting-fields", &regex, message, "keep one of the two");
+    }
+    for text in [
+        rewrite.get("uri"),
+        rewrite.get("authority"),
+        regex.get("rewrite"),
+    ] {
+        check_sendable(&text, report);
     }
     if !has_uri && !regex.is_set() && rewrite.get("authority").text().is_empty() {
         let help = "write `uri:`, `uriRegexRewrite:` or `authority:`";

@@ -227,6 +227,10 @@ impl Walk<'_, '_> {
     }
 
     fn unknown_field<'c>(&mut self, node: &Node<'_>, known: impl Iterator<Item = &'c str>) {
+        // A merge key has been refused by name already.
+        if node.name() == "<<" {
+            return;
+        }
         let known: Vec<_> = known.collect();
         let message = format!("unknown field `{}`", node.name());
         let help = match nearest(node.name(), known.iter().copied()) {

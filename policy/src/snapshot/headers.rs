@@ -2,6 +2,22 @@
 
 use std::fmt;
 
+/// Whether a header belongs to the connection and its framing (RFC 9110 section 7.6.1, RFC 9112
+/// section 6), so that no route may set, add or remove it: a body whose length is lost would be
+/// read as the next message.
+pub fn is_framing_header(name: &str) -> bool {
+    [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+    ]
+    .iter()
+    .any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// What a level of the configuration changes in a head.
 ///
 /// Removals come first, then [`HeaderEdits::write`] in order. Levels are applied destination

@@ -46,7 +46,8 @@ pub use filter_chain::{
     TcpDestination, TcpRoute, TransportProtocol,
 };
 pub use headers::{
-    FormatContext, FormatError, HeaderEdits, HeaderValue, HeaderWrite, Operator, Segment, WriteMode,
+    FormatContext, FormatError, HeaderEdits, HeaderValue, HeaderWrite, Operator, Segment,
+    WriteMode, is_framing_header,
 };
 pub use hosts::{HostIndex, without_port};
 pub use listener::{Direction, Doors, Interception, Listener, ListenerKind};
