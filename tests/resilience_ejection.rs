@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::pool::{Backend, CLUSTER, cluster_stat, pool, start_pool};
-use harness::{DRIVERS, Proxy, free_address, get, until};
+use harness::{DRIVERS, Proxy, folder, free_address, get, until};
 use std::net::SocketAddr;
 
 /// The statuses of so many requests, each on a connection of its own, so that all workers have
@@ -238,5 +238,54 @@ fn connections_from_before_an_ejection_are_not_used_after_it() {
         until("the return", || get(address, "a.test", "/").status == 200);
         assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 2);
         until("the end of the old one", || backend.open() == 1);
+    }
+}
+
+/// `configs/resilience` as it is, but for its ports and its patience.
+#[test]
+fn the_example_hides_a_killed_endpoint_and_takes_it_back() {
+    const CART: &str = "outbound|80||cart.example.com";
+    for driver in DRIVERS {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../configs/resilience/resilience.yaml"
+        );
+        let mut text = std::fs::read_to_string(path).expect("is there");
+        let (address, killed) = (free_address(), free_address());
+        let (one, other) = (Backend::start(), Backend::start());
+        for (written, wanted) in [
+            ("number: 8080", format!("number: {}", address.port())),
+            ("9001", one.address.port().to_string()),
+            ("9002", killed.port().to_string()),
+            ("9003", other.address.port().to_string()),
+            (
+                "baseEjectionTime: 30s",
+                "baseEjectionTime: 500ms".to_string(),
+            ),
+            ("interval: 10s", "interval: 100ms".to_string()),
+        ] {
+            assert_eq!(text.matches(written).count(), 1, "{written}");
+            text = text.replace(written, &wanted);
+        }
+        let config = folder(&[("resilience.yaml", &text)]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        assert!(!proxy.log().contains("warning"), "{}", proxy.log());
+        let stat = |name: &str| proxy.stat(&format!("cluster.{CART}.{name}"));
+        let mut requests = 0;
+        until("the ejection", || {
+            requests += 1;
+            assert_eq!(get(address, "shop.example.com", "/").status, 200);
+            stat("outlier_detection.ejections_active") == 1
+        });
+        assert_eq!(stat("upstream_rq_retry_success"), 5);
+        assert_eq!(one.requests() + other.requests(), requests);
+        for _ in 0..30 {
+            assert_eq!(get(address, "shop.example.com", "/").status, 200);
+        }
+        let revived = Backend::start_at(killed);
+        until("requests at the endpoint that is back", || {
+            assert_eq!(get(address, "shop.example.com", "/").status, 200);
+            revived.requests() > 0
+        });
     }
 }
