@@ -77,7 +77,6 @@ fn what_two_parsers_could_read_differently_is_refused_and_closed() {
         ("GET /\u{e9} HTTP/1.1\r\nhost: a\r\n\r\n", 400),
         ("GET http://u:p@a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
         ("GET / HTTP/2.0\r\nhost: a\r\n\r\n", 505),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         (
             "GET / HTTP/1.1\r\nhost: a\r\nconnection: content-length\r\n\r\n",
             400,

@@ -17,7 +17,7 @@ mod proxy;
 #[allow(dead_code, unused_imports)]
 mod rt;
 mod stats;
-#[allow(dead_code)]
+mod tls;
 mod transport;
 mod uptime;
 mod worker;

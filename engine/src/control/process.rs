@@ -99,6 +99,9 @@ fn run_on_this_thread(
     code
 }
 
+/// How often certificates are read.
+const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// A proxy that runs.
 struct Process {
     fleet: Arc<Fleet>,
@@ -211,6 +214,7 @@ impl Process {
             cores: worker_cores.clone(),
             driver: options.driver,
             snapshot: Arc::clone(&snapshot),
+            config_roots: options.roots.clone(),
             registry: Arc::clone(&registry),
             access_log: Some(access_log.clone()),
             seed: snapshot.settings.seed.unwrap_or_else(random_seed),
@@ -248,6 +252,7 @@ impl Process {
                 tracing::error!("the admin interface ended: {error}");
             }
         });
+        tokio::spawn(renew_certificates(Arc::clone(&fleet)));
         tokio::spawn(ejections::sweep_forever(Arc::clone(fleet.health())));
         let reloader = Reloader::new(ReloaderParts {
             roots: options.roots.clone(),
@@ -335,6 +340,19 @@ impl Process {
         self.access_log.flush(ACCESS_LOG_FLUSH_DEADLINE);
         tracing::info!("ended");
         code
+    }
+}
+
+/// Sees renewed certificates for ever. Files are read rather than watched: they are few and short,
+/// and lie anywhere.
+async fn renew_certificates(fleet: Arc<Fleet>) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_CHECK_INTERVAL).await;
+        let fleet = Arc::clone(&fleet);
+        let renewed = tokio::task::spawn_blocking(move || fleet.renew_certificates());
+        if let Err(panic) = renewed.await {
+            tracing::error!("reading certificates failed unexpectedly: {panic}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::heads::request_text;
 use super::inflow::Inflow;
 use super::pipe::{Pipe, PipeShared};
 use super::stream::{Http2Stream, StreamAddresses};
+use crate::proxy::accept::ChosenChain;
 use crate::proxy::connection::{Connection, CountedConnection, deadline_after};
 use crate::proxy::deadline::until;
 use crate::rt::{self, Chunk, Deadline};
@@ -36,6 +37,7 @@ struct Client {
     counted: Option<CountedConnection>,
     /// What is known of the connection, for all its streams.
     facts: OnceCell<Rc<ConnectionFacts>>,
+    chain: Option<Rc<ChosenChain>>,
     deadline: Deadline,
     active_streams: Rc<Cell<u32>>,
 }
@@ -60,6 +62,7 @@ pub async fn serve_http2(connection: Connection) {
         deadline,
         counted,
         facts,
+        chain,
         ..
     } = connection;
     let addresses = StreamAddresses {
@@ -73,6 +76,7 @@ pub async fn serve_http2(connection: Connection) {
         addresses,
         counted,
         facts,
+        chain,
         deadline,
         active_streams: Rc::default(),
     };
@@ -209,6 +213,7 @@ impl Client {
             requests: 0,
             facts: self.facts.clone(),
             counted: None,
+            chain: self.chain.clone(),
         }));
     }
 }

@@ -131,17 +131,27 @@ impl Answer {
         let cause = match error {
             ConnectError::Failed(cause) => cause,
             ConnectError::TimedOut => return Self::connect_timed_out(),
+            ConnectError::Tls(why) => {
+                return Self {
+                    transport_failure: Some(format!("TLS_error:|{why}:TLS_error_end")),
+                    ..Self::remote_connection_failure()
+                };
+            }
             ConnectError::Overflow => return Self::overflow(),
         };
         Self {
             transport_failure: Some(delayed_connect_error(&cause)),
-            ..Self::reset(
-                503,
-                ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
-                "upstream_reset_before_response_started{remote_connection_failure}",
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-            )
+            ..Self::remote_connection_failure()
         }
+    }
+
+    fn remote_connection_failure() -> Self {
+        Self::reset(
+            503,
+            ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+            "upstream_reset_before_response_started{remote_connection_failure}",
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        )
     }
 
     /// Connecting took longer than the connect timeout.

@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::body::{Body, BodyFailure, ByteCount, Download, SourceFailure};
+use super::client_side::ClientSide;
 use super::connection::Connection;
 use super::deadline::{alongside, poll_once, until};
 use super::edits::EditLevels;
@@ -19,11 +20,11 @@ use super::retries::{Retries, client_gone};
 use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::upstream::{ClusterView, ConnectError, Endpoint, UpstreamConnection};
-use crate::rt::{Buffer, Chunk, Deadline};
+use crate::rt::{Buffer, Chunk};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::transport::Transport;
 use crate::worker::{Rules, Worker, WorkerLimits};
-use ringroad_codec::http1::{BodyError, BodyFraming, CONTINUE, RequestHead, ResponseHead, Version};
+use ringroad_codec::http1::{BodyError, BodyFraming, RequestHead, ResponseHead, Version};
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{FaultSide, TryFailure};
 use std::cell::Cell;
@@ -41,6 +42,8 @@ pub struct RoutedRequest<'a> {
     pub bytes: &'a [u8],
     pub request_id: &'a RequestId,
     pub is_grpc: bool,
+    /// What the client speaks: `http` or `https`.
+    pub scheme: &'static str,
     pub plan: &'a Plan<'a>,
     pub response_edits: EditLevels<'a>,
     pub timeouts: Timeouts,
@@ -150,7 +153,7 @@ pub async fn attempt(
             Some(pooled) => pooled,
             None => {
                 let gone = pin!(client_gone(&connection.stream));
-                let connected = alongside(gone, cluster.connect(endpoint));
+                let connected = alongside(gone, cluster.connect(request.worker, endpoint));
                 match until(&connection.deadline, connected).await {
                     Ok(Ok(connected)) => connected,
                     Ok(Err(())) => return Outcome::Client(ClientFailure::Gone),
@@ -494,6 +497,7 @@ impl<'a> RoutedRequest<'a> {
             method: self.head.method.of(self.bytes),
             path: &self.plan.path,
             authority: self.plan.authority.as_bytes(),
+            scheme: self.scheme,
             version: self.head.version,
             peer,
             downstream,
@@ -513,6 +517,7 @@ impl<'a> RoutedRequest<'a> {
             path: &self.plan.path,
             query: self.plan.query,
             authority: self.plan.authority,
+            scheme: self.scheme,
             original_path: self.plan.original_path.as_deref(),
             original_authority: self.plan.original_authority,
             direction: self.rules.listener().direction,
@@ -525,74 +530,5 @@ impl<'a> RoutedRequest<'a> {
             format,
         }
         .write(out);
-    }
-}
-
-/// The client's side of a request that is on its way: the rest of its body goes upstream, then the
-/// client is watched, so that one that leaves does not keep an upstream busy.
-struct ClientSide<'a, 'b> {
-    stream: &'a Transport,
-    unread: &'a mut Chunk,
-    body: &'a mut RequestBody<'b>,
-    upstream: &'a Transport,
-    must_continue: bool,
-    uploaded: &'a Cell<bool>,
-    can_repeat: &'a Cell<bool>,
-    deadline: &'a Deadline,
-    request: &'a RoutedRequest<'a>,
-}
-
-impl ClientSide<'_, '_> {
-    /// Ends only when the client does so.
-    async fn serve(mut self) -> ClientFailure {
-        if !self.uploaded.get() {
-            match self.upload().await {
-                Ok(()) => {}
-                Err(BodyFailure::Source(SourceFailure::Framing(error))) => {
-                    return ClientFailure::Framing(error);
-                }
-                Err(BodyFailure::Source(_)) => return ClientFailure::Gone,
-                // The upstream takes no more: its answer, or its end, is on the way.
-                Err(BodyFailure::Sink) => {}
-            }
-        }
-        client_gone(self.stream).await;
-        ClientFailure::Gone
-    }
-
-    async fn upload(&mut self) -> Result<(), BodyFailure> {
-        if self.must_continue {
-            self.body.is_asked_for = true;
-            let mut out = Buffer::lease();
-            out.extend_from_slice(CONTINUE);
-            let asked = self.stream.send(out, Chunk::default()).await;
-            asked.map_err(|_| BodyFailure::Source(SourceFailure::Broken))?;
-        }
-        // What earlier tries have sent already.
-        for at in 1..self.body.replay.len() {
-            self.send(self.body.replay.piece(at)).await?;
-        }
-        while !self.body.body.complete {
-            let received = self.body.body.receive(self.stream, self.unread).await;
-            let piece = received.map_err(BodyFailure::Source)?;
-            if !self.body.replay.keep(&piece) {
-                let stats = &self.request.plan.cluster.stats;
-                stats.retry_or_shadow_abandoned.add(1);
-            }
-            self.can_repeat.set(self.body.can_repeat());
-            self.send(piece).await?;
-            if self.body.body.complete {
-                self.request.timeouts.request_complete(self.deadline);
-                let mirrors = &mut self.body.mirrors;
-                mirrors.launch(self.request.worker, self.body.replay);
-            }
-        }
-        self.uploaded.set(true);
-        Ok(())
-    }
-
-    async fn send(&self, piece: Chunk) -> Result<(), BodyFailure> {
-        let sent = self.upstream.send(Buffer::default(), piece).await;
-        sent.map_err(|_| BodyFailure::Sink)
     }
 }

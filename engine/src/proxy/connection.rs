@@ -4,9 +4,10 @@
 //! its parsed heads) is taken from pools when bytes arrive and goes back when the connection is
 //! idle again.
 
+use super::accept::{Begun, ChosenChain, begin, needs_chain};
 use super::deadline::until;
 use super::exchange::serve_requests;
-use crate::http2::{PREFACE_START, serve_http2};
+use crate::http2::serve_http2;
 use crate::rt::{self, Buffer, Chunk, Deadline, Idle};
 use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Worker};
@@ -35,6 +36,8 @@ pub struct Connection {
     pub facts: OnceCell<Rc<ConnectionFacts>>,
     /// `None` for a stream of a connection that is counted already: it ends with one request.
     pub counted: Option<CountedConnection>,
+    /// How it was chosen what the connection carries; `None` for a plain HTTP listener.
+    pub chain: Option<Rc<ChosenChain>>,
 }
 
 /// A connection in the counts of its worker and listener, until this is dropped.
@@ -94,11 +97,20 @@ pub fn connection_spawner() -> impl Fn(Box<Connection>) {
         rt::spawn(async move {
             let mut parked = Some(connection);
             while let Some(mut connection) = parked.take() {
-                if !wait_for_bytes(&connection).await {
+                let is_new = connection.requests == 0 && connection.counted.is_some();
+                let waits = !(is_new && needs_chain(&connection));
+                if waits && !wait_for_bytes(&connection).await {
                     break;
                 }
-                if connection.requests == 0 && connection.speaks_http2().await {
-                    return serve_http2(*connection).await;
+                if is_new {
+                    // Boxed, so that idle connections do not keep room for it.
+                    connection = match Box::pin(begin(connection)).await {
+                        Begun::Http1(connection) => connection,
+                        Begun::Http2(connection) => {
+                            return Box::pin(serve_http2(*connection)).await;
+                        }
+                        Begun::Over => return,
+                    };
                 }
                 parked = pool.run(connection).await;
                 if let Some(stream) = parked.take_if(|connection| connection.counted.is_none()) {
@@ -157,30 +169,6 @@ impl Connection {
         })
     }
 
-    /// Receives the first bytes of a connection, and tells whether they are those of HTTP/2.
-    async fn speaks_http2(&mut self) -> bool {
-        if self.counted.is_none() {
-            return false;
-        }
-        while self.unread.len() < PREFACE_START.len() {
-            let received = until(&self.deadline, self.stream.receive()).await;
-            let Ok(Ok(more)) = received else {
-                return false;
-            };
-            if more.is_empty() {
-                return false;
-            }
-            self.unread = match self.unread.is_empty() {
-                true => more,
-                false => Chunk::copy_of(&[&*self.unread, &*more].concat()),
-            };
-            if !PREFACE_START.starts_with(&self.unread) {
-                break;
-            }
-        }
-        self.unread.starts_with(PREFACE_START)
-    }
-
     /// Sends the last bytes of an answer, after what is still being sent, without waiting for the
     /// client to take them: the next answer, or the end of the connection, waits.
     ///
@@ -201,6 +189,7 @@ impl Connection {
     pub async fn finish_sending(&self) {
         let patience_ms = self.worker.limits().settings.downstream_idle_timeout_ms;
         self.deadline.set(deadline_after(rt::now(), patience_ms));
+        self.stream.say_goodbye();
         // Whether it arrived or not, the connection is over.
         let _ = until(&self.deadline, self.stream.flushed()).await;
     }

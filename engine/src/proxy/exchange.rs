@@ -1,5 +1,6 @@
 //! One request, from its first byte to the answer's last.
 
+use super::accept::chain_for;
 use super::admission::{Admission, admit};
 use super::answer::Answer;
 use super::attempt::{ClientFailure, Outcome, RequestBody, RoutedRequest, attempt};
@@ -16,7 +17,7 @@ use super::record::Record;
 use super::replay::Replay;
 use super::request_id::{RequestId, request_id_needed};
 use super::retries::{Pause, Retries};
-use super::target::plan;
+use super::target::{PlanMemory, plan, scheme};
 use super::timeouts::{Timeouts, shorter_limit_ms};
 use crate::rt::Buffer;
 use crate::stats::ResponseFlags;
@@ -30,8 +31,7 @@ use std::rc::Rc;
 pub struct Scratch {
     request: RequestHead,
     response: ResponseHead,
-    target: String,
-    rewritten: Vec<u8>,
+    memory: PlanMemory,
     request_id: RequestId,
     replay: Replay,
     tried: Vec<usize>,
@@ -82,8 +82,7 @@ async fn exchange(
     let Scratch {
         request: head,
         response: response_head,
-        target,
-        rewritten,
+        memory,
         request_id,
         replay,
         tried,
@@ -101,6 +100,11 @@ async fn exchange(
     // The rules: one snapshot for the whole request.
     let Some(rules) = worker.rules(&connection.listener) else {
         return After::Close;
+    };
+    let chain = chain_for(connection, &rules);
+    let table = match &chain {
+        Some(chain) => chain.table(),
+        None => rules.listener().route_table().map(|table| &**table),
     };
     let direction = rules.listener().direction;
 
@@ -136,15 +140,7 @@ async fn exchange(
     // The route, and the first bytes of the body.
     let mut body = Body::new(head.framing, &limits.body, &received);
     let claims = admission.token.as_ref().map(|token| &token.claims);
-    let planned = plan(
-        connection,
-        claims,
-        &rules,
-        head,
-        &head_bytes,
-        target,
-        rewritten,
-    );
+    let planned = plan(connection, claims, &rules, table, head, &head_bytes, memory);
     if let Some(answer) = admission.refusal {
         match &planned {
             Ok(plan) => record.set_plan(plan),
@@ -219,6 +215,7 @@ async fn exchange(
         bytes: &head_bytes,
         request_id,
         is_grpc,
+        scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
         plan: &plan,
         response_edits,
         timeouts: Timeouts::new(timeout_ms, per_try_ms.unwrap_or(0)),

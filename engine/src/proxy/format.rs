@@ -16,6 +16,7 @@ pub struct RequestFormat<'a> {
     pub method: &'a [u8],
     pub path: &'a [u8],
     pub authority: &'a [u8],
+    pub scheme: &'static str,
     pub version: Version,
     pub peer: SocketAddr,
     pub downstream: &'a Transport,
@@ -94,7 +95,7 @@ impl RequestFormat<'_> {
                 ":method" => Some(self.method),
                 ":path" => Some(self.path),
                 ":authority" | "host" => Some(self.authority),
-                ":scheme" => Some(b"http".as_slice()),
+                ":scheme" => Some(self.scheme.as_bytes()),
                 _ => headers.first(&name),
             };
             value.map(|value| out.extend_from_slice(value)).is_some()

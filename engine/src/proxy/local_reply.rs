@@ -119,6 +119,7 @@ pub async fn answer_request(
         method: &[],
         path: &[],
         authority: &[],
+        scheme: "http",
         version: head.version,
         peer: connection.peer,
         downstream: &connection.stream,

@@ -120,7 +120,7 @@ impl RequestCopy {
         let _active = endpoint.count_request();
         let upstream = match cluster.checkout(endpoint) {
             Some(pooled) => pooled,
-            None => cluster.connect(endpoint).await,
+            None => cluster.connect(&self.worker, endpoint).await,
         };
         let upstream = upstream.inspect_err(|_| failed()).ok()?;
         match self.exchange(&upstream, head).await {

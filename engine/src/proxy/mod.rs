@@ -3,10 +3,12 @@
 //! [`exchange`] reads from top to bottom as the life of one request, [`attempt`] as one try of it;
 //! the other files are their steps.
 
+pub mod accept;
 pub mod admission;
 mod answer;
 pub mod attempt;
 pub mod body;
+mod client_side;
 pub mod connection;
 pub mod cors;
 pub mod deadline;
@@ -28,4 +30,6 @@ pub mod response_head;
 pub mod retries;
 pub mod target;
 pub mod timeouts;
+pub mod tunnel;
 pub mod upstream;
+pub mod upstream_tls;

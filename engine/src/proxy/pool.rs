@@ -1,10 +1,12 @@
 //! Connections to one endpoint: one pool for each endpoint and worker.
 
 use super::upstream::ConnectError;
+use super::upstream_tls::{secure, tls_of};
 use crate::health::{ConnectionSlot, EndpointShare, InFlight};
-use crate::rt::{self, EndpointAddr, Idle};
+use crate::rt::{self, EndpointAddr, Idle, Stream};
 use crate::stats::{ClusterStats, Counter, SeriesList};
 use crate::transport::Transport;
+use crate::worker::Worker;
 use ringroad_policy::snapshot::{Cluster, EndpointAddress, TcpKeepalive};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -227,13 +229,22 @@ impl Endpoint {
         self: &Rc<Self>,
         lease: Lease,
         cluster: &Cluster,
+        worker: &Worker,
     ) -> Result<UpstreamConnection, ConnectError> {
         let deadline = rt::Deadline::new();
         let timeout = Duration::from_millis(cluster.connect_timeout_ms);
         deadline.set(Some(rt::now() + timeout));
         let stats = &self.cluster_stats;
         let ejections = self.share.health.ejections();
-        let connecting = Transport::connect(&self.connect_to);
+        let connecting = async {
+            let socket = Stream::connect(&self.connect_to).await;
+            let socket = socket.map_err(ConnectError::Failed)?;
+            match tls_of(cluster, &self.address) {
+                None => Ok(Transport::Plain(socket)),
+                // Boxed: the plain way keeps no room for a handshake.
+                Some(tls) => Box::pin(secure(worker, cluster, &self.address, tls, socket)).await,
+            }
+        };
         let error = match super::deadline::until(&deadline, connecting).await {
             Ok(Ok(stream)) => {
                 if let Some(keepalive) = &cluster.connection_pool.keepalive {
@@ -254,7 +265,7 @@ impl Endpoint {
                     lease,
                 });
             }
-            Ok(Err(error)) => ConnectError::Failed(error),
+            Ok(Err(error)) => error,
             Err(_) => {
                 stats.upstream_cx_connect_timeout.add(1);
                 ConnectError::TimedOut

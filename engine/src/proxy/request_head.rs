@@ -20,6 +20,8 @@ pub struct UpstreamHead<'a, C> {
     pub query: Option<&'a str>,
     /// What goes into `Host`.
     pub authority: &'a str,
+    /// What the client speaks: `http` or `https`.
+    pub scheme: &'static str,
     /// The path before a rewrite, if there was one.
     pub original_path: Option<&'a str>,
     /// The authority before a rewrite, if there was one.
@@ -132,7 +134,7 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
             out.extend_from_slice(b"\r\n");
         }
         if !has_proto && self.edits.keeps(b"x-forwarded-proto") {
-            write_header(out, b"x-forwarded-proto", b"http");
+            write_header(out, b"x-forwarded-proto", self.scheme.as_bytes());
         }
         if let Some(id) = self.request_id.get()
             && self.edits.keeps(b"x-request-id")

@@ -9,7 +9,7 @@ use ringroad_codec::http1::{Headers, RequestHead, TargetForm, Upgrade};
 use ringroad_policy::authenticate::Claims;
 use ringroad_policy::snapshot::{
     ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, HeaderLookup,
-    Redirect, RedirectPath, RequestFacts, Route, RouteAction, path,
+    Redirect, RedirectPath, RequestFacts, Route, RouteAction, RouteTable, path,
 };
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -93,7 +93,7 @@ pub fn with_facts<T>(
     let normal = path::normalize(path).ok()?;
     Some(ask(&RequestFacts {
         method: ascii(head.method.of(bytes)),
-        scheme: "http",
+        scheme: scheme(connection),
         authority,
         path: &normal,
         query,
@@ -103,16 +103,34 @@ pub fn with_facts<T>(
     }))
 }
 
-/// Decides. `target` and `rewritten` are working memory.
+/// The scheme of the requests of a connection.
+pub fn scheme(connection: &ConnectionFacts) -> &'static str {
+    match connection.is_tls {
+        true => "https",
+        false => "http",
+    }
+}
+
+/// What a plan is written in. Kept from request to request.
+#[derive(Default)]
+pub struct PlanMemory {
+    target: String,
+    rewritten: Vec<u8>,
+}
+
+/// Decides.
 pub fn plan<'a>(
     connection: &Connection,
     claims: Option<&Claims>,
     rules: &'a Rules,
+    table: Option<&'a RouteTable>,
     head: &RequestHead,
     bytes: &'a [u8],
-    target: &'a mut String,
-    rewritten: &'a mut Vec<u8>,
+    memory: &'a mut PlanMemory,
 ) -> Result<Plan<'a>, Refusal<'a>> {
+    let PlanMemory { target, rewritten } = memory;
+    let known = connection.facts.get();
+    let known = known.map_or(ConnectionFacts::UNKNOWN, |facts| facts);
     let Some((path, query, authority)) = split_target(head, bytes, target) else {
         return Err(Refusal::plain(match head.target_form {
             // CONNECT asks for a tunnel, which is an upgrade by another name.
@@ -127,15 +145,12 @@ pub fn plan<'a>(
     let lookup = Lookup(head.headers(bytes));
     let facts = RequestFacts {
         method: ascii(head.method.of(bytes)),
-        scheme: "http",
+        scheme: scheme(known),
         authority,
         path: &normal,
         query,
         headers: &lookup,
-        connection: connection
-            .facts
-            .get()
-            .map_or(ConnectionFacts::UNKNOWN, |facts| facts),
+        connection: known,
         claims,
     };
     if let TargetForm::Absolute { scheme, .. } = head.target_form
@@ -144,7 +159,6 @@ pub fn plan<'a>(
     {
         return Err(Refusal::plain(Answer::https_in_plain_text()));
     }
-    let table = rules.listener().route_table();
     let decision = table.map(|table| table.route(&facts));
     if !matches!(head.upgrade, Upgrade::None | Upgrade::H2c) {
         let route = match decision {

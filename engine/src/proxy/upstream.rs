@@ -34,6 +34,8 @@ pub struct ClusterView {
 pub enum ConnectError {
     Failed(std::io::Error),
     TimedOut,
+    /// No TLS came about, for this reason.
+    Tls(String),
     /// A limit of the cluster is reached.
     Overflow,
 }
@@ -47,6 +49,7 @@ impl ConnectError {
                 None => error.kind().into(),
             }),
             Self::TimedOut => Self::TimedOut,
+            Self::Tls(why) => Self::Tls(why.clone()),
             Self::Overflow => Self::Overflow,
         }
     }
@@ -60,6 +63,8 @@ impl ClusterView {
             .endpoints
             .iter()
             .map(|endpoint| {
+                // Connections of another security are not for this snapshot.
+                let before = before.filter(|view| same_security(&view.cluster, &cluster));
                 let known = before.and_then(|view| {
                     view.endpoints
                         .iter()
@@ -124,6 +129,7 @@ impl ClusterView {
     /// [`ConnectError::Overflow`] when too many requests wait or are active.
     pub async fn connect(
         &self,
+        worker: &Worker,
         endpoint: &Rc<Endpoint>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let Some(pending) = self.share.wait_for_connection() else {
@@ -135,7 +141,7 @@ impl ClusterView {
         };
         let connected = match room {
             Turn::Connection(connection) => Ok(connection),
-            Turn::Room(lease) => endpoint.open(lease, &self.cluster).await,
+            Turn::Room(lease) => endpoint.open(lease, &self.cluster, worker).await,
             Turn::Failed(error) => Err(error),
         };
         drop(pending);
@@ -213,5 +219,14 @@ impl EndpointView for ClusterView {
 
     fn active_requests(&self, index: usize) -> u32 {
         self.endpoints[index].active_requests()
+    }
+}
+
+/// Whether TLS is spoken to two clusters in the same way.
+fn same_security(one: &Cluster, other: &Cluster) -> bool {
+    match (&one.tls, &other.tls) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.is_same_security(other),
+        _ => false,
     }
 }

@@ -101,9 +101,18 @@ impl Chunk {
         if bytes.is_empty() {
             return Chunk::default();
         }
-        let header = heap_block(bytes);
+        Chunk::from_vec(bytes.to_vec())
+    }
+
+    /// A chunk over bytes that were not received, such as decrypted ones.
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        if bytes.is_empty() {
+            return Chunk::default();
+        }
+        let length = bytes.len();
+        let header = heap_block(bytes.into_boxed_slice());
         // SAFETY: the block was just made with one reference and is filled with `bytes`.
-        unsafe { Chunk::over(header, bytes.len()) }
+        unsafe { Chunk::over(header, length) }
     }
 
     /// Drops the first `count` bytes.
@@ -241,8 +250,8 @@ pub(super) unsafe fn release(header: NonNull<Header>) {
     }
 }
 
-fn heap_block(bytes: &[u8]) -> NonNull<Header> {
-    let bytes = NonNull::from(Box::leak(Box::<[u8]>::from(bytes)));
+fn heap_block(bytes: Box<[u8]>) -> NonNull<Header> {
+    let bytes = NonNull::from(Box::leak(bytes));
     let header = Header::new(bytes.cast(), Home::Heap, 0, 0);
     header.references.set(1);
     let block = Box::new(HeapBlock { header, bytes });
@@ -302,7 +311,7 @@ impl ChunkQueue {
     /// Queues a copy of `bytes`, so that the buffer they arrived in can be used again.
     pub fn push_copy(&mut self, bytes: &[u8]) {
         // SAFETY: the block was just made, with one reference.
-        unsafe { self.push(heap_block(bytes), bytes.len() as u32) };
+        unsafe { self.push(heap_block(bytes.into()), bytes.len() as u32) };
     }
 
     #[inline]

@@ -235,6 +235,11 @@ impl Stream {
         sys::local_address(self.raw_fd()?)
     }
 
+    /// Where the client had addressed a connection that a firewall rule has redirected here.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        sys::original_destination(self.raw_fd().ok()?)
+    }
+
     /// The descriptor, for socket options only.
     ///
     /// # Errors

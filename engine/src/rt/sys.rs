@@ -162,6 +162,30 @@ pub(super) fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
     name(fd, libc::getsockname)
 }
 
+/// Where a connection went before the firewall redirected it here; `None` for others.
+pub(super) fn original_destination(fd: RawFd) -> Option<SocketAddr> {
+    /// `SO_ORIGINAL_DST` and `IP6T_SO_ORIGINAL_DST`.
+    const ORIGINAL_DESTINATION: libc::c_int = 80;
+    let level = match local_address(fd).ok()? {
+        SocketAddr::V4(_) => libc::SOL_IP,
+        SocketAddr::V6(_) => libc::SOL_IPV6,
+    };
+    let mut raw = RawAddress::zeroed();
+    raw.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: storage and length are valid for writing, and the length says how much there is.
+    let found = unsafe {
+        libc::getsockopt(
+            fd,
+            level,
+            ORIGINAL_DESTINATION,
+            (&raw mut raw.storage).cast(),
+            &raw mut raw.length,
+        )
+    };
+    check(found).ok()?;
+    raw.to_socket().ok()
+}
+
 pub(super) fn set_option<T>(fd: RawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the value is readable for its own length.

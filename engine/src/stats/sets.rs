@@ -69,6 +69,12 @@ stat_set! {
         Counter rbac_logged: "Requests that a policy with the action AUDIT matches",
         Counter jwt_authn_allowed: "Requests without a token, or with a valid one",
         Counter jwt_authn_denied: "Requests whose token is not valid",
+        Counter no_filter_chain_match: "Connections that suit no filter chain",
+        Counter ssl_handshake: "TLS handshakes done",
+        Counter ssl_connection_error: "TLS handshakes that failed",
+        Counter ssl_fail_verify_no_cert: "TLS handshakes without a certificate of the client",
+        Counter ssl_fail_verify_error: "TLS handshakes whose client certificate was refused",
+        Counter ssl_no_certificate: "Connections closed because their certificate could not be read",
         Counter no_route: "Requests with no virtual host or no route",
         Counter no_cluster: "Requests routed to a cluster that does not exist",
     }

@@ -1,7 +1,11 @@
 //! What carries the bytes of HTTP/1.1: a socket, or something that looks like one.
 
+mod tls_stream;
+
+pub use tls_stream::{HandshakeError, TlsStream};
+
 use crate::http2::Http2Stream;
-use crate::rt::{Buffer, Chunk, EndpointAddr, Idle, Send, Stream};
+use crate::rt::{Buffer, Chunk, Idle, Send, Stream};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -12,23 +16,18 @@ use std::task::{Context, Poll};
 pub enum Transport {
     /// The socket itself.
     Plain(Stream),
+    /// TLS over a socket.
+    Tls(Box<TlsStream>),
     /// One stream of an HTTP/2 connection.
     Http2(Box<Http2Stream>),
 }
 
 impl Transport {
-    /// Connects without any encryption.
-    ///
-    /// # Errors
-    /// Those of [`Stream::connect`].
-    pub async fn connect(address: &EndpointAddr) -> io::Result<Self> {
-        Ok(Self::Plain(Stream::connect(address).await?))
-    }
-
     #[inline]
     pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         match self {
             Self::Plain(stream) => stream.poll_receive(context),
+            Self::Tls(stream) => stream.poll_receive(context),
             Self::Http2(stream) => stream.poll_receive(context),
         }
     }
@@ -36,6 +35,7 @@ impl Transport {
     pub fn poll_receive_bulk(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         match self {
             Self::Plain(stream) => stream.poll_receive_bulk(context),
+            Self::Tls(stream) => stream.poll_receive_bulk(context),
             Self::Http2(stream) => stream.poll_receive(context),
         }
     }
@@ -43,6 +43,7 @@ impl Transport {
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_ready(context),
+            Self::Tls(stream) => stream.poll_ready(context),
             Self::Http2(stream) => stream.poll_ready(context),
         }
     }
@@ -58,6 +59,7 @@ impl Transport {
     pub fn peek_state(&self) -> Idle {
         match self {
             Self::Plain(stream) => stream.peek_state(),
+            Self::Tls(stream) => stream.peek_state(),
             Self::Http2(stream) => stream.peek_state(),
         }
     }
@@ -66,6 +68,7 @@ impl Transport {
     pub fn send(&self, head: Buffer, body: Chunk) -> TransportSend<'_> {
         match self {
             Self::Plain(stream) => TransportSend::Socket(stream.send(head, body)),
+            Self::Tls(stream) => TransportSend::Socket(stream.send(&head, &body)),
             Self::Http2(stream) => TransportSend::Http2 {
                 failure: stream.push(&head, &body).err(),
                 stream,
@@ -76,6 +79,7 @@ impl Transport {
     pub fn send_detached(&self, head: Buffer, body: Chunk) {
         match self {
             Self::Plain(stream) => stream.send_detached(head, body),
+            Self::Tls(stream) => stream.send_detached(&head, &body),
             // A failure shows in what is sent or received next.
             Self::Http2(stream) => drop(stream.push(&head, &body)),
         }
@@ -88,6 +92,7 @@ impl Transport {
     pub async fn flushed(&self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.flushed().await,
+            Self::Tls(stream) => stream.flushed().await,
             Self::Http2(stream) => poll_fn(|context| stream.poll_flush(context)).await,
         }
     }
@@ -99,13 +104,25 @@ impl Transport {
     pub fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown_write(),
+            Self::Tls(stream) => {
+                stream.say_goodbye();
+                Ok(())
+            }
             Self::Http2(stream) => stream.finish(),
+        }
+    }
+
+    /// Says, where the protocol has a word for it, that this was all.
+    pub fn say_goodbye(&self) {
+        if let Self::Tls(stream) = self {
+            stream.say_goodbye();
         }
     }
 
     pub fn reset_on_close(&self) {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
+            Self::Tls(stream) => stream.reset_on_close(),
             Self::Http2(stream) => stream.reset_on_close(),
         }
     }
@@ -122,18 +139,8 @@ impl Transport {
     ) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.set_keepalive(probes, idle_s, interval_s),
+            Self::Tls(stream) => stream.set_keepalive(probes, idle_s, interval_s),
             Self::Http2(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    /// The peer's address.
-    ///
-    /// # Errors
-    /// For Unix sockets, and when the connection is broken.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Plain(stream) => stream.peer_addr(),
-            Self::Http2(stream) => stream.peer_addr(),
         }
     }
 
@@ -144,6 +151,7 @@ impl Transport {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Plain(stream) => stream.local_addr(),
+            Self::Tls(stream) => stream.local_addr(),
             Self::Http2(stream) => stream.local_addr(),
         }
     }

@@ -9,12 +9,14 @@ use crate::health::HealthRegistry;
 use crate::proxy::connection::connection_spawner;
 use crate::rt::{self, DriverChoice, DriverReport, Listener, Notified, RuntimeOptions};
 use crate::stats::Registry;
+use crate::tls::TlsKeeper;
 use arc_swap::ArcSwap;
 use ringroad_policy::snapshot::{Listener as SnapshotListener, ListenerKind, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -26,6 +28,8 @@ pub struct FleetOptions {
     pub cores: Vec<usize>,
     pub driver: DriverChoice,
     pub snapshot: Arc<Snapshot>,
+    /// The configuration folders, which may hold certificates.
+    pub config_roots: Vec<PathBuf>,
     pub registry: Arc<Registry>,
     pub access_log: Option<AccessLogSink>,
     /// Seeds the workers' random generators, so that a run can be repeated.
@@ -39,6 +43,7 @@ pub struct Fleet {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Listeners that are bound, by name.
     bound: Mutex<BTreeMap<String, SocketAddr>>,
+    tls: Mutex<TlsKeeper>,
 }
 
 /// Why the workers could not start.
@@ -110,6 +115,7 @@ impl Fleet {
             delayed_requests: OwnLine::default(),
             mirrors_in_flight: OwnLine::default(),
             registry: options.registry.clone(),
+            tls: ArcSwap::default(),
             health: Arc::new(HealthRegistry::new(options.cores.len())),
             desks,
         });
@@ -118,7 +124,9 @@ impl Fleet {
             driver,
             threads: Mutex::default(),
             bound: Mutex::default(),
+            tls: Mutex::new(TlsKeeper::new(options.config_roots.clone())),
         };
+        fleet.refresh_tls(&options.snapshot);
         fleet.bind(&options.snapshot).map_err(StartError::Listen)?;
         let (ready, started) = mpsc::channel();
         for (id, (core, notified)) in options.cores.iter().zip(notified).enumerate() {
@@ -183,6 +191,7 @@ impl Fleet {
         // New sockets wait in their backlog until the workers have the snapshot; the command to
         // accept stands behind the swap in each inbox.
         let sockets = self.open_sockets(&snapshot)?;
+        self.refresh_tls(&snapshot);
         self.state.snapshot.store(snapshot.clone());
         let generation = self.state.generation.fetch_add(1, Ordering::AcqRel) + 1;
         for desk in &self.state.desks {
@@ -192,6 +201,18 @@ impl Fleet {
         self.unbind(&snapshot);
         self.state.health.prune(&snapshot);
         Ok(generation)
+    }
+
+    /// Reads the certificates of the snapshot in use anew.
+    pub fn renew_certificates(&self) {
+        self.refresh_tls(&self.state.snapshot.load_full());
+    }
+
+    /// Reads certificates anew. Handshakes that begin from now on use what has changed.
+    pub fn refresh_tls(&self, snapshot: &Snapshot) {
+        if let Some(contexts) = lock(&self.tls).refresh(snapshot) {
+            self.state.tls.store(contexts);
+        }
     }
 
     /// Binds what `snapshot` has and hands the sockets to the workers.
@@ -331,8 +352,7 @@ impl FleetState {
 /// Whether connections of this kind of listener are carried; others are not bound.
 fn is_served(listener: &SnapshotListener) -> bool {
     match listener.kind {
-        ListenerKind::Http(_) => true,
-        ListenerKind::Chains(_) | ListenerKind::Intercepted(_) => false,
+        ListenerKind::Http(_) | ListenerKind::Chains(_) | ListenerKind::Intercepted(_) => true,
     }
 }
 

@@ -150,6 +150,7 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
             listener: slot.clone(),
             parking: worker.new_parking(),
         }),
+        chain: None,
     };
     if limit > 0 && worker.fleet.connections() > limit {
         slot.stats.downstream_cx_overflow.add(1);

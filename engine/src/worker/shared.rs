@@ -3,6 +3,7 @@
 use crate::health::HealthRegistry;
 use crate::rt::Notifier;
 use crate::stats::Registry;
+use crate::tls::TlsContexts;
 use arc_swap::ArcSwap;
 use ringroad_policy::snapshot::Snapshot;
 use std::net::{SocketAddr, TcpListener};
@@ -35,6 +36,8 @@ pub struct FleetState {
     /// Copies of requests that wait for their responses.
     pub mirrors_in_flight: OwnLine<AtomicU64>,
     pub registry: Arc<Registry>,
+    /// Contexts for handshakes; another set comes with each snapshot and each renewed certificate.
+    pub tls: ArcSwap<TlsContexts>,
     /// What the workers share about clusters.
     pub health: Arc<HealthRegistry>,
     pub desks: Vec<WorkerDesk>,

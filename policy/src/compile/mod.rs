@@ -40,7 +40,7 @@ use crate::diagnostic::Diagnostic;
 use crate::resource::virtual_service::VirtualService;
 use crate::resource::{Object, Resources};
 use crate::settings::{ProxySettings, Role};
-use crate::snapshot::{Access, DnsTable, Snapshot};
+use crate::snapshot::{Access, DnsTable, Secrets, Snapshot};
 use crate::source::DocumentId;
 
 use clusters::Clusters;
@@ -110,7 +110,7 @@ pub fn compile(
         authorization: authorization::authorization(&resources.authorization_policies, &settings)
             .map(Arc::new),
     };
-    let snapshot = Snapshot::new(
+    let mut snapshot = Snapshot::new(
         settings.clone(),
         listeners,
         clusters.list,
@@ -118,7 +118,22 @@ pub fn compile(
         resolved,
     )
     .with_access(access);
+    snapshot.secrets = Arc::new(secrets(resources));
     (snapshot, findings.into_list())
+}
+
+/// What `Secret` documents hold, decoded.
+fn secrets(resources: &Resources) -> Secrets {
+    let mut secrets = Secrets::default();
+    for object in &resources.secrets {
+        let encoded = object.spec.data.iter();
+        let decoded = encoded.filter_map(|(key, text)| Some((key.clone(), base64::decode(text)?)));
+        let plain = object.spec.string_data.iter();
+        let plain = plain.map(|(key, text)| (key.clone(), text.clone().into_bytes()));
+        let entries = decoded.chain(plain).collect();
+        secrets.insert(&object.metadata.namespace, &object.metadata.name, entries);
+    }
+    secrets
 }
 
 impl<'r> Compiler<'r> {

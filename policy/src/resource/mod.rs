@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod kubernetes;
 pub mod peer_authentication;
 pub mod request_authentication;
+pub mod secret;
 pub mod service_entry;
 pub mod sidecar;
 mod text_match;
@@ -64,6 +65,7 @@ pub struct Resources {
     pub gateways: Vec<Object<gateway::Gateway>>,
     pub sidecars: Vec<Object<sidecar::Sidecar>>,
     pub peer_authentications: Vec<Object<peer_authentication::PeerAuthentication>>,
+    pub secrets: Vec<Object<secret::Secret>>,
     pub services: Vec<Object<kubernetes::Service>>,
     pub endpoint_slices: Vec<Object<kubernetes::EndpointSlice>>,
     pub authorization_policies: Vec<Object<authorization_policy::AuthorizationPolicy>>,
@@ -110,6 +112,10 @@ impl Resources {
                 ("security.istio.io", "RequestAuthentication") => {
                     let objects = &mut resources.request_authentications;
                     read_spec(document, objects, &mut problems);
+                }
+                ("", "Secret") => {
+                    let whole = Some(&document.value);
+                    read_object(document, whole, &mut resources.secrets, &mut problems);
                 }
                 ("", "Service") => read_spec(document, &mut resources.services, &mut problems),
                 ("discovery.k8s.io", "EndpointSlice") => {

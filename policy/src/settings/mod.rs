@@ -139,6 +139,7 @@ pub struct ProxySettings {
     pub reload_settle_ms: u64,
     /// Istio: mesh `connectTimeout`.
     pub connect_timeout_ms: u64,
+    pub certificates: CertificateFiles,
     /// Where all that is random begins, so that a run can be repeated; `None` is different in
     /// each process.
     pub seed: Option<u64>,
@@ -168,10 +169,35 @@ impl Default for ProxySettings {
             drain_deadline_ms: 45_000,
             reload_settle_ms: 20,
             connect_timeout_ms: 10_000,
+            certificates: CertificateFiles::default(),
             seed: None,
             dns: DnsSettings::default(),
             extension_providers: BTreeMap::new(),
             limits: Limits::default(),
+        }
+    }
+}
+
+/// Where the workload's certificate and those of secrets are. Paths of PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The workload's certificate and what leads from it to a root.
+    pub chain: String,
+    pub key: String,
+    /// The roots of the mesh.
+    pub roots: String,
+    /// A folder with a folder for each `credentialName`, asked before those of the configuration.
+    pub credentials_directory: Option<String>,
+}
+
+impl Default for CertificateFiles {
+    /// Where Istio puts them.
+    fn default() -> Self {
+        Self {
+            chain: "/etc/certs/cert-chain.pem".to_string(),
+            key: "/etc/certs/key.pem".to_string(),
+            roots: "/etc/certs/root-cert.pem".to_string(),
+            credentials_directory: None,
         }
     }
 }
@@ -204,6 +230,7 @@ pub struct ProxySettingsSpec {
     pub drain_deadline: Option<String>,
     pub reload_settle: Option<String>,
     pub connect_timeout: Option<String>,
+    pub certificates: CertificatesSpec,
     pub seed: Option<u64>,
     pub dns: DnsSpec,
     pub extension_providers: Vec<ProviderSpec>,
@@ -228,6 +255,16 @@ pub struct WorkloadSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LocalityLbSpec {
     pub enabled: Option<bool>,
+}
+
+/// `spec.certificates` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CertificatesSpec {
+    pub chain: Option<String>,
+    pub key: Option<String>,
+    pub roots: Option<String>,
+    pub credentials_directory: Option<String>,
 }
 
 /// `spec.accessLog` as written.
@@ -298,6 +335,11 @@ impl ProxySettings {
         );
         settings.workers = overrides.workers.or(spec.workers);
         settings.seed = spec.seed;
+        let certificates = &mut settings.certificates;
+        replace(&mut certificates.chain, &spec.certificates.chain);
+        replace(&mut certificates.key, &spec.certificates.key);
+        replace(&mut certificates.roots, &spec.certificates.roots);
+        certificates.credentials_directory = spec.certificates.credentials_directory.clone();
         if let Some(text) = &spec.admin_address {
             settings.admin_address = address(text, &["adminAddress"])?;
         }

@@ -22,6 +22,7 @@ mod retry;
 mod rewrite;
 mod route_policy;
 mod routes;
+mod secrets;
 mod split;
 mod tls;
 
@@ -65,6 +66,7 @@ pub use route_policy::{
 pub use routes::{
     Decision, Destination, NO_SPLIT, NoTrace, Route, RouteAction, RouteTable, Trace, VirtualHost,
 };
+pub use secrets::Secrets;
 pub use split::SplitState;
 pub use tls::{
     CredentialSource, DownstreamTls, DownstreamTlsMode, TLS_MODE_ISTIO, TLS_MODE_LABEL, TlsVersion,
@@ -87,6 +89,8 @@ pub struct Snapshot {
     pub(crate) split_identities: Vec<u64>,
     /// Who may do what here; `None` where no policy says anything.
     pub access: Option<Arc<Access>>,
+    /// Certificates and keys of `Secret` documents.
+    pub secrets: Arc<Secrets>,
 }
 
 impl Snapshot {
@@ -108,6 +112,7 @@ impl Snapshot {
             dns_names,
             split_identities,
             access: None,
+            secrets: Arc::default(),
         }
         .with_resolved(table)
     }

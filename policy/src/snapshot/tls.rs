@@ -128,6 +128,30 @@ pub struct UpstreamTls {
     pub origin: Option<Origin>,
 }
 
+impl DownstreamTls {
+    /// The same, wherever it was written.
+    pub fn is_same_security(&self, other: &Self) -> bool {
+        let origin = other.origin.clone();
+        let moved = Self {
+            origin,
+            ..self.clone()
+        };
+        moved == *other
+    }
+}
+
+impl UpstreamTls {
+    /// The same, wherever it was written.
+    pub fn is_same_security(&self, other: &Self) -> bool {
+        let origin = other.origin.clone();
+        let moved = Self {
+            origin,
+            ..self.clone()
+        };
+        moved == *other
+    }
+}
+
 /// The label of an endpoint that takes mTLS of the mesh, when it has [`TLS_MODE_ISTIO`].
 pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 /// See [`TLS_MODE_LABEL`].

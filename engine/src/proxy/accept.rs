@@ -1,0 +1,321 @@
+//! What a new connection carries, and who serves it: the chain that suits it, its TLS, its
+//! protocol.
+
+use super::connection::{Connection, deadline_after};
+use super::deadline::until;
+use super::tunnel::carry;
+use crate::http2::PREFACE_START;
+use crate::rt::Chunk;
+use crate::tls::PeerCertificate;
+use crate::transport::{HandshakeError, TlsStream, Transport};
+use crate::worker::Rules;
+use ringroad_codec::sniff::{self, MAX_CLIENT_HELLO_BYTES, Sniff};
+use ringroad_policy::snapshot::{
+    ChainHandler, ConnectionFacts, DownstreamTls, FilterChain, FilterChains, ListenerKind,
+    RouteTable, TcpRoute,
+};
+use rustls::ServerConnection;
+use std::cell::OnceCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a connection's chain was chosen by, and for.
+pub struct ChosenChain {
+    pub facts: Rc<ConnectionFacts>,
+    /// Of the snapshot that it was chosen in.
+    generation: u64,
+    table: Option<Arc<RouteTable>>,
+}
+
+impl ChosenChain {
+    /// The routes for the connection's requests.
+    pub fn table(&self) -> Option<&RouteTable> {
+        self.table.as_deref()
+    }
+}
+
+impl Connection {
+    /// Its requests are routed by `table`.
+    fn choose(&mut self, facts: ConnectionFacts, rules: &Rules, table: &Arc<RouteTable>) {
+        let facts = Rc::new(facts);
+        self.facts = OnceCell::from(facts.clone());
+        self.chain = Some(Rc::new(ChosenChain {
+            facts,
+            generation: rules.view.generation,
+            table: Some(table.clone()),
+        }));
+    }
+}
+
+/// A connection that has begun.
+pub enum Begun {
+    Http1(Box<Connection>),
+    Http2(Box<Connection>),
+    /// It is over, or was carried to its end.
+    Over,
+}
+
+/// Finds out what a connection is for. Plain HTTP listeners ask for its first bytes only.
+pub async fn begin(connection: Box<Connection>) -> Begun {
+    let worker = connection.worker.clone();
+    let Some(rules) = worker.rules(&connection.listener) else {
+        return Begun::Over;
+    };
+    let patience_ms = worker.limits().settings.request_head_timeout_ms;
+    let deadline = deadline_after(connection.accepted_at, patience_ms);
+    connection.deadline.set(deadline);
+    match &rules.listener().kind {
+        ListenerKind::Http(_) => by_first_bytes(connection).await,
+        ListenerKind::Chains(_) | ListenerKind::Intercepted(_) => {
+            by_chain(connection, &rules).await
+        }
+    }
+}
+
+/// Whether a chain has to be chosen before anything of the client is known.
+pub fn needs_chain(connection: &Connection) -> bool {
+    let rules = connection.worker.rules(&connection.listener);
+    rules.is_some_and(|rules| !matches!(rules.listener().kind, ListenerKind::Http(_)))
+}
+
+/// The chain of a connection in the snapshot of `rules`: the one it has, or, after a reload,
+/// another.
+pub fn chain_for(connection: &mut Connection, rules: &Rules) -> Option<Rc<ChosenChain>> {
+    let chosen = connection.chain.clone()?;
+    if chosen.generation == rules.view.generation {
+        return Some(chosen);
+    }
+    let chain = chains_for(rules, &chosen.facts)?.choose(&chosen.facts).ok();
+    let table = chain.and_then(|chain| match &chain.handler {
+        ChainHandler::Http(table) => Some(table.clone()),
+        ChainHandler::Tcp(_) => None,
+    });
+    let chosen = Rc::new(ChosenChain {
+        facts: chosen.facts.clone(),
+        generation: rules.view.generation,
+        table,
+    });
+    connection.chain = Some(chosen.clone());
+    Some(chosen)
+}
+
+/// The chains that a connection chooses from.
+fn chains_for<'r>(rules: &'r Rules, facts: &ConnectionFacts) -> Option<&'r FilterChains> {
+    match &rules.listener().kind {
+        ListenerKind::Http(_) => None,
+        ListenerKind::Chains(chains) => Some(chains),
+        ListenerKind::Intercepted(outbound) => {
+            let inner = facts.destination.and_then(|to| outbound.listener(to));
+            match inner.map(|listener| &listener.kind) {
+                Some(ListenerKind::Chains(chains)) => Some(chains),
+                Some(ListenerKind::Http(_) | ListenerKind::Intercepted(_)) => None,
+                None => Some(&outbound.fallback),
+            }
+        }
+    }
+}
+
+async fn by_first_bytes(mut connection: Box<Connection>) -> Begun {
+    match speaks_http2(&mut connection).await {
+        true => Begun::Http2(connection),
+        false => Begun::Http1(connection),
+    }
+}
+
+async fn by_chain(mut connection: Box<Connection>, rules: &Rules) -> Begun {
+    let listener = rules.listener();
+    let mut facts = ConnectionFacts {
+        direction: listener.direction,
+        peer: Some(connection.peer),
+        destination: destination(&connection.stream),
+        ..ConnectionFacts::default()
+    };
+    let inner = match &listener.kind {
+        ListenerKind::Intercepted(outbound) => {
+            facts.destination.and_then(|to| outbound.listener(to))
+        }
+        _ => None,
+    };
+    if let Some(ListenerKind::Http(table)) = inner.map(|inner| &inner.kind) {
+        connection.choose(facts, rules, table);
+        return by_first_bytes(connection).await;
+    }
+    let Some(chains) = chains_for(rules, &facts) else {
+        return Begun::Over;
+    };
+    let port = facts.destination_port();
+    let looks_at_tls = chains.inspects_tls(port);
+    if (looks_at_tls || chains.inspects_http(port))
+        && !look_at_first_bytes(&mut connection, &mut facts).await
+    {
+        return Begun::Over;
+    }
+    let stats = connection.listener.stats.clone();
+    let Ok(chain) = chains.choose(&facts) else {
+        stats.no_filter_chain_match.add(1);
+        connection.stream.reset_on_close();
+        return Begun::Over;
+    };
+    let mut protocol = None;
+    if let Some(tls) = &chain.tls {
+        (connection, protocol) = match handshake(connection, tls, &mut facts).await {
+            Some(secured) => secured,
+            None => return Begun::Over,
+        };
+    }
+    serve_chain(connection, rules, chain, facts, protocol).await
+}
+
+async fn serve_chain(
+    mut connection: Box<Connection>,
+    rules: &Rules,
+    chain: &FilterChain,
+    facts: ConnectionFacts,
+    protocol: Option<Vec<u8>>,
+) -> Begun {
+    match &chain.handler {
+        ChainHandler::Http(table) => {
+            connection.choose(facts, rules, table);
+            match protocol.as_deref() {
+                Some(b"h2") => Begun::Http2(connection),
+                _ => by_first_bytes(connection).await,
+            }
+        }
+        ChainHandler::Tcp(route) => {
+            let route: &TcpRoute = route;
+            carry(&mut connection, rules, route, &facts).await;
+            Begun::Over
+        }
+    }
+}
+
+/// Where the client had addressed the connection.
+fn destination(stream: &Transport) -> Option<SocketAddr> {
+    let redirected = match stream {
+        Transport::Plain(socket) => socket.original_destination(),
+        Transport::Tls(_) | Transport::Http2(_) => None,
+    };
+    redirected.or_else(|| stream.local_addr().ok())
+}
+
+/// Receives until it is clear what the client speaks. False: the connection is over.
+async fn look_at_first_bytes(connection: &mut Connection, facts: &mut ConnectionFacts) -> bool {
+    loop {
+        match sniff::sniff(&connection.unread) {
+            Sniff::Incomplete if connection.unread.len() <= MAX_CLIENT_HELLO_BYTES => {}
+            Sniff::Incomplete | Sniff::Unknown => return true,
+            Sniff::Tls(hello) => {
+                facts.is_tls = true;
+                let name = hello.server_name.as_deref();
+                facts.server_name = name.map(|name| name.to_ascii_lowercase().into());
+                let offered = hello.alpn.iter();
+                facts.application_protocols = offered
+                    .map(|name| String::from_utf8_lossy(name).into_owned().into())
+                    .collect();
+                return true;
+            }
+            Sniff::Http2 => {
+                facts.application_protocols = vec!["h2c".into()];
+                return true;
+            }
+            Sniff::Http1 => {
+                facts.application_protocols = vec!["http/1.1".into()];
+                return true;
+            }
+        }
+        if !receive_more(connection).await {
+            return false;
+        }
+    }
+}
+
+/// Receives the first bytes, and tells whether they are those of HTTP/2.
+async fn speaks_http2(connection: &mut Connection) -> bool {
+    while connection.unread.len() < PREFACE_START.len()
+        && PREFACE_START.starts_with(&connection.unread)
+    {
+        if !receive_more(connection).await {
+            return false;
+        }
+    }
+    connection.unread.starts_with(PREFACE_START)
+}
+
+async fn receive_more(connection: &mut Connection) -> bool {
+    let received = until(&connection.deadline, connection.stream.receive()).await;
+    match received {
+        Ok(Ok(more)) if !more.is_empty() => {
+            connection.unread = match connection.unread.is_empty() {
+                true => more,
+                false => Chunk::copy_of(&[&*connection.unread, &*more].concat()),
+            };
+            true
+        }
+        Ok(_) => false,
+        Err(_) => {
+            connection
+                .listener
+                .stats
+                .downstream_rq_header_timeout
+                .add(1);
+            false
+        }
+    }
+}
+
+/// Does the handshake of a chain; with the connection comes what ALPN has chosen.
+async fn handshake(
+    connection: Box<Connection>,
+    tls: &Arc<DownstreamTls>,
+    facts: &mut ConnectionFacts,
+) -> Option<(Box<Connection>, Option<Vec<u8>>)> {
+    let mut connection = *connection;
+    let stats = connection.listener.stats.clone();
+    let contexts = connection.worker.fleet.tls.load();
+    let session = match contexts.server(tls) {
+        Ok(context) => ServerConnection::new(context.config.clone()).ok(),
+        Err(_) => None,
+    };
+    drop(contexts);
+    let (Some(session), Transport::Plain(socket)) = (session, connection.stream) else {
+        stats.ssl_no_certificate.add(1);
+        return None;
+    };
+    let unread = std::mem::take(&mut connection.unread);
+    let attempt = TlsStream::handshake(socket, session, unread);
+    let secured = match until(&connection.deadline, attempt).await {
+        Ok(Ok(secured)) => secured,
+        Ok(Err(failure)) => {
+            match failure {
+                HandshakeError::Tls(rustls::Error::InvalidCertificate(_)) => {
+                    stats.ssl_fail_verify_error.add(1);
+                }
+                HandshakeError::Tls(rustls::Error::NoCertificatesPresented) => {
+                    stats.ssl_fail_verify_no_cert.add(1);
+                }
+                HandshakeError::Tls(_) | HandshakeError::Socket(_) => {}
+            }
+            stats.ssl_connection_error.add(1);
+            return None;
+        }
+        Err(_) => {
+            stats.downstream_rq_header_timeout.add(1);
+            return None;
+        }
+    };
+    stats.ssl_handshake.add(1);
+    facts.is_tls = true;
+    let certificates = secured.peer_certificates().unwrap_or_default();
+    let peer = certificates
+        .first()
+        .and_then(|leaf| PeerCertificate::read(leaf));
+    facts.identity = peer.and_then(|peer| peer.identity()).map(Box::new);
+    let protocol = secured.application_protocol();
+    let stream = Transport::Tls(Box::new(secured));
+    let connection = Connection {
+        stream,
+        ..connection
+    };
+    Some((Box::new(connection), protocol))
+}

@@ -1,0 +1,78 @@
+//! What the client still sends, and whether it is still there, while its request is under way.
+
+use super::attempt::{ClientFailure, RequestBody, RoutedRequest};
+use super::body::{BodyFailure, SourceFailure};
+use super::retries::client_gone;
+use crate::rt::{Buffer, Chunk, Deadline};
+use crate::transport::Transport;
+use ringroad_codec::http1::CONTINUE;
+use std::cell::Cell;
+
+/// The client's side of a request that is on its way: the rest of its body goes upstream, then the
+/// client is watched, so that one that leaves does not keep an upstream busy.
+pub struct ClientSide<'a, 'b> {
+    pub stream: &'a Transport,
+    pub unread: &'a mut Chunk,
+    pub body: &'a mut RequestBody<'b>,
+    pub upstream: &'a Transport,
+    pub must_continue: bool,
+    pub uploaded: &'a Cell<bool>,
+    pub can_repeat: &'a Cell<bool>,
+    pub deadline: &'a Deadline,
+    pub request: &'a RoutedRequest<'a>,
+}
+
+impl ClientSide<'_, '_> {
+    /// Ends only when the client does so.
+    pub async fn serve(mut self) -> ClientFailure {
+        if !self.uploaded.get() {
+            match self.upload().await {
+                Ok(()) => {}
+                Err(BodyFailure::Source(SourceFailure::Framing(error))) => {
+                    return ClientFailure::Framing(error);
+                }
+                Err(BodyFailure::Source(_)) => return ClientFailure::Gone,
+                // The upstream takes no more: its answer, or its end, is on the way.
+                Err(BodyFailure::Sink) => {}
+            }
+        }
+        client_gone(self.stream).await;
+        ClientFailure::Gone
+    }
+
+    async fn upload(&mut self) -> Result<(), BodyFailure> {
+        if self.must_continue {
+            self.body.is_asked_for = true;
+            let mut out = Buffer::lease();
+            out.extend_from_slice(CONTINUE);
+            let asked = self.stream.send(out, Chunk::default()).await;
+            asked.map_err(|_| BodyFailure::Source(SourceFailure::Broken))?;
+        }
+        // What earlier tries have sent already.
+        for at in 1..self.body.replay.len() {
+            self.send(self.body.replay.piece(at)).await?;
+        }
+        while !self.body.body.complete {
+            let received = self.body.body.receive(self.stream, self.unread).await;
+            let piece = received.map_err(BodyFailure::Source)?;
+            if !self.body.replay.keep(&piece) {
+                let stats = &self.request.plan.cluster.stats;
+                stats.retry_or_shadow_abandoned.add(1);
+            }
+            self.can_repeat.set(self.body.can_repeat());
+            self.send(piece).await?;
+            if self.body.body.complete {
+                self.request.timeouts.request_complete(self.deadline);
+                let mirrors = &mut self.body.mirrors;
+                mirrors.launch(self.request.worker, self.body.replay);
+            }
+        }
+        self.uploaded.set(true);
+        Ok(())
+    }
+
+    async fn send(&self, piece: Chunk) -> Result<(), BodyFailure> {
+        let sent = self.upstream.send(Buffer::default(), piece).await;
+        sent.map_err(|_| BodyFailure::Sink)
+    }
+}

@@ -1,0 +1,243 @@
+//! Reading certificates and keys from where the configuration says they are.
+//!
+//! Errors name the place and never what is in it.
+
+use ringroad_policy::snapshot::{CredentialSource, Snapshot, TrustSource};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+/// A certificate with its chain and key.
+pub struct Credential {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    pub ocsp: Option<Vec<u8>>,
+    /// For people: where it is from.
+    pub place: String,
+}
+
+/// Where secrets and files are looked for.
+pub struct Places<'a> {
+    pub snapshot: &'a Snapshot,
+    /// The configuration folders: each may hold a folder with a secret's name.
+    pub config_roots: &'a [PathBuf],
+}
+
+/// What was read, so that a change is seen.
+#[derive(Default)]
+pub struct Fingerprint(DefaultHasher);
+
+impl Fingerprint {
+    pub fn add(&mut self, bytes: &[u8]) {
+        bytes.hash(&mut self.0);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+/// Names under which a secret keeps a certificate, a key and a root.
+const CERTIFICATE_KEYS: &[&str] = &["tls.crt", "cert"];
+const KEY_KEYS: &[&str] = &["tls.key", "key"];
+const ROOT_KEYS: &[&str] = &["ca.crt", "cacert"];
+const OCSP_KEY: &str = "tls.ocsp-staple";
+/// The longest file that is taken for a certificate or a key.
+const MOST_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+impl Places<'_> {
+    /// A certificate and its key.
+    ///
+    /// # Errors
+    /// What is missing or broken, and where.
+    pub fn credential(
+        &self,
+        source: &CredentialSource,
+        seen: &mut Fingerprint,
+    ) -> Result<Credential, String> {
+        match source {
+            CredentialSource::Workload => {
+                let files = &self.snapshot.settings.certificates;
+                self.credential_files(&files.chain, &files.key, seen)
+            }
+            CredentialSource::Files { certificate, key } => {
+                self.credential_files(certificate, key, seen)
+            }
+            CredentialSource::Secret { namespace, name } => {
+                let place = place_of(namespace.as_deref(), name);
+                let entries = self
+                    .secret(namespace.as_deref(), name)
+                    .ok_or_else(|| self.no_secret(&place, name))?;
+                let entry = |keys: &[&str]| keys.iter().find_map(|key| entries.get(*key));
+                let chain =
+                    entry(CERTIFICATE_KEYS).ok_or_else(|| format!("{place} has no `tls.crt`"))?;
+                let key = entry(KEY_KEYS).ok_or_else(|| format!("{place} has no `tls.key`"))?;
+                let ocsp = entries.get(OCSP_KEY).cloned();
+                seen.add(chain);
+                seen.add(key);
+                seen.add(ocsp.as_deref().unwrap_or_default());
+                credential(chain, key, ocsp, place)
+            }
+        }
+    }
+
+    fn credential_files(
+        &self,
+        certificate: &str,
+        key: &str,
+        seen: &mut Fingerprint,
+    ) -> Result<Credential, String> {
+        let chain = read(Path::new(certificate))?;
+        let key_pem = read(Path::new(key))?;
+        let staple = Path::new(certificate).with_file_name(OCSP_KEY);
+        let ocsp = read(&staple).ok();
+        seen.add(&chain);
+        seen.add(&key_pem);
+        seen.add(ocsp.as_deref().unwrap_or_default());
+        credential(&chain, &key_pem, ocsp, certificate.to_string())
+    }
+
+    /// Authorities to trust.
+    ///
+    /// # Errors
+    /// What is missing or broken, and where.
+    pub fn roots(
+        &self,
+        source: &TrustSource,
+        seen: &mut Fingerprint,
+    ) -> Result<Vec<CertificateDer<'static>>, String> {
+        match source {
+            TrustSource::System => Ok(rustls_native_certs::load_native_certs().certs),
+            TrustSource::Workload => {
+                let path = &self.snapshot.settings.certificates.roots;
+                self.root_file(path, seen)
+            }
+            TrustSource::File(path) => self.root_file(path, seen),
+            TrustSource::Secret { namespace, name } => {
+                let place = place_of(namespace.as_deref(), name);
+                let beside = format!("{name}-cacert");
+                let of = |name: &str| {
+                    let entries = self.secret(namespace.as_deref(), name)?;
+                    let mut keys = ROOT_KEYS.iter();
+                    keys.find_map(|key| entries.get(*key).cloned())
+                };
+                let pem = of(&beside).or_else(|| of(name)).ok_or_else(|| {
+                    format!("{place} has no `ca.crt`, and there is no secret `{beside}`")
+                })?;
+                seen.add(&pem);
+                certificates(&pem, &place)
+            }
+        }
+    }
+
+    fn root_file(
+        &self,
+        path: &str,
+        seen: &mut Fingerprint,
+    ) -> Result<Vec<CertificateDer<'static>>, String> {
+        let pem = read(Path::new(path))?;
+        seen.add(&pem);
+        certificates(&pem, path)
+    }
+
+    /// A list of revoked certificates.
+    ///
+    /// # Errors
+    /// What is missing or broken, and where.
+    pub fn revocations(
+        &self,
+        path: &str,
+        seen: &mut Fingerprint,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+        let pem = read(Path::new(path))?;
+        seen.add(&pem);
+        CertificateRevocationListDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| format!("{path} holds no revocation list in PEM"))
+    }
+
+    /// The entries of a secret: of a document, else of a folder of that name.
+    fn secret(&self, namespace: Option<&str>, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        let secrets = &self.snapshot.secrets;
+        let settings = &self.snapshot.settings;
+        let written = match namespace {
+            Some(namespace) => secrets.get(namespace, name),
+            None => secrets.find(&[settings.namespace.as_str()], name),
+        };
+        written.cloned().or_else(|| self.folder(name))
+    }
+
+    fn folder(&self, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        // A name is one step of a path: no way out of the folder.
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return None;
+        }
+        let settings = &self.snapshot.settings;
+        let own = settings.certificates.credentials_directory.as_ref();
+        let roots = own.map(PathBuf::from).into_iter();
+        let mut folders = roots
+            .chain(self.config_roots.iter().cloned())
+            .map(|root| root.join(name));
+        let folder = folders.find(|folder| folder.is_dir())?;
+        let keys = [CERTIFICATE_KEYS, KEY_KEYS, ROOT_KEYS, &[OCSP_KEY]].concat();
+        let entries = keys
+            .into_iter()
+            .filter_map(|key| Some((key.to_string(), read(&folder.join(key)).ok()?)));
+        Some(entries.collect())
+    }
+
+    fn no_secret(&self, place: &str, name: &str) -> String {
+        let folders: Vec<String> = self
+            .config_roots
+            .iter()
+            .map(|root| root.join(name).display().to_string())
+            .collect();
+        format!(
+            "there is no {place}: write a `kind: Secret` document, or put tls.crt and tls.key into {}",
+            folders.join(" or ")
+        )
+    }
+}
+
+fn place_of(namespace: Option<&str>, name: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("secret `{namespace}/{name}`"),
+        None => format!("secret `{name}`"),
+    }
+}
+
+fn credential(
+    chain: &[u8],
+    key: &[u8],
+    ocsp: Option<Vec<u8>>,
+    place: String,
+) -> Result<Credential, String> {
+    let chain = certificates(chain, &place)?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| format!("the key of {place} is no private key in PEM"))?;
+    Ok(Credential {
+        chain,
+        key,
+        ocsp,
+        place,
+    })
+}
+
+fn certificates(pem: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(format!("{place} holds no certificate in PEM")),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let len = std::fs::metadata(path).map_err(failed)?.len();
+    if len > MOST_FILE_BYTES {
+        return Err(format!("{} is too long for a certificate", path.display()));
+    }
+    std::fs::read(path).map_err(failed)
+}

@@ -1,0 +1,18 @@
+//! Certificates, keys and what follows from them: contexts for handshakes, on both sides.
+//!
+//! The snapshot describes TLS and names secrets and files; the control thread reads them
+//! ([`credentials`]) and builds contexts ([`server`], [`client`]), which workers find in
+//! [`TlsContexts`] by the description. [`TlsKeeper`] builds them anew when a snapshot or a file
+//! changes: a renewed certificate serves new handshakes, open connections live on, and a broken one
+//! leaves the old in use.
+
+mod certificate;
+mod client;
+mod contexts;
+mod credentials;
+mod parameters;
+mod server;
+mod verify;
+
+pub use certificate::PeerCertificate;
+pub use contexts::{ClientContext, TlsContexts, TlsKeeper};
