@@ -4,6 +4,7 @@
 mod picks;
 
 use picks::*;
+use ringroad_policy::snapshot::EndpointView as _;
 use ringroad_policy::snapshot::{
     AllAvailable, Balancer, BalancerState, Cluster, Endpoint, Locality, LocalityOrder,
     LocalityPolicy, LocalityPriorities, PickRequest, Random, WarmUp,
@@ -332,4 +333,83 @@ fn weighted_least_request_gives_busy_endpoints_fewer_turns() {
     let share = |at: usize| counts[at] as f64 / 10_000.0;
     assert!((share(0) - 0.1 / 3.1).abs() < 0.01, "{counts:?}");
     assert!((share(2) - 2.0 / 3.1).abs() < 0.01, "{counts:?}");
+}
+
+/// A random cluster, a random view of it, random tries.
+fn any_case(random: &mut Random) -> (Cluster, View, Vec<usize>) {
+    const PLACES: [&str; 6] = ["", "a", "a/x", "a/y", "b/x", "c/z/s"];
+    let count = random.below(12);
+    let endpoints = (0..count).map(|at| Endpoint {
+        weight: 1 + [0, 0, 3, 40][random.below(4)],
+        locality: PLACES[random.below(PLACES.len())].to_string(),
+        ..endpoint(([10, 0, 0, at as u8], 80).into())
+    });
+    let endpoints: Vec<Endpoint> = endpoints.collect();
+    let order = match random.below(3) {
+        0 => LocalityOrder::None,
+        1 => LocalityOrder::Shares(vec![("a/*".to_string(), 60), ("b".to_string(), 40)]),
+        _ => LocalityOrder::Priorities(LocalityPriorities {
+            own_place: Some(Locality::parse("a/x")),
+            next_region: Some("c".to_string()),
+            ..LocalityPriorities::default()
+        }),
+    };
+    let mut cluster = with_locality(
+        LocalityPolicy {
+            order,
+            is_weighted: random.below(2) == 0,
+        },
+        Vec::new(),
+    );
+    cluster.balancer = [
+        Balancer::RoundRobin,
+        Balancer::LeastRequest,
+        Balancer::Random,
+        Balancer::RingHash { minimum_size: 64 },
+        Balancer::Maglev { table_size: 101 },
+    ][random.below(5)];
+    cluster.panic_threshold_percent = [0, 0, 50][random.below(3)];
+    cluster.set_endpoints(endpoints);
+    let rarely = |random: &mut Random| random.below(3) == 0;
+    let view = View {
+        out: (0..count).filter(|_| rarely(random)).collect(),
+        active: (0..count).map(|_| random.below(5) as u32).collect(),
+        version: 0,
+    };
+    let tried = (0..random.below(4)).map(|_| random.below(count.max(1)));
+    (cluster, view, tried.collect())
+}
+
+#[test]
+fn whoever_is_picked_is_available_and_somebody_is_whenever_anybody_is() {
+    let mut random = Random::new(2026);
+    for case in 0..5_000 {
+        let (cluster, view, tried) = any_case(&mut random);
+        let mut state = BalancerState::default();
+        let request = PickRequest {
+            tried: &tried,
+            avoids_tried: case % 2 == 0,
+            prefers_other_priorities: case % 3 == 0,
+            hash: (case % 5 == 0).then(|| random.next_u64()),
+            now_ms: 0,
+        };
+        let count = cluster.endpoints.len();
+        let usable = |at: &usize| cluster.priority_of(*at).is_some();
+        let has_available = (0..count).filter(usable).any(|at| view.is_available(at));
+        for _ in 0..8 {
+            let picked = cluster.pick_endpoint(&mut state, &view, &mut random, &request);
+            let told = || format!("case {case}: {picked:?} of {cluster:?} but {:?}", view.out);
+            if cluster.panic_threshold_percent == 0 {
+                assert_eq!(picked.is_some(), has_available, "{}", told());
+                assert!(picked.is_none_or(|at| view.is_available(at)), "{}", told());
+            } else {
+                assert!(
+                    picked.is_some() || !(0..count).any(|at| usable(&at)),
+                    "{}",
+                    told()
+                );
+            }
+            assert!(picked.is_none_or(|at| usable(&at)), "{}", told());
+        }
+    }
 }

@@ -273,3 +273,27 @@ fn an_explanation_names_the_key_its_endpoint_and_priorities() {
         "{without_key}"
     );
 }
+
+#[test]
+fn a_table_is_built_again_when_names_resolve() {
+    let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+                 metadata: {name: shop}\nspec:\n  hosts: [shop.test]\n  resolution: DNS\n  \
+                 ports: [{number: 80, name: http, protocol: HTTP}]\n";
+    let policy = "host: shop.test\ntrafficPolicy: \
+                  {loadBalancer: {consistentHash: {useSourceIp: true}}}\n";
+    let before = snapshot(&format!(
+        "{GATEWAY}{entry}{}",
+        destination_rule("shop", policy)
+    ));
+    let endpoint = |snapshot: &ringroad_policy::snapshot::Snapshot| {
+        let cluster = snapshot.cluster_named("outbound|80||shop.test");
+        let cluster = cluster.expect("is there").clone();
+        let at = cluster.endpoint_of_hash(7)?;
+        Some(cluster.endpoints[at].address.to_string())
+    };
+    assert_eq!(endpoint(&before), None);
+    let mut answers = ringroad_policy::snapshot::DnsTable::default();
+    answers.set("shop.test", vec!["10.9.9.9".parse().unwrap()]);
+    let after = before.with_resolved(&answers);
+    assert_eq!(endpoint(&after).as_deref(), Some("10.9.9.9:80"));
+}
