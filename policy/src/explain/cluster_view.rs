@@ -104,8 +104,8 @@ pub(super) fn destination(
     view.subset.clone_from(&cluster.subset);
     view.subset_written = places.of_optional(&cluster.policy_origins.subset);
     let has_priorities = cluster.priorities().count() > 1;
-    for (at, endpoint) in cluster.endpoints.iter().enumerate() {
-        let priority = cluster.priority_of(at);
+    let priorities = cluster.priority_of_each();
+    for (endpoint, priority) in cluster.endpoints.iter().zip(priorities) {
         view.endpoints.push(EndpointView {
             address: endpoint.address.to_string(),
             weight: endpoint.weight,

@@ -46,10 +46,10 @@ impl Admin {
     fn new(files: Vec<SourceFile>) -> Self {
         let mut cluster = Cluster::new("outbound|80||shop.example".to_string());
         let address = EndpointAddress::Socket("192.0.2.1:80".parse().expect("an address"));
-        cluster.endpoints.push(Endpoint {
+        cluster.set_endpoints(vec![Endpoint {
             locality: "eu/a".into(),
             ..Endpoint::at(address)
-        });
+        }]);
         let settings = Arc::new(ProxySettings::default());
         let clusters = vec![Arc::new(cluster)];
         let snapshot = Snapshot::new(
@@ -192,6 +192,7 @@ async fn clusters_come_in_envoys_text_and_as_json() {
         "192.0.2.1:80::health_flags::healthy",
         "192.0.2.1:80::region::eu",
         "192.0.2.1:80::zone::a",
+        "192.0.2.1:80::priority::0",
     ] {
         assert!(
             text.contains(&format!("{name}::{line}\n")),

@@ -250,12 +250,7 @@ fn cluster_json(cluster: &Cluster, files: &[SourceFile]) -> Value {
         Discovery::LogicalDns(_) => "LOGICAL_DNS",
         Discovery::OriginalDestination => "ORIGINAL_DST",
     };
-    let mut priorities = vec![None; cluster.endpoints.len()];
-    for (priority, groups) in cluster.priorities().enumerate() {
-        for at in groups.iter().flat_map(|group| &group.members) {
-            priorities[*at as usize] = Some(priority);
-        }
-    }
+    let priorities = cluster.priority_of_each();
     let endpoint = |(endpoint, priority): (&Endpoint, &Option<usize>)| {
         json!({
             "address": pages::socket_address(&endpoint.address),

@@ -280,7 +280,7 @@ fn write_cluster(cluster: &Cluster, health: &HealthRegistry, out: &mut String) {
         let _ = writeln!(out, "{name}::default_priority::{threshold}::{value}");
     }
     let _ = writeln!(out, "{name}::added_via_api::true");
-    for (index, endpoint) in cluster.endpoints.iter().enumerate() {
+    for (endpoint, priority) in cluster.endpoints.iter().zip(cluster.priority_of_each()) {
         let address = &endpoint.address;
         let seen = Seen::of(health.as_deref(), address);
         for (figure, _, value) in seen.figures {
@@ -296,7 +296,7 @@ fn write_cluster(cluster: &Cluster, health: &HealthRegistry, out: &mut String) {
         for (part, value) in locality(endpoint) {
             let _ = writeln!(out, "{name}::{address}::{part}::{value}");
         }
-        let priority = cluster.priority_of(index).unwrap_or(0);
+        let priority = priority.unwrap_or(0);
         let _ = writeln!(out, "{name}::{address}::canary::false");
         let _ = writeln!(out, "{name}::{address}::priority::{priority}");
         let _ = writeln!(out, "{name}::{address}::success_rate::-1");
@@ -318,7 +318,8 @@ fn cluster_json(cluster: &Cluster, health: &HealthRegistry) -> serde_json::Value
     let hosts: Vec<_> = cluster
         .endpoints
         .iter()
-        .map(|endpoint| {
+        .zip(cluster.priority_of_each())
+        .map(|(endpoint, priority)| {
             let seen = Seen::of(health.as_deref(), &endpoint.address);
             let mut health_status = json!({ "eds_health_status": "HEALTHY" });
             if seen.is_ejected {
@@ -330,6 +331,7 @@ fn cluster_json(cluster: &Cluster, health: &HealthRegistry) -> serde_json::Value
                 "stats": stats,
                 "health_status": health_status,
                 "weight": endpoint.weight,
+                "priority": priority,
                 "locality": locality(endpoint)
                     .into_iter()
                     .filter(|(_, value)| !value.is_empty())

@@ -109,7 +109,7 @@ impl Cluster {
             return self.pick_hashed(state, level, view, hash, tried);
         }
         let level = state.choose_level(self, || random.next_u64(), request);
-        let chosen = state.levels[level].choose(&weights, random, tried);
+        let chosen = state.levels.get_mut(level)?.choose(&weights, random, tried);
         chosen.map(|at| at as usize)
     }
 
@@ -121,7 +121,7 @@ impl Cluster {
         hash: u64,
         tried: &[usize],
     ) -> Option<usize> {
-        let usable = &state.levels[level];
+        let usable = state.levels.get(level)?;
         if usable.is_empty() {
             return None;
         }
@@ -131,7 +131,7 @@ impl Cluster {
         };
         let takes =
             |at: &usize| (usable.is_panicking || view.is_available(*at)) && !tried.contains(at);
-        let table = self.levels[level].table.as_ref()?;
+        let table = self.levels.get(level)?.table.as_ref()?;
         let mut candidates = table.candidates(hash).map(|at| at as usize);
         candidates.find(takes)
     }
@@ -147,6 +147,17 @@ impl Cluster {
     pub fn priority_of(&self, endpoint: usize) -> Option<usize> {
         let has = |level: &Level| level.members().any(|at| at as usize == endpoint);
         self.levels.iter().position(has)
+    }
+
+    /// [`priority_of`](Self::priority_of) each endpoint.
+    pub fn priority_of_each(&self) -> Vec<Option<usize>> {
+        let mut each = vec![None; self.endpoints.len()];
+        for (priority, level) in self.levels.iter().enumerate() {
+            for at in level.members() {
+                each[at as usize] = Some(priority);
+            }
+        }
+        each
     }
 
     /// The endpoints by priority and place.
