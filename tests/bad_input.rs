@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 const SERVICE: &str =
     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: bad}\nspec:\n";
 
+/// Generous, since machines are loaded; what is not bounded takes minutes, or all memory.
+const QUICKLY: Duration = Duration::from_secs(15);
+
 /// Name, text, and what the diagnostic has to say.
 fn bad_files() -> Vec<(&'static str, String, &'static str)> {
     let rule = |spec: &str| format!("{SERVICE}{spec}");
@@ -117,7 +120,7 @@ fn check_refuses_each_of_them_in_a_moment() {
             "{name}: a diagnostic of {} bytes",
             told.len()
         );
-        assert!(started.elapsed() < Duration::from_secs(5), "{name}");
+        assert!(started.elapsed() < QUICKLY, "{name}");
     }
 }
 
@@ -143,11 +146,7 @@ fn a_hundred_megabytes_are_refused_quickly() {
     proxy.put("bad.yaml", &text);
     let dropped = Instant::now();
     until("the refusal", || proxy.stat("config.reload_rejected") == 1);
-    assert!(
-        dropped.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        dropped.elapsed()
-    );
+    assert!(dropped.elapsed() < QUICKLY, "{:?}", dropped.elapsed());
     let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
     assert!(told.contains("larger than"), "{told}");
     assert_eq!(get(address, "a", "/").body, "good");

@@ -124,6 +124,21 @@ fn a_taken_address_is_named_with_what_to_do() {
     assert!(err(&output).contains("--admin"), "{}", err(&output));
 }
 
+/// Both are ours, so "another process has it" would send people the wrong way.
+#[test]
+fn an_admin_address_that_a_gateway_wants_is_told_as_such() {
+    let address = free_address();
+    let config = folder(&[("a.yaml", &gateway(address))]);
+    let path = config.path().display().to_string();
+    let output = ringroad(&["run", "--config", &path, "--admin", &address.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = err(&output);
+    let listener = format!("listener {}_{}", address.ip(), address.port());
+    for part in ["the admin interface", &listener, "--admin"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
 #[test]
 fn help_and_version_are_there_for_every_command() {
     let output = ringroad(&["--version"]);

@@ -206,6 +206,13 @@ impl Process {
         let admin_address = admin_socket
             .local_addr()
             .map_err(|error| format!("the admin socket cannot be used: {error}"))?;
+        if let Some(listener) = listener_at(admin_address, &snapshot) {
+            return Err(format!(
+                "the admin interface and listener {} both want {admin_address}: choose another \
+                 address for one, as with --admin ADDR:PORT",
+                listener.name
+            ));
+        }
         let worker_cores = worker_cores(snapshot.settings.workers)?;
         let registry = Arc::new(Registry::default());
         let access_log = LineSink::to_stdout()
@@ -354,6 +361,16 @@ async fn renew_certificates(fleet: Arc<Fleet>) {
             tracing::error!("reading certificates failed unexpectedly: {panic}");
         }
     }
+}
+
+/// The listener that cannot be bound beside the admin interface at `admin`.
+fn listener_at(admin: SocketAddr, snapshot: &Snapshot) -> Option<&Listener> {
+    let overlaps = |address: SocketAddr| {
+        let anywhere = address.ip().is_unspecified() || admin.ip().is_unspecified();
+        address.port() == admin.port() && (anywhere || address.ip() == admin.ip())
+    };
+    let mut listeners = snapshot.listeners.iter().map(AsRef::as_ref);
+    listeners.find(|listener: &&Listener| overlaps(listener.address))
 }
 
 async fn wait_until_stopped(fleet: &Fleet, limit: Duration) -> bool {
