@@ -469,3 +469,50 @@ fn only_clusters_that_stay_are_compared() {
     );
     assert_eq!(difference.groups[0].details[0].name, "load balancer");
 }
+
+#[test]
+fn chains_and_policies_are_told_too() {
+    let tcp = |host: &str| {
+        format!(
+            "{}{}{}{}",
+            GATEWAY.replace("protocol: HTTP", "protocol: TCP"),
+            service("a.com", 80, 1),
+            service("b.com", 80, 1),
+            rule(
+                "r",
+                &format!(
+                    "hosts: ['*']\ngateways: [edge]\n\
+                     tcp: [{{route: [{{destination: {{host: {host}, port: {{number: 80}}}}}}]}}]\n"
+                )
+            )
+        )
+    };
+    let [(kind, path, details)] = changes(&tcp("a.com"), &tcp("b.com"))
+        .try_into()
+        .expect("one");
+    assert_eq!(kind, ChangeKind::Changed);
+    assert!(
+        path.starts_with("listener 0.0.0.0_8080 / filter chain"),
+        "{path}"
+    );
+    assert!(
+        details[0].1.contains(A) && details[0].2.contains(B),
+        "{details:?}"
+    );
+    let base = shop("- route: [{destination: {host: a.com}}]\n");
+    let policy = |action: &str| {
+        format!(
+            "{base}---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: p}}\nspec: {{action: {action}, rules: [{{}}]}}\n"
+        )
+    };
+    let title = || "AuthorizationPolicy default/p".to_string();
+    assert_eq!(
+        changes(&base, &policy("DENY")),
+        [(ChangeKind::Added, title(), vec![])]
+    );
+    assert_eq!(
+        changes(&policy("DENY"), &policy("ALLOW")),
+        [(ChangeKind::Changed, title(), vec![])]
+    );
+}

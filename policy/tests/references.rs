@@ -128,3 +128,19 @@ fn a_bad_expression_refuses_the_load() {
             .any(|d| d.severity == Severity::Error)
     );
 }
+
+#[test]
+fn destinations_of_tcp_and_tls_routes_are_looked_up_too() {
+    let gateway = GATEWAY.replace("protocol: HTTP", "protocol: TCP");
+    let of = |host: &str| {
+        let spec = format!(
+            "hosts: ['*']\ngateways: [edge]\n\
+             tcp: [{{route: [{{destination: {{host: {host}, port: {{number: 80}}}}}}]}}]\n"
+        );
+        let text = gateway.clone() + &service("a.com", 80, 1) + &rule("r", &spec);
+        let found = load_text(&text).diagnostics;
+        codes(&found).contains(&"unknown-host")
+    };
+    assert!(of("b.com"));
+    assert!(!of("a.com"));
+}

@@ -40,6 +40,20 @@ pub fn report(compiler: &mut Compiler<'_>) {
                 }
             }
         }
+        let tls = object.spec.tls.iter().map(|rule| &rule.route).enumerate();
+        let tcp = object.spec.tcp.iter().map(|rule| &rule.route).enumerate();
+        let named = tls
+            .map(|rule| ("tls", rule))
+            .chain(tcp.map(|rule| ("tcp", rule)));
+        for (list, (index, routes)) in named {
+            for (at, route) in routes.iter().enumerate() {
+                let place = || {
+                    let rule = FieldPath::root().field("spec").field(list).index(index);
+                    rule.field("route").index(at).field("destination")
+                };
+                report_destination(compiler, &object.metadata, &route.destination, place);
+            }
+        }
     }
 }
 

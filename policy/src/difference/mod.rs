@@ -7,6 +7,7 @@ mod report;
 mod requests;
 mod same_route;
 mod structure;
+mod unrouted;
 
 use crate::snapshot::Snapshot;
 use crate::source::SourceFile;

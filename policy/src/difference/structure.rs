@@ -1,12 +1,13 @@
 //! What changed between two configurations, listener by listener and cluster by cluster.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
 use super::Side;
 use super::fate::{Fate, by_name, endpoint_changes, endpoints};
 use super::same_route::{Services, matched};
+use super::unrouted::{Other, filter_chains, other_documents};
 use crate::explain::Written;
 use crate::explain::cluster_view::cluster_settings;
 use crate::explain::places::{Places, locate};
@@ -29,6 +30,17 @@ pub enum ChangeKind {
     Changed,
     /// A route that is asked earlier or later than before.
     Moved,
+}
+
+impl ChangeKind {
+    /// Of something that was there, is there, or both.
+    fn of(was: bool, is: bool) -> Self {
+        match (was, is) {
+            (false, _) => Self::Added,
+            (true, false) => Self::Removed,
+            (true, true) => Self::Changed,
+        }
+    }
 }
 
 /// One change.
@@ -86,6 +98,7 @@ pub fn structure(old: Side<'_>, new: Side<'_>) -> StructureDifference {
     }
     walk.listeners();
     walk.clusters();
+    walk.other_documents();
     let mut changes = walk.changes;
     let origins = |at: usize| {
         changes
@@ -169,6 +182,7 @@ impl<'s> Walk<'s> {
                         let origins = [old.origin.clone(), new.origin.clone()];
                         self.add(ChangeKind::Changed, &[&title], vec![detail], origins);
                     }
+                    self.chains(&title, old, new);
                     self.tables(&title, old, new);
                 }
                 (Some(old), None) => {
@@ -180,6 +194,43 @@ impl<'s> Walk<'s> {
                     self.add(ChangeKind::Added, &[&title], Vec::new(), origins);
                 }
                 (None, None) => {}
+            }
+        }
+    }
+
+    fn chains(&mut self, listener: &str, old: &Listener, new: &Listener) {
+        let (old, new) = (filter_chains(old), filter_chains(new));
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            let (before, after) = (old.get(name), new.get(name));
+            let told = |side: Option<&(String, Option<Origin>)>| {
+                side.map(|(told, _)| told.clone()).unwrap_or_default()
+            };
+            let origin = |side: Option<&(String, Option<Origin>)>| side?.1.clone();
+            if told(before) != told(after) {
+                let detail = Detail {
+                    name: "does".to_string(),
+                    old: told(before),
+                    new: told(after),
+                };
+                let origins = [origin(before), origin(after)];
+                let kind = ChangeKind::of(before.is_some(), after.is_some());
+                self.add(kind, &[listener, name], vec![detail], origins);
+            }
+        }
+    }
+
+    /// Policies and the like, as documents: who may do what shows in no route.
+    fn other_documents(&mut self) {
+        let (old, new) = (other_documents(self.old), other_documents(self.new));
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            let (before, after) = (old.get(name), new.get(name));
+            let value = |side: Option<&Other>| side.map(|one| one.value.clone());
+            if value(before) != value(after) {
+                let origins = [before, after].map(|one| one.map(|one| one.origin.clone()));
+                let kind = ChangeKind::of(before.is_some(), after.is_some());
+                self.add(kind, &[name], Vec::new(), origins);
             }
         }
     }
