@@ -19,12 +19,13 @@ use super::response_head::{Delivery, DownstreamHead, write_interim};
 use super::retries::{Retries, client_gone};
 use super::target::Plan;
 use super::timeouts::Timeouts;
+use super::tunnel::Tunnel;
 use super::upstream::{ClusterView, ConnectError, Endpoint, UpstreamConnection};
 use crate::rt::{Buffer, Chunk};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::transport::Transport;
 use crate::worker::{Rules, Worker, WorkerLimits};
-use ringroad_codec::http1::{BodyError, BodyFraming, RequestHead, ResponseHead, Version};
+use ringroad_codec::http1::{BodyError, BodyFraming, RequestHead, ResponseHead, Upgrade, Version};
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{FaultSide, TryFailure};
 use std::cell::Cell;
@@ -95,6 +96,12 @@ pub enum Outcome {
 enum Sent {
     Answered {
         upstream_goes_on: bool,
+    },
+    /// Both sides have agreed to another protocol: the head that tells the client, and what the
+    /// upstream has sent behind it.
+    Upgraded {
+        head: Buffer,
+        first: Chunk,
     },
     Repeat {
         upstream_goes_on: bool,
@@ -184,6 +191,23 @@ pub async fn attempt(
         match sent {
             Sent::Answered { upstream_goes_on } => {
                 upstream.leave(upstream_goes_on);
+                return Outcome::Answered;
+            }
+            Sent::Upgraded { head, first } => {
+                let tunnel = Tunnel {
+                    client: &connection.stream,
+                    upstream: &upstream.stream,
+                    idle_timeout_ms: request.limits.settings.downstream_idle_timeout_ms,
+                    from_client: &Cell::new(0),
+                    from_upstream: &Cell::new(0),
+                };
+                connection.deadline.set(None);
+                connection.stream.send_detached(head, Chunk::default());
+                let from_client = std::mem::take(&mut connection.unread);
+                // Boxed: requests without an upgrade keep no room for it.
+                Box::pin(tunnel.run(from_client, first)).await;
+                record.keep_alive = false;
+                upstream.close();
                 return Outcome::Answered;
             }
             Sent::Repeat { upstream_goes_on } => {
@@ -336,8 +360,10 @@ async fn exchange_on(
             let _ = connection.stream.send(out, Chunk::default()).await;
         }
     };
-    if response_head.status == 101 {
-        // No upgrade was passed on, so none can have been agreed to.
+    let is_upgraded = response_head.status == 101;
+    let is_agreed = head.upgrade == Upgrade::WebSocket && response_head.upgrade == head.upgrade;
+    if is_upgraded && !is_agreed {
+        // Nobody has asked for this.
         return malformed_response(cluster, endpoint);
     }
     cluster.report(endpoint, request.outcome_of(response_head, &response_bytes));
@@ -388,6 +414,12 @@ async fn exchange_on(
     }
     .write(request.worker, &mut out);
     record.set_response_head_bytes(out.len());
+    if is_upgraded {
+        return Sent::Upgraded {
+            head: out,
+            first: unread,
+        };
+    }
     let download = Download {
         body: &mut response_body,
         source: &upstream.stream,

@@ -4,7 +4,7 @@ use super::edits::EditLevels;
 use super::grpc;
 use super::request_id::RequestId;
 use ringroad_codec::http1::{
-    BodyFraming, HeaderKind, HeaderSpan, RequestHead, end_head, write_header, write_number,
+    BodyFraming, HeaderKind, HeaderSpan, RequestHead, Upgrade, end_head, write_header, write_number,
 };
 use ringroad_policy::snapshot::{Direction, FormatContext};
 use std::io::Write;
@@ -119,6 +119,9 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
             if kept && self.edits.keeps(name) {
                 write_header(out, name, span.value.of(self.bytes));
             }
+        }
+        if self.head.upgrade == Upgrade::WebSocket {
+            out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
         }
         if self.head.framing == BodyFraming::Chunked {
             write_header(out, b"transfer-encoding", b"chunked");

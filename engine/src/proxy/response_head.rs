@@ -103,7 +103,10 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
             cookie.write(value, out);
             out.extend_from_slice(b"\r\n");
         }
-        write_connection(self.keep_alive, self.client_version, out);
+        match self.head.status {
+            101 => out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n"),
+            _ => write_connection(self.keep_alive, self.client_version, out),
+        }
         end_head(out);
     }
 }

@@ -160,7 +160,7 @@ pub fn plan<'a>(
         return Err(Refusal::plain(Answer::https_in_plain_text()));
     }
     let decision = table.map(|table| table.route(&facts));
-    if !matches!(head.upgrade, Upgrade::None | Upgrade::H2c) {
+    if head.upgrade == Upgrade::Other {
         let route = match decision {
             Some(Decision::Route { route, .. }) => Some(route),
             _ => None,

@@ -1,0 +1,231 @@
+//! Bytes carried as they are: WebSocket, TCP, and TLS that is passed through. On both drivers.
+
+mod harness;
+
+use harness::pki::{Authority, get, secret};
+use harness::raw::ScriptedUpstream;
+use harness::{DRIVERS, PATIENCE, Proxy, folder, free_address, gateway, settings, splitting};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream
+}
+
+fn until_head_ends(stream: &mut TcpStream) -> String {
+    let mut got = Vec::new();
+    while !got.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a head");
+        got.push(byte[0]);
+    }
+    String::from_utf8(got).expect("text")
+}
+
+/// Sends back what it gets and `bye` when the other side has ended.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut piece = [0; 65536];
+                loop {
+                    match stream.read(&mut piece) {
+                        Ok(0) => {
+                            let _ = stream.write_all(b"bye");
+                            return;
+                        }
+                        Ok(len) => {
+                            if stream.write_all(&piece[..len]).is_err() {
+                                return;
+                            }
+                        }
+                        Err(_) => return,
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+const ASK: &str = "GET /chat HTTP/1.1\r\nhost: a.test\r\nconnection: keep-alive, Upgrade\r\n\
+    upgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    sec-websocket-version: 13\r\n\r\n";
+
+#[test]
+fn a_websocket_is_carried_both_ways_with_its_half_close() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            let Some((path, head)) = connection.head() else {
+                return;
+            };
+            if path == "/refused" {
+                return connection.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+            }
+            assert!(
+                head.to_ascii_lowercase().contains("upgrade: websocket\r\n"),
+                "{head}"
+            );
+            connection.send(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n\
+                 upgrade: websocket\r\nsec-websocket-accept: x\r\n\r\nfirst",
+            );
+            let mut piece = [0; 1024];
+            loop {
+                match connection.stream.read(&mut piece) {
+                    Ok(0) => return connection.send("bye"),
+                    Ok(len) => connection.send(&piece[..len].to_ascii_uppercase()),
+                    Err(_) => return,
+                }
+            }
+        });
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let args = ["--driver", driver, "--workers", "1"];
+        let _proxy = Proxy::start_with_workers(config, &args);
+        let mut client = connect(address);
+        // What the client sends before it has its answer goes along.
+        client
+            .write_all(format!("{ASK}early").as_bytes())
+            .expect("sent");
+        let head = until_head_ends(&mut client).to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        for line in [
+            "connection: upgrade\r\n",
+            "upgrade: websocket\r\n",
+            "sec-websocket-accept: x\r\n",
+        ] {
+            assert!(head.contains(line), "{head}");
+        }
+        let mut got = [0; 10];
+        client.read_exact(&mut got).expect("received");
+        assert_eq!(&got, b"firstEARLY");
+        client.write_all(b"more").expect("sent");
+        client.shutdown(Shutdown::Write).expect("ended");
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).expect("received");
+        assert_eq!(rest, "MOREbye");
+
+        let mut client = connect(address);
+        client
+            .write_all(ASK.replace("/chat", "/refused").as_bytes())
+            .expect("sent");
+        assert!(until_head_ends(&mut client).starts_with("HTTP/1.1 403"));
+    }
+}
+
+/// A gateway port of another protocol than HTTP.
+fn raw_gateway(address: SocketAddr, protocol: &str, tls: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
+         servers:\n  - port: {{number: {}, name: raw, protocol: {protocol}}}\n    bind: {}\n    \
+         hosts: [\"*\"]\n{tls}",
+        address.port(),
+        address.ip()
+    )
+}
+
+fn service(endpoint: SocketAddr) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: db}}\n\
+         spec:\n  hosts: [db.test]\n  resolution: STATIC\n  \
+         ports: [{{number: 9000, name: tcp, protocol: TCP}}]\n  endpoints:\n  \
+         - address: {}\n    ports: {{tcp: {}}}\n",
+        endpoint.ip(),
+        endpoint.port()
+    )
+}
+
+#[test]
+fn tcp_is_carried_to_the_service_of_its_route() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let route = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: db}}\n\
+             spec:\n  hosts: [\"*\"]\n  gateways: [gate]\n  tcp:\n  \
+             - match: [{{port: {}}}]\n    \
+             route: [{{destination: {{host: db.test, port: {{number: 9000}}}}}}]\n{}",
+            address.port(),
+            service(echo())
+        );
+        let config = folder(&[
+            ("gate.yaml", &raw_gateway(address, "TCP", "")),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("route.yaml", &route),
+        ]);
+        let args = ["--driver", driver, "--workers", "1"];
+        let _proxy = Proxy::start_with_workers(config, &args);
+        let sent: Vec<u8> = (0..500_000u32).flat_map(u32::to_be_bytes).collect();
+        let mut client = connect(address);
+        let mut writer = client.try_clone().expect("a second handle");
+        let bytes = sent.clone();
+        let writing = std::thread::spawn(move || {
+            writer.write_all(&bytes).expect("sent");
+            writer.shutdown(Shutdown::Write).expect("ended");
+        });
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).expect("received");
+        writing.join().expect("written");
+        assert!(got.ends_with(b"bye"));
+        got.truncate(got.len() - 3);
+        assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+    }
+}
+
+#[test]
+fn tls_is_passed_through_by_its_server_name() {
+    for driver in DRIVERS {
+        let authority = Authority::new();
+        // A second proxy ends the TLS that the first passes through.
+        let inner = free_address();
+        let ending = folder(&[
+            (
+                "gate.yaml",
+                &raw_gateway(
+                    inner,
+                    "HTTPS",
+                    "    tls: {mode: SIMPLE, credentialName: shop}\n",
+                ),
+            ),
+            (
+                "secret.yaml",
+                &secret("shop", &authority.issue(&["shop.test"]), None),
+            ),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("answer.yaml", &harness::answering("inner")),
+        ]);
+        let args = ["--driver", driver, "--workers", "1"];
+        let _inner = Proxy::start_with_workers(ending, &args);
+        let address = free_address();
+        let route = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: db}}\n\
+             spec:\n  hosts: [shop.test]\n  gateways: [gate]\n  tls:\n  \
+             - match: [{{port: {}, sniHosts: [shop.test]}}]\n    \
+             route: [{{destination: {{host: db.test, port: {{number: 9000}}}}}}]\n{}",
+            address.port(),
+            service(inner)
+        );
+        let config = folder(&[
+            (
+                "gate.yaml",
+                &raw_gateway(address, "TLS", "    tls: {mode: PASSTHROUGH}\n"),
+            ),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("route.yaml", &route),
+        ]);
+        let _proxy = Proxy::start_with_workers(config, &args);
+        let client = Arc::new(authority.client(None));
+        let answer = get(address, "shop.test", "/", &client).expect("an answer");
+        assert!(answer.ends_with("inner"), "{answer}");
+        assert!(get(address, "other.test", "/", &client).is_err());
+    }
+}
