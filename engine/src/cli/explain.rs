@@ -27,7 +27,10 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         Err(error) => return usage(error.to_string()),
     };
     let loader = PolicyLoader {
-        overrides: Overrides::default(),
+        overrides: Overrides {
+            workload: args.connection.workload(&request),
+            ..Overrides::default()
+        },
     };
     let outcome = loader.load(&reading, &DnsTable::default());
     let Some(snapshot) = outcome.snapshot else {
@@ -51,7 +54,14 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
 }
 
 fn request(args: &ExplainArgs) -> Result<Request, String> {
-    let mut request = Request::for_url(&args.url).map_err(|error| error.to_string())?;
+    let mut request = match &args.url {
+        Some(url) => Request::for_url(url).map_err(|error| error.to_string())?,
+        None => Request {
+            method: args.method.clone(),
+            target: "/".to_string(),
+            ..Request::default()
+        },
+    };
     request.method = args.method.clone();
     for header in &args.header {
         let (name, value) = header
@@ -65,5 +75,6 @@ fn request(args: &ExplainArgs) -> Result<Request, String> {
             request.headers.push((name, value));
         }
     }
+    args.connection.connect(&mut request)?;
     Ok(request)
 }

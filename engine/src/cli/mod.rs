@@ -4,11 +4,13 @@
 //! configurations differ, 2 means that the question itself was wrong.
 
 mod check;
+mod connection;
 mod diff;
 mod explain;
 mod run;
 mod test;
 
+pub use connection::ConnectionArgs;
 pub use run::process_options;
 
 use std::net::SocketAddr;
@@ -136,14 +138,16 @@ pub struct CheckArgs {
 #[command(after_help = "Examples:\n  \
     ringroad explain ./config --url http://shop.example:8080/cart\n  \
     ringroad explain ./config --url http://shop.example/cart --method POST \\\n      \
-    --header 'end-user: jason' --gateway default/shop-gateway --format json")]
+    --header 'end-user: jason' --gateway default/shop-gateway --format json\n  \
+    ringroad explain ./config --outbound --destination 10.0.0.7:5432 --protocol tcp\n  \
+    ringroad explain ./config --inbound --port 8080 --tls mtls --url http://cart/")]
 pub struct ExplainArgs {
     /// Directories or single files
     #[arg(value_name = "DIR", required = true)]
     pub config: Vec<PathBuf>,
-    /// The URL of the request; its host is the Host header, its port the listener
-    #[arg(long)]
-    pub url: String,
+    /// The URL of the request; its host is the Host header, its port the listener; `https` is TLS
+    #[arg(long, required_unless_present_any = ["destination", "port"])]
+    pub url: Option<String>,
     /// The method
     #[arg(long, default_value = "GET")]
     pub method: String,
@@ -153,6 +157,8 @@ pub struct ExplainArgs {
     /// The gateway that receives it, when several listen on the port
     #[arg(long, value_name = "NS/NAME")]
     pub gateway: Option<String>,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
     /// How to print the decision
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

@@ -19,7 +19,7 @@ pub fn process_options(roots: Vec<std::path::PathBuf>, tuning: &TuningArgs) -> P
         overrides: Overrides {
             workers: tuning.workers.map(u32::from),
             admin_address: tuning.admin,
-            role: None,
+            ..Overrides::default()
         },
         driver: match tuning.driver {
             DriverArg::Auto => DriverChoice::Auto,

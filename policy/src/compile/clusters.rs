@@ -14,16 +14,24 @@ use super::registry::{Port, Registry, Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::health::RetryBudget;
 use crate::resource::destination_rule;
-use crate::settings::{ProxySettings, duration};
+use crate::settings::{ProxySettings, Role, duration};
 use crate::snapshot::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, OutlierDetection, PolicyOrigins,
-    ServiceLabels, TcpKeepalive, UNLIMITED,
+    TcpKeepalive, UNLIMITED,
 };
 
 /// Where requests go that no service is known for.
 pub const PASSTHROUGH: &str = "PassthroughCluster";
 /// Where nothing answers.
 pub const BLACK_HOLE: &str = "BlackHoleCluster";
+
+/// Where connections to the workload go at ports that nobody speaks of.
+pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+
+/// Istio's name of the cluster of a port of the workload at hand.
+pub fn inbound_name(port: u16) -> String {
+    format!("inbound|{port}||")
+}
 
 /// Clusters by name.
 #[derive(Debug, Default)]
@@ -60,13 +68,18 @@ impl Clusters {
                 clusters.add_external_name(service, target, settings);
             }
         }
-        let passthrough = Cluster {
-            balancer: Balancer::Passthrough,
-            discovery: Discovery::OriginalDestination,
-            connect_timeout_ms: settings.connect_timeout_ms,
-            ..Cluster::new(PASSTHROUGH.to_string())
-        };
-        clusters.add(passthrough);
+        let mut passthrough = vec![PASSTHROUGH];
+        if settings.role == Role::Sidecar {
+            passthrough.push(INBOUND_PASSTHROUGH);
+        }
+        for name in passthrough {
+            clusters.add(Cluster {
+                balancer: Balancer::Passthrough,
+                discovery: Discovery::OriginalDestination,
+                connect_timeout_ms: settings.connect_timeout_ms,
+                ..Cluster::new(name.to_string())
+            });
+        }
         clusters.add(Cluster::new(BLACK_HOLE.to_string()));
         clusters
     }
@@ -101,7 +114,8 @@ impl Clusters {
         cluster.is_some_and(|cluster| cluster.balancer.is_hashing())
     }
 
-    fn add(&mut self, cluster: Cluster) {
+    /// Adds a cluster, unless there is one of its name.
+    pub fn add(&mut self, cluster: Cluster) {
         if self.by_name.contains_key(&cluster.name) {
             return;
         }
@@ -193,11 +207,7 @@ fn base_cluster(service: &Service, port: &Port, settings: &ProxySettings, name: 
     Cluster {
         connect_timeout_ms: settings.connect_timeout_ms,
         upstream_idle_timeout_ms: nonzero(settings.limits.upstream_idle_timeout_ms),
-        service: ServiceLabels {
-            host: service.host.clone(),
-            name: service.name.clone(),
-            namespace: service.namespace.clone(),
-        },
+        service: service.labels_for_metrics(),
         port: port.number as u16,
         origin: Some(service.origin.clone()),
         ..Cluster::new(name)
@@ -288,7 +298,8 @@ fn limit(value: i64) -> u32 {
     }
 }
 
-fn apply_pool(block: &destination_rule::ConnectionPool, cluster: &mut Cluster) {
+/// Puts the limits and times of a `connectionPool` in force.
+pub fn apply_pool(block: &destination_rule::ConnectionPool, cluster: &mut Cluster) {
     let mut pool = ConnectionPool::default();
     let mut idle = None;
     if let Some(tcp) = &block.tcp {

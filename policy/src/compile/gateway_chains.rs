@@ -7,7 +7,7 @@ use super::Compiler;
 use super::gateway_tables::{build_table, hosts_for, resolved_hosts, services_of_gateway};
 use super::gateways::{BoundServer, MergedServers};
 use super::layer4::Layer4Rule;
-use super::names::{is_subset, overlap, resolve_gateway};
+use super::names::{is_subset, overlap, resolve_gateway, server_names};
 use super::protocol::Protocol;
 use super::registry::Service;
 use super::server_tls::{ISTIO_ALPN, downstream_tls};
@@ -79,18 +79,6 @@ fn terminating(bound: &BoundServer<'_>, handler: ChainHandler) -> FilterChain {
         handler,
         origin: Some(bound.origin.clone()),
     }
-}
-
-/// Hosts as server names to match: without namespaces, sorted, and none at all where one is `*`.
-pub fn server_names<'h>(hosts: impl Iterator<Item = &'h str>) -> Vec<String> {
-    let bare = hosts.map(|host| host.split_once('/').map_or(host, |(_, host)| host));
-    let mut names: Vec<String> = bare.map(str::to_ascii_lowercase).collect();
-    if names.iter().any(|name| name == "*") {
-        return Vec::new();
-    }
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// The VirtualServices of a server, as far as some host of theirs is the server's.

@@ -30,10 +30,16 @@ mod routes;
 mod rule_conflicts;
 mod server_tls;
 mod sidecar;
+mod sidecar_bytes;
+mod sidecar_inbound;
+mod sidecar_outbound;
+mod sidecar_scope;
+mod sidecar_tables;
 mod unreachable;
 mod virtual_hosts;
 mod workload;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::diagnostic::Diagnostic;
@@ -48,6 +54,7 @@ use destination_rules::RuleIndex;
 use findings::Findings;
 use peer_authentication::PeerModes;
 use registry::Registry;
+use sidecar_scope::Scope;
 use virtual_hosts::Splits;
 
 /// What the parts of the compiler share.
@@ -56,11 +63,14 @@ struct Compiler<'r> {
     settings: &'r ProxySettings,
     registry: Registry,
     policies: RuleIndex<'r>,
+    peers: PeerModes,
     clusters: Clusters,
     splits: Splits,
     findings: Findings,
     /// Of each VirtualService, in their order.
     http_rules: Vec<Vec<delegates::Rule<'r>>>,
+    /// Hosts that are declared, but not imported by the Sidecar at hand.
+    hidden_hosts: HashSet<String>,
 }
 
 /// Compiles what validation has let pass. The diagnostics hold an error only for what validation
@@ -70,30 +80,40 @@ pub fn compile(
     settings: Arc<ProxySettings>,
     resolved: &DnsTable,
 ) -> (Snapshot, Vec<Diagnostic>) {
-    let mut findings = Findings::default();
-    let registry = Registry::new(resources, &settings);
-    let policies = RuleIndex::new(resources, &settings);
-    let peers = PeerModes::new(resources, &settings);
-    let clusters = Clusters::new(&registry, &policies, &peers, &settings, &mut findings);
-    let splits = Splits::default();
-    let http_rules = delegates::rules(resources, &settings, &mut findings);
     let mut compiler = Compiler {
         resources,
         settings: &settings,
-        registry,
-        policies,
-        clusters,
-        splits,
-        findings,
-        http_rules,
+        registry: Registry::new(resources, &settings),
+        policies: RuleIndex::new(resources, &settings),
+        peers: PeerModes::new(resources, &settings),
+        clusters: Clusters::default(),
+        splits: Splits::default(),
+        findings: Findings::default(),
+        http_rules: Vec::new(),
+        hidden_hosts: HashSet::new(),
     };
-    let listeners = match settings.role {
-        Role::Gateway => gateways::build_listeners(&mut compiler),
-        Role::Sidecar => sidecar::build_listeners(&mut compiler),
+    compiler.http_rules = delegates::rules(resources, &settings, &mut compiler.findings);
+    // Before a sidecar leaves out what it does not see.
+    duplicate_services::report(&compiler.registry, &mut compiler.findings);
+    let (listeners, doors) = match settings.role {
+        Role::Gateway => {
+            compiler.build_clusters();
+            (gateways::build_listeners(&mut compiler), None)
+        }
+        Role::Sidecar => {
+            let mut registry = std::mem::take(&mut compiler.registry);
+            // Its own ports are those of all services, whatever it sees of others.
+            let own_ports = sidecar_inbound::ports_of_services(&registry, &settings);
+            let mut scope = Scope::new(&compiler, &mut registry);
+            compiler.hidden_hosts = std::mem::take(&mut scope.hidden);
+            compiler.registry = registry;
+            compiler.build_clusters();
+            let (listeners, doors) = sidecar::build_listeners(&scope, own_ports, &mut compiler);
+            (listeners, Some(doors))
+        }
     };
     references::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
-    duplicate_services::report(&compiler.registry, &mut compiler.findings);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let Compiler {
         clusters,
@@ -119,6 +139,7 @@ pub fn compile(
     )
     .with_access(access);
     snapshot.secrets = Arc::new(secrets(resources));
+    snapshot.doors = doors;
     (snapshot, findings.into_list())
 }
 
@@ -137,6 +158,16 @@ fn secrets(resources: &Resources) -> Secrets {
 }
 
 impl<'r> Compiler<'r> {
+    fn build_clusters(&mut self) {
+        self.clusters = Clusters::new(
+            &self.registry,
+            &self.policies,
+            &self.peers,
+            self.settings,
+            &mut self.findings,
+        );
+    }
+
     /// The VirtualServices that `applies`, with their index: first those that only the namespace
     /// of the workload sees, then those exported to it by name, then those for all.
     fn virtual_services(

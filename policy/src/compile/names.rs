@@ -112,3 +112,15 @@ pub fn selects(
         .iter()
         .all(|(key, value)| labels.get(key) == Some(value))
 }
+
+/// Hosts as server names to match: without namespaces, sorted, and none at all where one is `*`.
+pub fn server_names<'h>(hosts: impl Iterator<Item = &'h str>) -> Vec<String> {
+    let bare = hosts.map(|host| host.split_once('/').map_or(host, |(_, host)| host));
+    let mut names: Vec<String> = bare.map(str::to_ascii_lowercase).collect();
+    if names.iter().any(|name| name == "*") {
+        return Vec::new();
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}

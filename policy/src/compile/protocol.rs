@@ -46,6 +46,19 @@ impl Protocol {
         )
     }
 
+    /// Whether connections on such a port are carried as bytes.
+    pub fn is_tcp(self) -> bool {
+        matches!(
+            self,
+            Self::Https | Self::Tls | Self::Tcp | Self::Mongo | Self::Redis | Self::Mysql
+        )
+    }
+
+    /// Whether such a connection begins with TLS, so that it can be told by its server name.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+
     /// Whether requests on such a port are routed.
     pub fn is_http_or_sniffed(self) -> bool {
         self.is_http() || self == Self::Sniffed

@@ -207,6 +207,8 @@ fn report_destination(
         .filter(|port| *port > 0);
     let subset = &destination.subset;
     let (code, place, message, help) = match compiler.registry.find(&host, &metadata.namespace) {
+        // The rule is not for this sidecar either: what a rule names is imported with it.
+        None if compiler.hidden_hosts.contains(&host) => return,
         None => (
             "unknown-host",
             place().field("host"),

@@ -1,6 +1,6 @@
 //! The service registry: every host that somebody declared, its ports and its endpoints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::balancing::{TRAFFIC_DISTRIBUTION, TrafficDistribution};
@@ -11,8 +11,8 @@ use super::workload::labels_of_workload;
 use crate::resource::kubernetes::{self, PortOrName};
 use crate::resource::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::resource::{Metadata, Object, Resources};
-use crate::settings::ProxySettings;
-use crate::snapshot::{DnsTarget, Endpoint, EndpointAddress, locality_of};
+use crate::settings::{ProxySettings, WorkloadIdentity};
+use crate::snapshot::{DnsTarget, Endpoint, EndpointAddress, ServiceLabels, locality_of};
 use crate::source::{FieldPath, Origin};
 
 /// How the endpoints of a service are found. Istio: ServiceEntry `resolution`.
@@ -50,6 +50,8 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// Which endpoints it prefers.
     pub traffic_distribution: Option<TrafficDistribution>,
+    /// Labels of the workloads behind it, where it chooses them by labels.
+    selector: BTreeMap<String, String>,
     sources: Vec<Source>,
 }
 
@@ -115,6 +117,37 @@ impl Registry {
         let services = found.iter().map(|at| &self.services[*at]);
         let (kubernetes, others): (Vec<_>, Vec<_>) = services.partition(|s| s.is_kubernetes);
         kubernetes.into_iter().chain(others)
+    }
+
+    /// The service of a host that a workload of `namespace` sees by default: of its namespace, else
+    /// Kubernetes', else the oldest.
+    pub fn best(&self, host: &str, namespace: &str) -> Option<usize> {
+        let candidates = self.by_host.get(host)?.iter().copied();
+        candidates.min_by_key(|at| {
+            let service = &self.services[*at];
+            (service.namespace != namespace, !service.is_kubernetes)
+        })
+    }
+
+    /// Keeps these services and forgets the rest; where each is now.
+    pub fn keep(&mut self, kept: &BTreeSet<usize>) -> HashMap<usize, usize> {
+        let mut moved = HashMap::new();
+        let all = std::mem::take(&mut self.services);
+        self.by_host.clear();
+        for (at, mut service) in all.into_iter().enumerate() {
+            if kept.contains(&at) {
+                service.aliases.clear();
+                let now = self.services.len();
+                moved.insert(at, now);
+                self.by_host
+                    .entry(service.host.clone())
+                    .or_default()
+                    .push(now);
+                self.services.push(service);
+            }
+        }
+        self.link_aliases();
+        moved
     }
 
     /// What an alias leads to, if somebody declares it.
@@ -215,6 +248,11 @@ impl Registry {
                 alias_of: None,
                 labels: metadata.labels.clone(),
                 traffic_distribution: distribution_of(metadata, None),
+                selector: spec
+                    .workload_selector
+                    .as_ref()
+                    .map(|selector| selector.labels.clone())
+                    .unwrap_or_default(),
                 sources,
             });
         }
@@ -294,6 +332,7 @@ impl Registry {
             alias_of: is_external.then(|| spec.external_name.to_ascii_lowercase()),
             labels: metadata.labels.clone(),
             traffic_distribution: distribution_of(metadata, spec.traffic_distribution.as_deref()),
+            selector: spec.selector.clone(),
             sources,
         });
     }
@@ -322,6 +361,14 @@ impl PortEndpoints {
 }
 
 impl Service {
+    pub fn labels_for_metrics(&self) -> ServiceLabels {
+        ServiceLabels {
+            host: self.host.clone(),
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+        }
+    }
+
     pub fn port(&self, number: u32) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)
     }
@@ -376,6 +423,26 @@ impl Service {
             Some(PortOrName::Name(_)) => None,
             None => Some(number),
         }
+    }
+
+    /// Whether its endpoints come and go, so that none now does not mean that there are none.
+    pub fn chooses_endpoints(&self) -> bool {
+        self.is_kubernetes || !self.selector.is_empty()
+    }
+
+    /// The port at which a workload takes connections for a port of the service, if it is one of
+    /// the service's workloads: by an address of an endpoint, or by labels.
+    pub fn target_at(&self, port: &Port, workload: &WorkloadIdentity) -> Option<u16> {
+        let of_workload = |source: &&Source| {
+            let address = source.address.parse();
+            address.is_ok_and(|ip: IpAddr| workload.addresses.contains(&ip))
+        };
+        if let Some(source) = self.sources.iter().find(of_workload) {
+            return source.port(port);
+        }
+        let selected = !self.selector.is_empty() && selects(&self.selector, &workload.labels);
+        let target = selected.then(|| self.target_of(port.number)).flatten();
+        target.and_then(|target| u16::try_from(target).ok())
     }
 
     /// Whether some endpoint has all of these labels.

@@ -46,6 +46,19 @@ pub fn default_retry_in_place() -> Arc<RetryPolicy> {
     Arc::clone(&DEFAULT)
 }
 
+/// The policy of requests to the workload at hand.
+pub fn inbound_retry() -> Arc<RetryPolicy> {
+    const RETRY_ON: &str = "reset-before-request";
+    static INBOUND: LazyLock<Arc<RetryPolicy>> = LazyLock::new(|| {
+        let mut policy = default_retry().as_ref().clone();
+        policy.retry_on = names(RETRY_ON);
+        policy.conditions = RetryConditions::of(RETRY_ON.split(','));
+        policy.exclude_tried = false;
+        Arc::new(policy)
+    });
+    Arc::clone(&INBOUND)
+}
+
 /// Names in a list with commas.
 fn names(list: &str) -> Vec<String> {
     let names = list

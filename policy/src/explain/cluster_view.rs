@@ -37,7 +37,7 @@ pub struct DestinationView {
 }
 
 /// An endpoint that may be chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct EndpointView {
     pub address: String,
     pub weight: u32,

@@ -2,7 +2,9 @@
 //! each value was written. The decision itself is taken by the matcher of the data path.
 
 mod balancing_view;
+mod bytes;
 pub(crate) mod cluster_view;
+mod connection;
 pub(crate) mod effects;
 pub(crate) mod places;
 mod text;
@@ -11,15 +13,17 @@ pub(crate) mod wording;
 use serde::Serialize;
 
 use crate::snapshot::{
-    Cluster, ConnectionFacts, Decision, Listener, Mismatch, RequestFacts, Route, RouteAction,
-    Snapshot, Trace, VirtualHost, path,
+    Cluster, Decision, Mismatch, RequestFacts, Route, RouteAction, Snapshot, Trace, VirtualHost,
+    path,
 };
 use crate::source::SourceFile;
 
 pub use cluster_view::{DestinationView, EndpointView};
+pub use connection::{Connection, Security, WireProtocol};
 pub use effects::Setting;
 pub use places::Written;
 
+use connection::{Failure, Reached, failure, reach};
 use places::Places;
 
 /// The request to explain.
@@ -33,6 +37,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The port that the client connects to, if it is known.
     pub port: Option<u16>,
+    pub connection: Connection,
 }
 
 /// What cannot be read as a request.
@@ -48,14 +53,14 @@ impl std::fmt::Display for UrlError {
 impl std::error::Error for UrlError {}
 
 impl Request {
-    /// A request for a URL; the scheme may be left out.
+    /// A request for a URL; the scheme may be left out. That of `https` is for a connection of TLS.
     ///
     /// # Errors
     ///
     /// A text without host, or with a port that is none.
     pub fn for_url(url: &str) -> Result<Self, UrlError> {
         let error = || UrlError(url.to_string());
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         let host = crate::snapshot::without_port(authority);
@@ -78,6 +83,13 @@ impl Request {
             target,
             headers: Vec::new(),
             port,
+            connection: Connection {
+                security: match scheme {
+                    "https" => Security::Tls,
+                    _ => Security::Plain,
+                },
+                ..Connection::default()
+            },
         })
     }
 }
@@ -91,6 +103,9 @@ pub struct Explanation {
     pub listener: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener_address: Option<String>,
+    /// The filter chain, where a listener has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_chain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route_config: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +134,9 @@ pub struct Explanation {
     /// Why there is no route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The kind of error, as Istio's simulation of a proxy calls it: `ErrNoRoute`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<&'static str>,
 }
 
 /// An answer that does not come from an upstream.
@@ -165,19 +183,18 @@ fn tell(
         request: format!("{} {}{}", request.method, request.authority, request.target),
         ..Explanation::default()
     };
-    let listener = match find_listener(snapshot, request, gateway) {
-        Ok(listener) => listener,
-        Err(reason) => {
-            explanation.error = Some(reason);
+    let (table, facts_of_connection) = match reach(snapshot, request, gateway, &mut explanation) {
+        Ok((Reached::Http(table), facts)) => (table, facts),
+        Ok((Reached::Tcp(route), facts)) => {
+            explanation.request = bytes::told(request, &facts);
+            explanation.tell_bytes(snapshot, route, &facts, places);
+            return explanation;
+        }
+        Err(failure) => {
+            explanation.fail(failure);
             return explanation;
         }
     };
-    explanation.listener = Some(listener.name.clone());
-    explanation.listener_address = Some(listener.address.to_string());
-    let Some(table) = listener.route_table() else {
-        return explanation;
-    };
-    explanation.route_config = Some(table.name.clone());
     let (target, query) = match request.target.split_once('?') {
         Some((target, query)) => (target, Some(query)),
         None => (request.target.as_str(), None),
@@ -186,18 +203,21 @@ fn tell(
         Ok(normal) => normal,
         Err(error) => {
             explanation.answer_locally(400, "-", error.to_string());
-            explanation.error = Some(error.to_string());
+            explanation.fail(failure("ErrBadPath", error.to_string()));
             return explanation;
         }
     };
     let facts = RequestFacts {
         method: &request.method,
-        scheme: "http",
+        scheme: match facts_of_connection.is_tls {
+            true => "https",
+            false => "http",
+        },
         authority: &request.authority,
         path: &normal,
         query,
         headers: &request.headers,
-        connection: ConnectionFacts::UNKNOWN,
+        connection: &facts_of_connection,
         claims: None,
     };
     let mut trace = Retelling {
@@ -213,53 +233,21 @@ fn tell(
         }
         Decision::NoVirtualHost => {
             explanation.answer_locally(404, "NR", "no virtual host has this host");
-            explanation.error = Some("no virtual host has this host: 404 NR".to_string());
+            let reason = "no virtual host has this host: 404 NR";
+            explanation.fail(failure("ErrNoVirtualHost", reason));
         }
         Decision::NoRoute(_) => {
             explanation.answer_locally(404, "NR", "no route of the virtual host matches");
-            explanation.error = Some("no route of the virtual host matches: 404 NR".to_string());
+            let reason = "no route of the virtual host matches: 404 NR";
+            explanation.fail(failure("ErrNoRoute", reason));
         }
         Decision::HttpsRedirect(_) => {
             explanation.answer_locally(301, "-", "the server redirects to https");
-            explanation.error = Some("the server redirects to https: 301".to_string());
+            let reason = "the server redirects to https: 301";
+            explanation.fail(failure("ErrTLSRedirect", reason));
         }
     }
     explanation
-}
-
-/// The listener that a client reaches; by port, and by gateway if one is named.
-fn find_listener<'s>(
-    snapshot: &'s Snapshot,
-    request: &Request,
-    gateway: Option<&str>,
-) -> Result<&'s Listener, String> {
-    let named = |listener: &&'s Listener| {
-        gateway.is_none_or(|name| listener.gateways.iter().any(|known| known == name))
-    };
-    let listeners = || snapshot.listeners.iter().map(AsRef::as_ref).filter(named);
-    let port = request.port.unwrap_or(80);
-    if let Some(found) = listeners().find(|listener| listener.address.port() == port) {
-        return Ok(found);
-    }
-    let all: Vec<&Listener> = listeners().collect();
-    // Whoever leaves out the port, or names the gateway, need not know what it listens on.
-    if let ([only], true) = (all.as_slice(), request.port.is_none() || gateway.is_some()) {
-        return Ok(only);
-    }
-    let known: Vec<String> = all
-        .iter()
-        .map(|listener| listener.address.to_string())
-        .collect();
-    let of = gateway
-        .map(|name| format!(" of gateway `{name}`"))
-        .unwrap_or_default();
-    Err(match known.as_slice() {
-        [] => format!("no listener{of}"),
-        known => format!(
-            "no listener{of} on port {port}; there are {}",
-            known.join(", ")
-        ),
-    })
 }
 
 /// Follows the matcher.
@@ -287,6 +275,11 @@ impl Trace for Retelling<'_> {
 }
 
 impl Explanation {
+    fn fail(&mut self, failure: Failure) {
+        self.error = Some(failure.reason);
+        self.error_kind = Some(failure.kind);
+    }
+
     fn answer_locally(&mut self, status: u16, flag: &str, reason: impl Into<String>) {
         let (flag, reason) = (flag.to_string(), reason.into());
         self.answer = Some(LocalAnswer {
@@ -329,8 +322,9 @@ impl Explanation {
                     let cluster: Option<&Cluster> =
                         destination.cluster.map(|id| snapshot.cluster(id).as_ref());
                     let share = f64::from(destination.weight) * 100.0 / total.max(1) as f64;
-                    let view =
+                    let mut view =
                         cluster_view::destination(destination, share, cluster, facts, places);
+                    bytes::show_address(&mut view, cluster, facts.connection);
                     self.destinations.push(view);
                 }
                 let largest = destinations.iter().rev().max_by_key(|d| d.weight);

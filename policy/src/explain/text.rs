@@ -19,6 +19,9 @@ pub(super) fn render(explanation: &Explanation) -> String {
     if let (Some(name), Some(address)) = (&explanation.listener, &explanation.listener_address) {
         line("listener", &format!("{name} on {address}"), None);
     }
+    if let Some(name) = &explanation.filter_chain {
+        line("filter chain", name, None);
+    }
     if let Some(name) = &explanation.route_config {
         line("route table", name, None);
     }

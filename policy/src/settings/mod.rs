@@ -2,6 +2,7 @@
 //! `ringroad.dev/v1alpha1`, the flags of the command line, and the defaults of both.
 
 pub mod duration;
+mod interception;
 mod limits;
 mod providers;
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use crate::snapshot::locality_of;
 
+pub use interception::{InterceptionMode, InterceptionSettings, InterceptionSpec};
 pub use limits::{LimitInfo, LimitUnit, Limits, LimitsSpec};
 pub use providers::{BodyInCheck, HttpProvider, ProviderSpec};
 
@@ -129,6 +131,7 @@ pub struct ProxySettings {
     /// Whether endpoints further away wait behind nearer ones where outlier detection is on and
     /// nothing else is written. Istio: mesh `localityLbSetting.enabled`.
     pub locality_failover: bool,
+    pub interception: InterceptionSettings,
     /// `None` is off.
     pub access_log: Option<AccessLogFormat>,
     /// Whether a request that met a dead reused connection goes to a fresh one by itself.
@@ -164,6 +167,7 @@ impl Default for ProxySettings {
             domain_suffix: "cluster.local".to_string(),
             outbound_traffic_policy: OutboundTrafficPolicy::AllowAny,
             locality_failover: true,
+            interception: InterceptionSettings::default(),
             access_log: None,
             replay_on_dead_connection: true,
             drain_deadline_ms: 45_000,
@@ -208,6 +212,15 @@ pub struct Overrides {
     pub workers: Option<u32>,
     pub admin_address: Option<SocketAddr>,
     pub role: Option<Role>,
+    /// For questions about a sidecar other than the one that the files describe.
+    pub workload: WorkloadOverrides,
+}
+
+/// Another workload than the one that the files describe, as far as it is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkloadOverrides {
+    pub namespace: Option<String>,
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// `spec` as written.
@@ -225,6 +238,7 @@ pub struct ProxySettingsSpec {
     pub domain_suffix: Option<String>,
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
     pub locality_lb_setting: LocalityLbSpec,
+    pub interception: InterceptionSpec,
     pub access_log: AccessLogSpec,
     pub replay_on_dead_connection: Option<bool>,
     pub drain_deadline: Option<String>,
@@ -328,6 +342,7 @@ impl ProxySettings {
             &mut settings.replay_on_dead_connection,
             &spec.replay_on_dead_connection,
         );
+        settings.interception = spec.interception.resolve();
         settings.access_log = spec.access_log.format;
         replace(
             &mut settings.locality_failover,
@@ -365,6 +380,12 @@ impl ProxySettings {
         settings.extension_providers = providers::resolve(&spec.extension_providers)?;
         settings.workload = spec.workload.resolve()?;
         settings.selects_by_labels = spec.workload.labels.is_some();
+        if settings.role == Role::Sidecar {
+            let workload = &overrides.workload;
+            replace(&mut settings.namespace, &workload.namespace);
+            replace(&mut settings.workload.labels, &workload.labels);
+            settings.selects_by_labels |= workload.labels.is_some();
+        }
         settings.limits =
             spec.limits
                 .over_defaults()

@@ -1,7 +1,7 @@
 //! Clusters: what requests are forwarded to.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::balancing::{HashPolicy, Level, LocalityPolicy, WarmUp};
@@ -149,6 +149,16 @@ pub enum EndpointAddress {
     Socket(SocketAddr),
     /// A path of a Unix domain socket; a leading `@` is the abstract namespace.
     Unix(String),
+}
+
+impl EndpointAddress {
+    /// Of a socket address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Socket(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for EndpointAddress {

@@ -117,6 +117,12 @@ impl IpPrefix {
         (bits <= whole).then(|| Self { address, bits }.masked())
     }
 
+    /// The address, where it is only one.
+    pub fn single(&self) -> Option<IpAddr> {
+        let whole = if self.address.is_ipv4() { 32 } else { 128 };
+        (self.bits == whole).then_some(self.address)
+    }
+
     /// Length of the prefix in bits.
     pub fn bits(&self) -> u8 {
         self.bits

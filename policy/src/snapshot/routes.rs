@@ -156,6 +156,12 @@ impl RouteTable {
         &self.virtual_hosts
     }
 
+    /// The virtual host that requests for a host without port go to.
+    pub fn virtual_host_of(&self, host: &str) -> Option<&VirtualHost> {
+        let found = self.hosts.find(host)?;
+        self.virtual_hosts.get(found as usize)
+    }
+
     /// Decides. Allocates nothing and takes no lock.
     #[inline]
     pub fn route(&self, request: &RequestFacts<'_>) -> Decision<'_> {
