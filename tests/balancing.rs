@@ -417,3 +417,34 @@ fn far_endpoints_serve_while_near_ones_are_ejected() {
         assert!((0..20).all(|_| next().body == "near"));
     }
 }
+
+#[test]
+fn connections_of_one_client_stay_with_one_upstream() {
+    let upstreams = upstreams(6);
+    let policy = "{loadBalancer: {consistentHash: {useSourceIp: true}}}";
+    for driver in DRIVERS {
+        let tcp = free_address();
+        let port = tcp.port();
+        let rules = service("plain", &plain(&upstreams), policy)
+            .replace("name: http, protocol: HTTP", "name: http, protocol: TCP")
+            .replace(
+                "http:\n  - route: [{destination: {host: plain.test}}]",
+                &format!(
+                    "tcp:\n  - match: [{{port: {port}}}]\n    \
+                     route: [{{destination: {{host: plain.test, port: {{number: 80}}}}}}]"
+                ),
+            )
+            .replace("gateways: [gate]", "gateways: [carrier]")
+            .replace(
+                "hosts: [plain.test]\n  gateways",
+                "hosts: ['*']\n  gateways",
+            );
+        let gateway = gateway(tcp)
+            .replace("name: gate}", "name: carrier}")
+            .replace("name: http, protocol: HTTP", "name: tcp, protocol: TCP");
+        let documents = format!("{gateway}{rules}");
+        let (_proxy, _) = start(driver, "2", "{role: gateway}", &documents);
+        let sources: Vec<Ipv4Addr> = (1..=25).map(|at| Ipv4Addr::new(127, 0, 0, at)).collect();
+        assert_sticky(&sources, |source| ask(tcp, *source, "/", "plain", "").body);
+    }
+}

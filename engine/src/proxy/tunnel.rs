@@ -26,11 +26,14 @@ pub async fn carry(
         return connection.stream.reset_on_close();
     };
     let cluster = rules.view.cluster(&worker, cluster).clone();
+    let policy = cluster.cluster.hash_policy.as_ref();
+    let key = policy.map(|policy| policy.key_of_connection(Some(connection.peer)));
     let mut tried = Vec::new();
     let upstream = loop {
         let request = PickRequest {
             tried: &tried,
             avoids_tried: true,
+            hash: key.and_then(|key| key.hash),
             ..PickRequest::default()
         };
         let Some((index, endpoint)) = cluster.pick(&worker, &request) else {
