@@ -41,12 +41,16 @@ struct Condition {
     without: Vec<(&'static str, Text)>,
     query: Vec<(&'static str, Text)>,
     port: u16,
+    source_namespace: &'static str,
 }
 
 #[derive(Clone, Debug)]
 struct Rule {
     name: String,
     matches: Vec<Condition>,
+    /// Rules of another VirtualService that this one hands its requests to. Where this one has
+    /// matches they have none, so that what they come to needs no thought.
+    delegate: Vec<Rule>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,6 +171,9 @@ fn condition(random: &mut Random) -> Condition {
     if chance(random, 5) {
         condition.port = pick(random, &[8080, 9090]);
     }
+    if chance(random, 5) {
+        condition.source_namespace = pick(random, &["default", "other"]);
+    }
     condition
 }
 
@@ -202,10 +209,26 @@ fn services(random: &mut Random) -> Vec<Service> {
                     .map(|_| condition(random))
                     .collect(),
             };
-            Rule {
+            let mut rule = Rule {
                 name: format!("s{index}r{rule}"),
                 matches,
+                delegate: Vec::new(),
+            };
+            if chance(random, 15) {
+                for part in 0..1 + random.below(3) {
+                    let conditions = if rule.matches.is_empty() {
+                        random.below(3)
+                    } else {
+                        0
+                    };
+                    rule.delegate.push(Rule {
+                        name: format!("d{part}"),
+                        matches: (0..conditions).map(|_| condition(random)).collect(),
+                        delegate: Vec::new(),
+                    });
+                }
             }
+            rule
         });
         services.push(Service {
             name: format!("s{index}"),
@@ -270,10 +293,29 @@ fn yaml_condition(condition: &Condition) -> String {
     if condition.port > 0 {
         parts.push(format!("port: {}", condition.port));
     }
+    if !condition.source_namespace.is_empty() {
+        parts.push(format!("sourceNamespace: {}", condition.source_namespace));
+    }
     yaml_map("headers", &condition.headers, &mut parts);
     yaml_map("withoutHeaders", &condition.without, &mut parts);
     yaml_map("queryParams", &condition.query, &mut parts);
     format!("{{{}}}", parts.join(", "))
+}
+
+fn yaml_rule(rule: &Rule) -> String {
+    let action = if rule.delegate.is_empty() {
+        "directResponse: {status: 200}".to_string()
+    } else {
+        format!("delegate: {{name: to-{}}}", rule.name)
+    };
+    let mut text = format!("- name: {}\n  {action}\n", rule.name);
+    if !rule.matches.is_empty() {
+        text += "  match:\n";
+    }
+    for condition in &rule.matches {
+        text += &format!("  - {}\n", yaml_condition(condition));
+    }
+    text
 }
 
 fn yaml(services: &[Service]) -> String {
@@ -286,12 +328,10 @@ fn yaml(services: &[Service]) -> String {
             .collect();
         let mut spec = format!("hosts: [{}]\ngateways: [edge]\nhttp:\n", hosts.join(", "));
         for rule in &service.rules {
-            spec += &format!("- name: {}\n  directResponse: {{status: 200}}\n", rule.name);
-            if !rule.matches.is_empty() {
-                spec += "  match:\n";
-            }
-            for condition in &rule.matches {
-                spec += &format!("  - {}\n", yaml_condition(condition));
+            spec += &yaml_rule(rule);
+            if !rule.delegate.is_empty() {
+                let rules: String = rule.delegate.iter().map(yaml_rule).collect();
+                out += &support::rule(&format!("to-{}", rule.name), &format!("http:\n{rules}"));
             }
         }
         out += &support::rule(&service.name, &spec);
@@ -328,8 +368,33 @@ fn parameter(ask: &Ask, name: &str) -> Option<String> {
     None
 }
 
+/// Whether a condition can hold at this port and for this workload at all.
+fn is_for_us(condition: &Condition) -> bool {
+    (condition.port == 0 || condition.port == 8080)
+        && (condition.source_namespace.is_empty() || condition.source_namespace == "default")
+}
+
+/// The rules with those that they hand requests to in their place.
+fn expanded(service: &Service) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for rule in &service.rules {
+        if rule.delegate.is_empty() {
+            rules.push(rule.clone());
+        }
+        for part in &rule.delegate {
+            let mut whole = part.clone();
+            whole.name = format!("{}-{}", rule.name, part.name);
+            if !rule.matches.is_empty() {
+                whole.matches = rule.matches.clone();
+            }
+            rules.push(whole);
+        }
+    }
+    rules
+}
+
 fn meets(condition: &Condition, ask: &Ask) -> bool {
-    if condition.port != 0 && condition.port != 8080 {
+    if !is_for_us(condition) {
         return false;
     }
     let path_holds = match (&condition.uri, condition.ignore_case) {
@@ -404,7 +469,7 @@ fn plain(services: &[Service], ask: &Ask) -> Result<String, &'static str> {
         .iter()
         .filter(|service| service.hosts.contains(&domain))
     {
-        'service: for rule in &service.rules {
+        'service: for rule in expanded(service) {
             let any = [Condition::default()];
             let matches = if rule.matches.is_empty() {
                 &any[..]
@@ -412,14 +477,14 @@ fn plain(services: &[Service], ask: &Ask) -> Result<String, &'static str> {
                 &rule.matches
             };
             for condition in matches {
-                if condition.port != 0 && condition.port != 8080 {
+                if !is_for_us(condition) {
                     continue;
                 }
                 if is_catch_all(condition) {
-                    last.push((&rule.name, condition.clone()));
+                    last.push((rule.name.clone(), condition.clone()));
                     break 'service;
                 }
-                first.push((&rule.name, condition.clone()));
+                first.push((rule.name.clone(), condition.clone()));
             }
         }
     }
@@ -429,7 +494,7 @@ fn plain(services: &[Service], ask: &Ask) -> Result<String, &'static str> {
     }
     let mut routes = first.iter().chain(&last);
     let found = routes.find(|(_, condition)| meets(condition, ask));
-    found.map(|(name, _)| (*name).clone()).ok_or("no route")
+    found.map(|(name, _)| name.clone()).ok_or("no route")
 }
 
 #[test]
@@ -445,9 +510,9 @@ fn the_compiled_router_agrees_with_a_plain_one() {
         // A host without any route falls to a wildcard in one router and not in the other; the
         // case has a test of its own.
         let has_empty = services.iter().any(|service| {
-            service.rules.iter().all(|rule| {
-                !rule.matches.is_empty() && rule.matches.iter().all(|match_| match_.port == 9090)
-            })
+            expanded(service)
+                .iter()
+                .all(|rule| !rule.matches.is_empty() && !rule.matches.iter().any(is_for_us))
         });
         if has_empty {
             continue;
