@@ -3,6 +3,7 @@
 import dataclasses
 
 import resilience
+import shaping
 
 
 @dataclasses.dataclass
@@ -224,6 +225,68 @@ def malformed():
     yield bad("empty lines before", b"\r\n\r\n" + get("/"))
 
 
+def shapes():
+    sent = ("X-Sent: sent", "X-List: came", "X-Both: came", "X-Gone: 1", "X-Rule: came")
+    for name, _, _ in shaping.HEADERS:
+        yield Case(f"headers {name}", get(f"/{name}/a?b=1", "headers.test", *sent))
+    yield Case("headers operators, gzip", get("/operators/gzip", "headers.test:8080", *sent))
+    yield Case("headers operators, failed", get("/operators/close", "headers.test", *sent))
+    for name, _, _ in shaping.REDIRECTS:
+        for host in ("redirects.test", "redirects.test:80", "redirects.test:443", "redirects.test:8080"):
+            yield Case(f"redirect to {name} from {host}", get(f"/{name}/a/b?c=1", host))
+
+    def by(name, query="", *lines, method="GET"):
+        title = f"condition {name} {query} {' '.join(lines)} {method}"
+        return Case(title, get(f"/{name}/a{query}", "conditions.test", *lines, method=method))
+
+    yield by("scheme")
+    yield by("scheme", "", "X-Forwarded-Proto: https")
+    yield by("scheme-https")
+    yield by("scheme-https", "", "X-Forwarded-Proto: https")
+    yield by("all-at-once", "?q", "X-One: 1", "X-Two: 22")
+    yield by("all-at-once", "?q=", "X-One: 1", "X-Two: 2")
+    yield by("all-at-once", "?p&q=1", "X-One: 1", "X-Two: 2")
+    yield by("all-at-once", "", "X-One: 1", "X-Two: 2")
+    yield by("all-at-once", "?q", "X-One: 1", "X-Two: 1")
+    yield by("all-at-once", "?q", "X-One: 1", "X-Two: 2", method="PUT")
+    for query in ("?q=one", "?q=two", "?q=on", "?Q=one", "?q", "?q=", "?a&q", "?q=%6f", "?q=two&q=one", "?aq=one", "?;q=one"):
+        yield by("query-prefix", query)
+        yield by("query-empty", query)
+    for cookies in (["user=jason"], ["a=1; user=jason"], ["a=1;user=jason;b"], ["user=jasons"], ["a=1", "user=jason"], []):
+        yield by("cookie", "", *(f"Cookie: {cookie}" for cookie in cookies))
+    for line in (["X-Any: 1"], ["X-Any:"], []):
+        yield by("header-empty", "", *line)
+    for name in ("not-prefix", "not-regex"):
+        for lines in (["X-No: a"], ["X-No: ab"], ["X-No: ba"], ["X-No:"], [], ["X-No: b", "X-No: a"]):
+            yield by(name, "", *lines)
+
+
+def grpc():
+    def on(name, target, host="act.test", **more):
+        lines = ("Content-Type: application/grpc", "TE: trailers", "Content-Length: 0")
+        return Case(f"gRPC {name}", get(target, host, *lines, method="POST"), **more)
+
+    yield on("plain", "/", "plain.test")
+    yield on("no virtual host", "/", "unknown.test")
+    yield on("no route", "/nothing", "match.test")
+    yield on("missing cluster", "/missing")
+    yield on("no endpoints", "/empty")
+    yield on("refused", "/refused")
+    yield on("timeout", "/timeout/stall")
+    yield on("close", "/close", "plain.test")
+    yield on("garbage", "/garbage", "plain.test")
+    yield on("direct response", "/direct-body")
+    yield on("redirect", "/redirect-uri")
+    for status in (404, 418, 429, 500, 503):
+        yield on(f"upstream {status}", f"/try-{status}", "plain.test")
+    for timeout in ("100m", "1S", "abc", "0m"):
+        lines = ("Content-Type: application/grpc", f"grpc-timeout: {timeout}", "Content-Length: 0")
+        yield Case(f"gRPC grpc-timeout {timeout}", get("/timeout/a", "act.test", *lines, method="POST"))
+        yield Case(f"gRPC grpc-timeout {timeout} without a limit", get("/a", "plain.test", *lines, method="POST"))
+    lines = ("Content-Type: application/grpc", "grpc-timeout: 100m", "Content-Length: 0")
+    yield Case("gRPC cut by its own limit", get("/stall", "plain.test", *lines, method="POST"), takes=(0.1, 0.2))
+
+
 def retries():
     def on(name, answers, *lines, **more):
         target = f"/{name}/try-{answers}"
@@ -312,5 +375,5 @@ def mirrors():
 
 def all_cases():
     groups = (matching, hosts, actions, paths, exchanges, malformed)
-    for group in (*groups, retries, limits, faults, cross_origin, mirrors):
+    for group in (*groups, shapes, grpc, retries, limits, faults, cross_origin, mirrors):
         yield from group()

@@ -39,6 +39,11 @@ MEANT = {
         ("path /%00", "log x_forwarded_for"),
     ],
     "Endpoints that are ejected again": [("scenario ejecting", "second: *")],
+    "Request headers in the access log": [("headers own", "log x_forwarded_for")],
+    "The code in headers of own answers": [
+        ("headers direct-edits", "response header x-code"),
+        ("headers operators, failed", "response header x-code"),
+    ],
     "Mirrored requests": [
         ("mirror*", "upstream v[23] header x-envoy-internal"),
         ("mirror*", "upstream v[23] header x-forwarded-for"),

@@ -36,6 +36,8 @@ def retry_policy(conditions=DEFAULT_CONDITIONS, attempts=2, codes=(), per_try=No
 def to(cluster="v1", **fields):
     """Envoy's action for a route to a cluster, with what Istio says where the route does not."""
     action = {"cluster": cluster, "timeout": "0s", "retry_policy": retry_policy(), **fields}
+    # So that a caller's grpc-timeout counts, up to the limit of the route.
+    action["max_grpc_timeout"] = action["timeout"]
     return {"route": {name: value for name, value in action.items() if value is not None}}
 
 

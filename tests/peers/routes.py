@@ -4,7 +4,10 @@ Each entry is one route: its name, the `http` entry of the VirtualService, and E
 what else its route needs. Both sides answer with `x-route`, which tells which route was taken.
 """
 
+import copy
+
 import resilience
+import shaping
 from documents import destination, header, regex, text, to
 
 ANY = {"prefix": "/"}
@@ -184,6 +187,7 @@ ACTIONS = [
 
 def tag_istio(name, route):
     """Adds the route's name, and the answer's `x-route`."""
+    route = copy.deepcopy(route)
     route["name"] = name
     headers = route.setdefault("headers", {}).setdefault("response", {})
     headers.setdefault("set", {})["x-route"] = name
@@ -234,7 +238,8 @@ def hosts():
         ("plain", "plain.test", plain),
         ("wild", "*.wild.test", wildcard),
         ("beside", "beside.wild.test", exact),
-        *((name, domain, by_name(routes, "/")) for name, domain, routes in resilience.hosts()),
+        ("conditions", "conditions.test", shaping.conditional_routes()),
+        *((name, domain, by_name(routes, "/")) for name, domain, routes in [*resilience.hosts(), *shaping.hosts()]),
     ]:
         istio = [tag_istio(route, document) for route, document, _ in routes]
         envoy = [tag_envoy(route, document) for route, _, document in routes]

@@ -394,11 +394,8 @@ async fn exchange_on(
         && !ends_by_close
         && !request.worker.is_draining()
         && !request.rules.is_removed();
-    let format = RequestFormat {
-        response: Some(response_head.headers(&response_bytes)),
-        response_code: Some(response_head.status),
-        ..format
-    };
+    let headers = response_head.headers(&response_bytes);
+    let format = format.answered(headers, response_head.status, record.told());
     let mut out = Buffer::lease();
     DownstreamHead {
         head: response_head,
@@ -528,6 +525,7 @@ impl<'a> RoutedRequest<'a> {
             response: None,
             method: self.head.method.of(self.bytes),
             path: &self.plan.path,
+            query: self.plan.query,
             authority: self.plan.authority.as_bytes(),
             scheme: self.scheme,
             version: self.head.version,
@@ -537,6 +535,8 @@ impl<'a> RoutedRequest<'a> {
             cluster: &self.plan.cluster.cluster.name,
             route: &self.plan.route.name,
             response_code: None,
+            flags: ResponseFlags::NONE,
+            details: None,
             now: self.worker.wall_clock(),
         }
     }

@@ -34,6 +34,17 @@ impl<'a> EditLevels<'a> {
         }
     }
 
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.cors.is_none() && self.levels == [None, None]
+    }
+
+    /// Whether some operation writes a header of this lower-case name.
+    pub fn writes(&self, name: &str) -> bool {
+        self.used()
+            .any(|edits| edits.write.iter().any(|line| line.name == name))
+    }
+
     fn used(&self) -> impl Iterator<Item = &'a HeaderEdits> {
         self.levels.iter().flatten().copied()
     }

@@ -1,6 +1,7 @@
 //! Values of Envoy's `%OPERATOR%`s in configured headers.
 
 use super::request_head::write_ip;
+use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use ringroad_codec::http1::{Headers, Version};
 use ringroad_policy::snapshot::{FormatContext, Operator};
@@ -14,7 +15,9 @@ pub struct RequestFormat<'a> {
     /// Empty while there is no response.
     pub response: Option<Headers<'a>>,
     pub method: &'a [u8],
+    /// Without the query.
     pub path: &'a [u8],
+    pub query: Option<&'a str>,
     pub authority: &'a [u8],
     pub scheme: &'static str,
     pub version: Version,
@@ -24,6 +27,9 @@ pub struct RequestFormat<'a> {
     pub cluster: &'a str,
     pub route: &'a str,
     pub response_code: Option<u16>,
+    pub flags: ResponseFlags,
+    /// Of the response, once there is one.
+    pub details: Option<&'a str>,
     pub now: SystemTime,
 }
 
@@ -38,13 +44,31 @@ impl FormatContext for RequestFormat<'_> {
     }
 }
 
-impl RequestFormat<'_> {
+impl<'a> RequestFormat<'a> {
+    /// The same once there is a response; `told` are its flags and its detail.
+    pub fn answered(
+        self,
+        response: Headers<'a>,
+        code: u16,
+        told: (ResponseFlags, &'a str),
+    ) -> Self {
+        Self {
+            response: Some(response),
+            response_code: Some(code),
+            flags: told.0,
+            details: Some(told.1),
+            ..self
+        }
+    }
+
     fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
         match operator.name.as_str() {
             "REQ" => self.header(Some(&self.request), operator, out),
             "RESP" => self.header(self.response.as_ref(), operator, out),
             "PROTOCOL" => text(out, protocol(self.version)),
             "RESPONSE_CODE" => self.response_code.is_some_and(|code| display(out, code)),
+            "RESPONSE_FLAGS" => display(out, self.flags),
+            "RESPONSE_CODE_DETAILS" => self.details.is_some_and(|details| text(out, details)),
             "ROUTE_NAME" => text(out, self.route),
             "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => text(out, self.cluster),
             "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
@@ -93,7 +117,14 @@ impl RequestFormat<'_> {
             let name = name.to_ascii_lowercase();
             let value = match name.as_str() {
                 ":method" => Some(self.method),
-                ":path" => Some(self.path),
+                ":path" => {
+                    out.extend_from_slice(self.path);
+                    if let Some(query) = self.query {
+                        out.push(b'?');
+                        out.extend_from_slice(query.as_bytes());
+                    }
+                    return true;
+                }
                 ":authority" | "host" => Some(self.authority),
                 ":scheme" => Some(self.scheme.as_bytes()),
                 _ => headers.first(&name),

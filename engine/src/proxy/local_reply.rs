@@ -5,7 +5,6 @@ use super::connection::{Connection, deadline_after};
 use super::deadline::until;
 use super::edits::EditLevels;
 use super::exchange::After;
-use super::format::RequestFormat;
 use super::grpc;
 use super::head_bytes::RequestHeadFailure;
 use super::record::Record;
@@ -15,7 +14,7 @@ use crate::rt::{self, Buffer, Chunk};
 use crate::stats::{ListenerStats, ResponseFlags};
 use crate::worker::Worker;
 use ringroad_codec::http1::{
-    BodyError, HeadErrorKind, Headers, RequestHead, end_head, write_header, write_status_line,
+    BodyError, HeadErrorKind, RequestHead, end_head, write_header, write_status_line,
 };
 use std::rc::Rc;
 
@@ -98,7 +97,7 @@ pub async fn answer_request(
     }
     if is_grpc {
         grpc::write_status(answer.grpc_status(), &answer.body, &mut out);
-    } else if !body.is_empty() {
+    } else if !body.is_empty() && !levels.writes("content-type") {
         write_header(&mut out, b"content-type", b"text/plain");
     }
     for (name, value) in &answer.headers {
@@ -109,27 +108,13 @@ pub async fn answer_request(
         worker.write_date(&mut out);
         out.extend_from_slice(b"\r\n");
     }
-    if levels.keeps(b"server") {
-        let server = server_name(record.direction);
-        write_header(&mut out, b"server", server.as_bytes());
+    let server = server_name(record.direction);
+    write_header(&mut out, b"server", server.as_bytes());
+    if !levels.is_empty() {
+        let path = record.path();
+        let format = record.format(connection, &path, head.version);
+        levels.write(&format, &mut out);
     }
-    let format = RequestFormat {
-        request: Headers::new(&[], &[]),
-        response: None,
-        method: &[],
-        path: &[],
-        authority: &[],
-        scheme: "http",
-        version: head.version,
-        peer: connection.peer,
-        downstream: &connection.stream,
-        upstream: None,
-        cluster: "",
-        route: record.route_name,
-        response_code: Some(status),
-        now: worker.wall_clock(),
-    };
-    levels.write(&format, &mut out);
     write_connection(keep_alive, head.version, &mut out);
     end_head(&mut out);
     record.set_response_head_bytes(out.len());

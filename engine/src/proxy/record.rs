@@ -3,18 +3,18 @@
 use super::answer::Answer;
 use super::body::ByteCount;
 use super::connection::Connection;
-use super::format::protocol;
+use super::format::{RequestFormat, protocol};
 use super::grpc::is_grpc;
 use super::labels::peer_labels;
 use super::request_head::write_forwarded_for;
 use super::request_id::RequestId;
-use super::target::Plan;
+use super::target::{Plan, scheme};
 use super::upstream::{ClusterView, Endpoint};
 use crate::control::access_log;
 use crate::rt;
 use crate::stats::{Counter, ResponseFlags, Series, SeriesKey};
 use crate::worker::{ListenerSlot, Rules, Worker};
-use ringroad_codec::http1::RequestHead;
+use ringroad_codec::http1::{Headers, RequestHead, Version};
 use ringroad_policy::settings::AccessLogFormat;
 use ringroad_policy::snapshot::{Direction, EndpointAddress, path};
 use std::borrow::Cow;
@@ -131,6 +131,54 @@ impl<'a> Record<'a> {
     pub fn is_head_request(&self) -> bool {
         self.request
             .is_some_and(|(head, bytes, _)| head.method.of(bytes) == b"HEAD")
+    }
+
+    /// Flags and detail, as they are by now.
+    pub fn told(&self) -> (ResponseFlags, &str) {
+        (self.flags, &self.details)
+    }
+
+    /// What header values of an answer of ours are rendered from.
+    pub fn format<'f>(
+        &'f self,
+        connection: &'f Connection,
+        path: &'f str,
+        version: Version,
+    ) -> RequestFormat<'f> {
+        let none = (Headers::new(&[], &[]), b"".as_slice());
+        let (request, method) = self.request.map_or(none, |(head, bytes, _)| {
+            (head.headers(bytes), head.method.of(bytes))
+        });
+        let came = self.request.and_then(|(head, bytes, _)| {
+            let host = head.host?;
+            std::str::from_utf8(host.of(bytes)).ok()
+        });
+        RequestFormat {
+            request,
+            response: None,
+            method,
+            path: path.as_bytes(),
+            query: None,
+            authority: self.authority.or(came).unwrap_or_default().as_bytes(),
+            scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
+            version,
+            peer: connection.peer,
+            downstream: &connection.stream,
+            upstream: self.endpoint.as_ref().and_then(|to| to.socket_address()),
+            cluster: self.cluster.as_ref().map_or("", |view| &view.cluster.name),
+            route: self.route_name,
+            response_code: Some(self.status),
+            flags: self.flags,
+            details: Some(&self.details),
+            now: self.worker.wall_clock(),
+        }
+    }
+
+    /// Path and query as they are logged; empty when there was no request.
+    pub fn path(&self) -> Cow<'a, str> {
+        self.request.map_or(Cow::Borrowed(""), |(head, bytes, _)| {
+            logged_path(head, bytes)
+        })
     }
 
     /// Whether the caller takes a gRPC status for an answer.

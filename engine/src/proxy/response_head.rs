@@ -94,9 +94,7 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
                 self.upstream_service_time_ms,
             );
         }
-        if self.edits.keeps(b"server") {
-            write_header(out, b"server", server_name(self.direction).as_bytes());
-        }
+        write_header(out, b"server", server_name(self.direction).as_bytes());
         self.edits.write(self.format, out);
         if let Some((cookie, value)) = self.made_cookie {
             out.extend_from_slice(b"set-cookie: ");

@@ -32,6 +32,10 @@ pub fn edits(
     }
     if let Some(response) = &headers.response {
         edits.response = operations(response, origin, findings);
+        // The proxy names itself last of all, whatever was asked for.
+        let is_server = |name: &str| name == "server";
+        edits.response.remove.retain(|name| !is_server(name));
+        edits.response.write.retain(|line| !is_server(&line.name));
     }
     edits
 }

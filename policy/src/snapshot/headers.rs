@@ -210,8 +210,8 @@ impl HeaderValue {
 
     /// Appends the value for the request behind `context`.
     ///
-    /// An operator without a value is `-` among other text. A value that consists of one such
-    /// operator alone is empty, and Envoy then writes no header: the result is `false`.
+    /// An operator without a value leaves nothing among other text. A value that consists of one
+    /// such operator alone is empty, and Envoy then writes no header: the result is `false`.
     pub fn render(&self, context: &impl FormatContext, out: &mut Vec<u8>) -> bool {
         let segments = match self {
             Self::Literal(text) => {
@@ -230,7 +230,6 @@ impl HeaderValue {
                         if segments.len() == 1 {
                             return false;
                         }
-                        out.push(b'-');
                     }
                     if let Some(max_len) = operator.max_len {
                         out.truncate(start.saturating_add(max_len).min(out.len()));
