@@ -17,4 +17,5 @@ pub mod metrics;
 pub mod process;
 pub mod reload;
 pub mod status;
-pub mod watch;
+pub mod token_keys;
+mod watch;

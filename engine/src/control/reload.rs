@@ -18,6 +18,7 @@ use super::data_path::DataPath;
 use super::dns::{Answer, DnsCounters, Resolver};
 use super::logging;
 use super::status::{ConfigStatus, RunningConfig};
+use super::token_keys::{Fetched, TokenKeys};
 use super::watch::{Change, Watcher};
 use crate::uptime;
 
@@ -108,6 +109,7 @@ pub struct Reloader<L, D> {
     status: Arc<ConfigStatus>,
     watcher: Watcher,
     names: Names,
+    keys: TokenKeys,
     /// What was read last, taken or refused.
     last_reading: Option<Arc<Reading>>,
     /// Warnings that were printed and still hold.
@@ -142,6 +144,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             status: parts.status,
             watcher: parts.watcher,
             names: parts.names,
+            keys: TokenKeys::new(),
             last_reading: Some(parts.reading),
             told: parts.told.into_iter().map(what).collect(),
             unpublished: None,
@@ -151,6 +154,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
 
     /// Follows files and names for ever.
     pub async fn run(mut self) {
+        self.follow_keys(None);
         loop {
             tokio::select! {
                 change = self.watcher.changed() => match change {
@@ -168,6 +172,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
                     }
                 },
                 Some(answer) = self.names.answers.recv() => self.take_answers(answer).await,
+                Some(fetched) = self.keys.next() => self.take_keys(fetched).await,
             }
         }
     }
@@ -240,6 +245,8 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         } else {
             snapshot
         };
+        self.follow_keys(Some(&snapshot));
+        let snapshot = snapshot.with_keys(self.keys.table());
         self.warn_of_restart(&snapshot);
         let files = Arc::new(reading.files.clone());
         let snapshot = self.successor(snapshot);
@@ -314,7 +321,11 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         let Some((files, snapshot)) = self.unpublished.take() else {
             return;
         };
-        let snapshot = self.successor(snapshot.with_resolved(self.names.table()));
+        let snapshot = self.successor(
+            snapshot
+                .with_resolved(self.names.table())
+                .with_keys(self.keys.table()),
+        );
         match self.publish(files.clone(), snapshot.clone()) {
             Ok(generation) => {
                 self.status.note_accepted();
@@ -347,6 +358,26 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         match self.publish(files, snapshot) {
             Ok(generation) => self.watch_applied(generation, Instant::now()).await,
             Err(why) => tracing::error!("new addresses cannot be put into use: {why}"),
+        }
+    }
+
+    /// Fetches the keys that the running configuration, and perhaps the next, asks for.
+    fn follow_keys(&mut self, next: Option<&Snapshot>) {
+        let running = self.status.running();
+        self.keys
+            .follow(std::iter::once(&*running.snapshot).chain(next));
+    }
+
+    async fn take_keys(&mut self, fetched: Fetched) {
+        if !self.keys.take(fetched) {
+            return;
+        }
+        let running = self.status.running();
+        let snapshot = Arc::new(running.snapshot.with_keys(self.keys.table()));
+        let files = Arc::clone(&running.files);
+        match self.publish(files, snapshot) {
+            Ok(generation) => self.watch_applied(generation, Instant::now()).await,
+            Err(why) => tracing::error!("new keys cannot be put into use: {why}"),
         }
     }
 

@@ -14,8 +14,10 @@ use ringroad_codec::http1::{HeadLimits, Headers, RequestHead, parse_request, wri
 use ringroad_policy::authenticate::{
     Authentication, TokenError, VerifiedToken, without_parameters,
 };
-use ringroad_policy::authorize::{AccessFacts, Authorization, CustomDecision, Decision, Denial};
-use ringroad_policy::snapshot::{Access, ConnectionFacts, Direction};
+use ringroad_policy::authorize::{
+    AccessFacts, Authorization, CustomDecision, Decision, Denial, Stages,
+};
+use ringroad_policy::snapshot::{Access, ConnectionFacts, Direction, RequestFacts};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,11 +79,27 @@ pub fn admit(
         });
         // A target that cannot be read is refused when it is to be routed.
         if let Some(decision) = decision {
-            count(&decision, authorization, stats);
+            count(&decision, &authorization.http, stats);
             admission.refusal = decision.denied.map(|denial| denied(&denial));
         }
     }
     admission
+}
+
+/// Whether a connection that is no HTTP may pass: policies are asked once, about its ends and its
+/// identity.
+pub fn may_connect(access: &Access, facts: &ConnectionFacts, stats: &ListenerStats) -> bool {
+    let Some(authorization) = &access.authorization else {
+        return true;
+    };
+    let asked = AccessFacts::of_connection(facts);
+    if !matches!(authorization.tcp.custom(&asked), CustomDecision::Pass) {
+        stats.rbac_denied.add(1);
+        return false;
+    }
+    let decision = authorization.tcp.decide(&asked);
+    count(&decision, &authorization.tcp, stats);
+    decision.denied.is_none()
 }
 
 /// The action CUSTOM, before tokens are looked at.
@@ -127,7 +145,7 @@ fn authenticate(
         cache.set_max_bytes(limits.settings.max_token_cache_bytes as usize);
         authentication
             .authenticate(request, now_unix_s, &mut cache)
-            .map_err(|error| unauthorized(error, request.authority, head.target.of(bytes)))
+            .map_err(|error| unauthorized(error, request, head.target.of(bytes)))
     });
     let Some(found) = found else {
         return Ok(None);
@@ -233,10 +251,10 @@ fn client_address(
     last.flatten().or(peer)
 }
 
-fn count(decision: &Decision<'_>, authorization: &Authorization, stats: &ListenerStats) {
+fn count(decision: &Decision<'_>, stages: &Stages, stats: &ListenerStats) {
     match decision.denied {
         Some(_) => stats.rbac_denied.add(1),
-        None if authorization.http.enforces() => stats.rbac_allowed.add(1),
+        None if stages.enforces() => stats.rbac_allowed.add(1),
         None => {}
     }
     let shadows = [decision.shadow_deny, decision.shadow_allow];
@@ -255,7 +273,7 @@ fn denied(denial: &Denial<'_>) -> Answer {
     Answer::access_denied(denial.details().to_string())
 }
 
-fn unauthorized(error: TokenError, authority: &str, target: &[u8]) -> Answer {
+fn unauthorized(error: TokenError, request: &RequestFacts<'_>, target: &[u8]) -> Answer {
     let (text, details) = error.text_and_details();
     let target = String::from_utf8_lossy(target);
     let target = match target.find("://") {
@@ -267,7 +285,8 @@ fn unauthorized(error: TokenError, authority: &str, target: &[u8]) -> Answer {
         None => &target,
     };
     let target: String = target.chars().take(MAX_REALM_BYTES).collect();
-    let mut challenge = format!("Bearer realm=\"http://{authority}{target}\"");
+    let (scheme, authority) = (request.scheme, request.authority);
+    let mut challenge = format!("Bearer realm=\"{scheme}://{authority}{target}\"");
     if error != TokenError::Missing {
         challenge += ", error=\"invalid_token\"";
     }

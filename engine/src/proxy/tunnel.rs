@@ -1,5 +1,6 @@
 //! Carrying bytes as they are, both ways: TCP, and what a connection was upgraded to.
 
+use super::admission::may_connect;
 use super::connection::{Connection, deadline_after};
 use super::deadline::until;
 use crate::rt::{self, Buffer, Chunk, Deadline};
@@ -16,10 +17,15 @@ pub async fn carry(
     connection: &mut Connection,
     rules: &Rules,
     route: &TcpRoute,
-    _facts: &ConnectionFacts,
+    facts: &ConnectionFacts,
 ) {
     let worker = connection.worker.clone();
     let stats = connection.listener.stats.clone();
+    if let Some(access) = rules.access()
+        && !may_connect(access, facts, &stats)
+    {
+        return;
+    }
     let destination = route.pick_destination(&mut worker.random.borrow_mut());
     let Some(cluster) = destination.cluster else {
         stats.no_cluster.add(1);

@@ -78,7 +78,13 @@ fn field_matches(
             ":method" => HeaderName::Method,
             ":authority" => HeaderName::Authority,
             ":scheme" => HeaderName::Scheme,
-            field => HeaderName::Field(field.to_string()),
+            field => match claim_path(name) {
+                Some(path) => HeaderName::Claim {
+                    written: name.clone(),
+                    path,
+                },
+                None => HeaderName::Field(field.to_string()),
+            },
         };
         Ok(HeaderMatch {
             name,
@@ -87,6 +93,23 @@ fn field_matches(
         })
     });
     each.collect()
+}
+
+/// The claim that `@request.auth.claims.a.b` or `@request.auth.claims[a][b]` names. Istio:
+/// `ToRoutingClaim`.
+fn claim_path(name: &str) -> Option<Vec<String>> {
+    const CLAIMS: &str = "@request.auth.claims";
+    let start = name.get(..CLAIMS.len())?;
+    let rest = &name[CLAIMS.len()..];
+    if !start.eq_ignore_ascii_case(CLAIMS) {
+        return None;
+    }
+    let parts = |text: &str, separator: &str| text.split(separator).map(String::from).collect();
+    if let Some(names) = rest.strip_prefix('.').filter(|names| !names.is_empty()) {
+        return Some(parts(names, "."));
+    }
+    let inside = rest.strip_prefix('[')?.strip_suffix(']')?;
+    (!inside.is_empty()).then(|| parts(inside, "]["))
 }
 
 fn path_match(text: &TextMatch, ignore_case: bool) -> Result<Option<PathMatch>, String> {

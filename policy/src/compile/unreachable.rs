@@ -153,7 +153,7 @@ fn implies_header(narrow: &HeaderMatch, wide: &HeaderMatch) -> bool {
 }
 
 fn is_always_there(name: &HeaderName) -> bool {
-    !matches!(name, HeaderName::Field(_))
+    !matches!(name, HeaderName::Field(_) | HeaderName::Claim { .. })
 }
 
 fn implies_value(narrow: &ValueMatch, wide: &ValueMatch) -> bool {

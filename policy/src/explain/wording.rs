@@ -89,6 +89,8 @@ fn header_mismatch(header: &HeaderMatch, request: &RequestFacts<'_>) -> String {
         HeaderName::Scheme => Some(request.scheme.to_string()),
         HeaderName::Authority => Some(request.authority.to_string()),
         HeaderName::Field(name) => values_of(name, request),
+        // A token is not at hand.
+        HeaderName::Claim { .. } => None,
     };
     match (&header.value, value, header.inverted) {
         (ValueMatch::Present, None, _) => format!("header `{name}` is absent"),

@@ -55,11 +55,15 @@ fn check_rule(rule: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// `http` or `https`, a host, and a port that is one.
+/// `http` or `https`, a host, and a port that is one; or a file.
 fn is_http_url(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
     };
+    if scheme == "file" {
+        // Ours: a file that is read again and again.
+        return rest.starts_with('/');
+    }
     let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host_and_port = authority.rsplit('@').next().unwrap_or_default();

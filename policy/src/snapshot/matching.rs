@@ -127,6 +127,12 @@ pub enum HeaderName {
     Authority,
     /// Lower-case.
     Field(String),
+    /// A claim of the verified token: names from the outermost to the innermost. Its text, or one
+    /// of the texts in its list, has to match.
+    Claim {
+        written: String,
+        path: Vec<String>,
+    },
 }
 
 impl HeaderName {
@@ -137,6 +143,7 @@ impl HeaderName {
             Self::Scheme => ":scheme",
             Self::Authority => ":authority",
             Self::Field(name) => name,
+            Self::Claim { written, .. } => written,
         }
     }
 }
@@ -158,6 +165,7 @@ impl HeaderMatch {
             HeaderName::Scheme => self.holds_for(request.scheme),
             HeaderName::Authority => self.holds_for(request.authority),
             HeaderName::Field(name) => self.holds_for_field(name, request),
+            HeaderName::Claim { path, .. } => Some(self.holds_for_claim(path, request)),
         };
         match held {
             Some(held) => held != self.inverted,
@@ -167,6 +175,19 @@ impl HeaderMatch {
                 ValueMatch::Text(text) => !text.is_match(b""),
             },
         }
+    }
+
+    fn holds_for_claim(&self, path: &[String], request: &RequestFacts<'_>) -> bool {
+        let mut held = false;
+        if let Some(claims) = request.claims {
+            claims.visit(path, &mut |text| {
+                held |= match &self.value {
+                    ValueMatch::Present => true,
+                    ValueMatch::Text(test) => test.is_match(text.as_bytes()),
+                };
+            });
+        }
+        held
     }
 
     fn holds_for(&self, value: &str) -> Option<bool> {
