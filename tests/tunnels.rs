@@ -79,7 +79,7 @@ fn a_websocket_is_carried_both_ways_with_its_half_close() {
             loop {
                 match connection.stream.read(&mut piece) {
                     Ok(0) => return connection.send("bye"),
-                    Ok(len) => connection.send(&piece[..len].to_ascii_uppercase()),
+                    Ok(len) => connection.send(piece[..len].to_ascii_uppercase()),
                     Err(_) => return,
                 }
             }
