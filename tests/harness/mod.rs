@@ -3,6 +3,7 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod access;
 pub mod pki;
 pub mod pool;
 pub mod raw;
