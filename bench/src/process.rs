@@ -46,7 +46,10 @@ pub fn cpu_use(root: u32) -> io::Result<CpuUse> {
     let mut sum = CpuUse::default();
     for pid in family(root) {
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            // A thread may end while it is looked at.
+            let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else {
+                continue;
+            };
             let (run_ns, waited_ns) = parse_schedstat(&text).ok_or_else(malformed)?;
             sum.run_ns += run_ns;
             sum.waited_ns += waited_ns;
