@@ -146,6 +146,66 @@ fn heads_have_a_longest_size_a_largest_count_and_a_longest_time() {
     }
 }
 
+/// A pause within a body is a pause too long only while nothing comes back, and never for gRPC.
+#[test]
+fn a_client_that_stalls_within_its_body_is_told_so() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+                if path == "/early" {
+                    connection.send(head);
+                }
+                if connection.body(4).len() < 4 {
+                    return;
+                }
+                if path != "/early" {
+                    connection.send(head);
+                }
+                connection.send("ok");
+            }
+        });
+        let (proxy, address) = start(driver, upstream.address, "requestBodyIdleTimeout: 300ms");
+        let begin = |path: &str, headers: &str| {
+            let mut stream = TcpStream::connect(address).expect("connects");
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+                 content-length: 4\r\n{headers}\r\nab"
+            );
+            stream.write_all(head.as_bytes()).expect("sent");
+            let arrived = || upstream.heads().iter().any(|head| head.contains(path));
+            until("the request upstream", arrived);
+            stream
+        };
+        let rest = |mut stream: TcpStream| {
+            stream.write_all(b"cd").expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            answer
+        };
+        let mut early = begin("/early", "");
+        let mut first = [0; 1];
+        early.read_exact(&mut first).expect("the response begins");
+        let call = begin("/call", "content-type: application/grpc\r\n");
+
+        let (answer, _) = converse(
+            address,
+            &[b"POST /stalled HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab"],
+        );
+        assert_eq!(status(&answer), 408, "{driver}: {answer}");
+        assert!(answer.ends_with("stream timeout"), "{answer}");
+        let stat = |name: &str| listener_stat(&proxy, address, name);
+        assert_eq!(stat("downstream_rq_idle_timeout"), 1);
+        let metrics = proxy.admin("/stats/prometheus").body;
+        assert!(metrics.contains("response_flags=\"SI\""), "{metrics}");
+
+        // Both have paused for longer than the one that was cut.
+        assert!(rest(early).ends_with("ok"));
+        assert_eq!(status(&rest(call)), 200);
+        assert_eq!(stat("downstream_rq_idle_timeout"), 1);
+    }
+}
+
 #[test]
 fn idle_connections_are_closed_and_connections_are_counted() {
     for driver in DRIVERS {

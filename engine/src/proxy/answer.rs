@@ -229,6 +229,12 @@ impl Answer {
         )
     }
 
+    /// The client has not gone on with its request body.
+    pub fn body_stalled() -> Self {
+        let flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+        Self::new(408, flags, "stream_idle_timeout", "stream timeout")
+    }
+
     /// The request asks for a protocol that is not carried.
     pub fn upgrade_refused() -> Self {
         Self {

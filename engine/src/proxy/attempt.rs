@@ -70,6 +70,8 @@ impl RequestBody<'_> {
 /// How the client's side can end a request before its answer is whole.
 pub enum ClientFailure {
     Gone,
+    /// It has not gone on with its body for too long.
+    Stalled,
     Framing(BodyError),
 }
 
@@ -336,6 +338,9 @@ async fn exchange_on(
                 return Sent::NoResponse { nothing_sent };
             }
             Ok(Err(failure)) => return Sent::Client(failure),
+            Err(_) if request.timeouts.is_awaiting_body() => {
+                return Sent::Client(ClientFailure::Stalled);
+            }
             Err(_) => {
                 cluster.report(endpoint, TryOutcome::Timeout);
                 if request.timeouts.request_is_over() {

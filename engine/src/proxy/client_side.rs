@@ -7,6 +7,8 @@ use crate::rt::{Buffer, Chunk, Deadline};
 use crate::transport::Transport;
 use ringroad_codec::http1::CONTINUE;
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 
 /// The client's side of a request that is on its way: the rest of its body goes upstream, then the
 /// client is watched, so that one that leaves does not keep an upstream busy.
@@ -53,8 +55,7 @@ impl ClientSide<'_, '_> {
             self.send(self.body.replay.piece(at)).await?;
         }
         while !self.body.body.complete {
-            let received = self.body.body.receive(self.stream, self.unread).await;
-            let piece = received.map_err(BodyFailure::Source)?;
+            let piece = self.receive().await.map_err(BodyFailure::Source)?;
             if !self.body.replay.keep(&piece) {
                 let stats = &self.request.plan.cluster.stats;
                 stats.retry_or_shadow_abandoned.add(1);
@@ -69,6 +70,25 @@ impl ClientSide<'_, '_> {
         }
         self.uploaded.set(true);
         Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<Chunk, SourceFailure> {
+        let timeouts = &self.request.timeouts;
+        let mut receive = pin!(self.body.body.receive(self.stream, self.unread));
+        let mut pauses = false;
+        let received = poll_fn(|cx| {
+            let received = receive.as_mut().poll(cx);
+            if received.is_pending() && !pauses {
+                pauses = true;
+                timeouts.body_pauses(self.deadline);
+            }
+            received
+        })
+        .await;
+        if pauses {
+            timeouts.body_goes_on(self.deadline);
+        }
+        received
     }
 
     async fn send(&self, piece: Chunk) -> Result<(), BodyFailure> {

@@ -207,6 +207,10 @@ async fn exchange(
         timeout_ms = shorter_limit_ms(timeout_ms, grpc::timeout_ms(&headers).unwrap_or(0));
     }
     let per_try_ms = retry.and_then(|retry| retry.per_try_timeout_ms);
+    let body_idle_ms = match is_grpc {
+        true => 0,
+        false => limits.settings.request_body_idle_timeout_ms,
+    };
     let request = RoutedRequest {
         worker,
         limits: &limits,
@@ -218,7 +222,7 @@ async fn exchange(
         scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
         plan: &plan,
         response_edits,
-        timeouts: Timeouts::new(timeout_ms, per_try_ms.unwrap_or(0)),
+        timeouts: Timeouts::new(timeout_ms, per_try_ms.unwrap_or(0), body_idle_ms),
     };
     let mut mirrors = Mirrors::draw(worker, &rules, route);
     if !mirrors.is_empty() {
@@ -279,6 +283,10 @@ async fn exchange(
             Outcome::Unanswered(answer) => break answer,
             Outcome::Client(ClientFailure::Framing(error)) if !record.has_response() => {
                 break refuse_body(&connection.listener.stats, &error);
+            }
+            Outcome::Client(ClientFailure::Stalled) => {
+                connection.listener.stats.downstream_rq_idle_timeout.add(1);
+                break Answer::body_stalled();
             }
             Outcome::Client(_) => return client_left(connection, record),
             Outcome::BrokenOff {

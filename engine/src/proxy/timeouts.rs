@@ -11,16 +11,19 @@ pub struct Timeouts {
     pub request_ms: u64,
     /// Until the response head of one try; 0 is no limit.
     pub per_try_ms: u64,
+    /// How long the client may pause within its body; 0 is no limit.
+    pub body_idle_ms: u64,
     complete_at: Cell<Option<Instant>>,
     try_began_at: Cell<Option<Instant>>,
 }
 
 impl Timeouts {
-    /// `request_ms` and `per_try_ms` are 0 for no limit.
-    pub fn new(request_ms: u64, per_try_ms: u64) -> Self {
+    /// Each is 0 for no limit.
+    pub fn new(request_ms: u64, per_try_ms: u64, body_idle_ms: u64) -> Self {
         Self {
             request_ms,
             per_try_ms,
+            body_idle_ms,
             complete_at: Cell::new(None),
             try_began_at: Cell::new(None),
         }
@@ -48,6 +51,26 @@ impl Timeouts {
     pub fn request_complete(&self, deadline: &Deadline) {
         self.complete_at.set(Some(rt::now()));
         self.arm(deadline);
+    }
+
+    /// The client pauses within its body. Once a response has begun it may do so for as long as it
+    /// likes: the two may be talking in turns.
+    pub fn body_pauses(&self, deadline: &Deadline) {
+        if self.is_awaiting_body() && self.try_began_at.get().is_some() {
+            deadline.set(deadline_after(rt::now(), self.body_idle_ms));
+        }
+    }
+
+    /// It goes on.
+    pub fn body_goes_on(&self, deadline: &Deadline) {
+        if self.is_awaiting_body() {
+            deadline.set(None);
+        }
+    }
+
+    /// Whether the client has not sent all yet: no other clock runs until then.
+    pub fn is_awaiting_body(&self) -> bool {
+        self.complete_at.get().is_none()
     }
 
     /// When the request was complete, or now.

@@ -94,6 +94,8 @@ limits! {
         "Longest trailer section.";
     request_head_timeout_ms / "requestHeadTimeout": Duration = 10_000,
         "How long a request head may take; above it 408. Counts from accept for the first request of a connection and from its first byte for each later one.";
+    request_body_idle_timeout_ms / "requestBodyIdleTimeout": Duration = 300_000,
+        "How long a client may pause within a request body while no response has begun; above it 408, flag SI. gRPC calls may rest for longer; 0 is without limit.";
     downstream_idle_timeout_ms / "downstreamIdleTimeout": Duration = 3_600_000,
         "How long a client connection may stay idle between requests; 0 is without limit.";
     upstream_idle_timeout_ms / "upstreamIdleTimeout": Duration = 3_600_000,
