@@ -3,8 +3,10 @@
 mod harness;
 
 use harness::{DRIVERS, Proxy, answering, folder, free_address, gateway, get};
+use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 fn config(address: SocketAddr) -> tempfile::TempDir {
@@ -93,7 +95,7 @@ fn a_driver_that_is_demanded_and_refused_ends_the_start() {
 
 /// The first core that this process may use.
 fn first_core() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("is there");
+    let status = fs::read_to_string("/proc/self/status").expect("is there");
     let mut lines = status.lines();
     let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let first = list.and_then(|list| list.trim().split([',', '-']).next());
@@ -127,5 +129,96 @@ fn workers_follow_the_affinity_mask() {
         assert_eq!(workers.as_array().map(Vec::len), Some(1));
         assert_eq!(workers[0]["core"], core);
         assert_eq!(get(address, "a", "/").body, "hello");
+    }
+}
+
+/// A cgroup of this test, with a quota of CPU time for each period of 100 ms.
+struct QuotaGroup(PathBuf);
+
+impl QuotaGroup {
+    /// `Err` says why this machine does not let us make one.
+    fn make(quota_us: u32) -> Result<Self, String> {
+        let memberships = fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
+        let path_of = |is_it: fn(&str) -> bool| {
+            let mut lines = memberships.lines().filter_map(|line| {
+                let mut fields = line.splitn(3, ':').skip(1);
+                let (controllers, path) = (fields.next()?, fields.next()?);
+                is_it(controllers).then(|| path.trim_start_matches('/').to_string())
+            });
+            lines.next()
+        };
+        let mount = PathBuf::from("/sys/fs/cgroup");
+        let (around, is_v2) = match mount.join("cgroup.controllers").exists() {
+            true => (mount.join(path_of(str::is_empty).unwrap_or_default()), true),
+            false => {
+                let is_cpu = |list: &str| list.split(',').any(|controller| controller == "cpu");
+                let own = path_of(is_cpu).ok_or("no cgroup has the cpu controller")?;
+                (mount.join("cpu").join(own), false)
+            }
+        };
+        let put = |path: PathBuf, text: String| {
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        if is_v2 {
+            put(around.join("cgroup.subtree_control"), "+cpu".to_string())?;
+        }
+        let group = around.join(format!("ringroad-test-{}", std::process::id()));
+        fs::create_dir(&group).map_err(|error| format!("{}: {error}", group.display()))?;
+        let made = Self(group);
+        match is_v2 {
+            true => put(made.0.join("cpu.max"), format!("{quota_us} 100000"))?,
+            false => put(made.0.join("cpu.cfs_quota_us"), quota_us.to_string())?,
+        }
+        Ok(made)
+    }
+
+    /// The binary in this group; arguments may follow.
+    fn command(&self) -> Command {
+        let mut command = Command::new("sh");
+        let script = "echo $$ > \"$1\" && shift && exec \"$@\"";
+        command.args(["-c", script, "sh"]);
+        command.arg(self.0.join("cgroup.procs"));
+        command.arg(env!("CARGO_BIN_EXE_ringroad"));
+        command
+    }
+}
+
+impl Drop for QuotaGroup {
+    fn drop(&mut self) {
+        // The processes within have just been reaped; the kernel may take a moment to notice.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        eprintln!("{} is left behind", self.0.display());
+    }
+}
+
+/// Without `--workers` there are no more of them than the cgroup's CPU quota pays for.
+#[test]
+fn workers_follow_the_quota_of_their_cgroup() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for (quota_us, expected) in [(50_000, 1), (150_000, 2.min(cores as u64))] {
+        let group = match QuotaGroup::make(quota_us) {
+            Ok(group) => group,
+            Err(why) => return eprintln!("skipped: a cgroup with a quota cannot be made: {why}"),
+        };
+        for driver in DRIVERS {
+            let address = free_address();
+            let args = ["--driver", driver];
+            let proxy = Proxy::start_command(group.command(), config(address), &args);
+            assert_eq!(proxy.stat("server.concurrency"), expected, "{quota_us}");
+            assert_eq!(get(address, "a", "/").body, "hello");
+            drop(proxy);
+            let args = ["--driver", driver, "--workers", "3"];
+            let proxy = Proxy::start_command(group.command(), config(free_address()), &args);
+            assert_eq!(
+                proxy.stat("server.concurrency"),
+                3,
+                "what is asked for counts"
+            );
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 #[test]
 fn an_empty_directory_waits_for_its_first_file() {
@@ -162,24 +163,39 @@ fn a_file_that_appears_half_written_is_not_served() {
     assert_eq!(proxy.stat("config.last_reload_successful"), 1);
 }
 
-/// Weights and upstreams change thirty times while clients keep sending on kept connections: no
-/// request fails, none is sent twice.
+/// Requests of a client that took longer than this were held up.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Weights, endpoints and pools change two hundred times while clients keep sending on kept
+/// connections: no request fails, none is sent twice, none is held up.
 #[test]
-fn no_request_is_lost_or_doubled_while_files_change() {
+fn no_request_is_lost_doubled_or_held_up_while_files_change() {
     for driver in DRIVERS {
         let address = free_address();
-        let upstreams = [
-            Upstream::start("a"),
-            Upstream::start("b"),
-            Upstream::start("c"),
-        ];
-        let split = |weights: [u32; 3]| {
-            let to: Vec<_> = upstreams.iter().map(|up| up.address).zip(weights).collect();
-            splitting(&to)
+        let upstreams = ["a", "b", "c"].map(Upstream::start);
+        let split = |round: u32| {
+            let weights = [round % 7 + 1, round % 3, round % 5];
+            // One of them leaves every fourth time.
+            let count = if round.is_multiple_of(4) { 2 } else { 3 };
+            let to = upstreams.iter().map(|up| up.address).zip(weights);
+            splitting(&to.take(count).collect::<Vec<_>>())
+        };
+        let pools = |round: u32| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                 metadata: {{name: up0}}\nspec:\n  host: up0.test\n  trafficPolicy:\n    \
+                 connectionPool:\n      tcp: {{connectTimeout: {}s, maxConnections: {}}}\n      \
+                 http: {{maxRequestsPerConnection: {}, http2MaxRequests: {}}}\n",
+                round % 5 + 1,
+                round % 9 + 4,
+                round % 50 + 1,
+                100 + round
+            )
         };
         let config = folder(&[
             ("gate.yaml", &gateway(address)),
-            ("split.yaml", &split([1, 1, 1])),
+            ("split.yaml", &split(1)),
+            ("pools.yaml", &pools(1)),
         ]);
         let proxy = Proxy::start(config, &["--driver", driver]);
         let done = AtomicBool::new(false);
@@ -188,18 +204,21 @@ fn no_request_is_lost_or_doubled_while_files_change() {
                 let mut client = Client::connect(address).expect("connects");
                 let mut sent = 0;
                 while !done.load(Ordering::Relaxed) {
+                    let began = Instant::now();
                     let answer = client.send("GET", "shop.example", "/").expect("an answer");
                     assert_eq!(answer.status, 200, "{answer:?}");
+                    assert!(began.elapsed() < LATE, "late: {:?}", began.elapsed());
                     sent += 1;
                 }
                 sent
             };
             let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
-            for reload in 1..=30_u32 {
-                let weights = [reload % 7 + 1, reload % 3, reload % 5];
-                proxy.put("split.yaml", &split(weights));
+            for round in 2..=201 {
+                proxy.put("split.yaml", &split(round));
+                proxy.put("pools.yaml", &pools(round));
+                // In one reload, or in two.
                 until("the reload", || {
-                    proxy.stat("config.reload_accepted") == u64::from(reload) + 1
+                    proxy.stat("config.reload_accepted") >= u64::from(round)
                 });
             }
             done.store(true, Ordering::Relaxed);
@@ -208,7 +227,8 @@ fn no_request_is_lost_or_doubled_while_files_change() {
                 .map(|client| client.join().expect("no failure"))
                 .sum()
         });
-        assert!(sent > 50, "{sent} requests are no load");
+        assert_eq!(proxy.stat("config.reload_rejected"), 0);
+        assert!(sent > 200, "{sent} requests are no load");
         let carried: usize = upstreams.iter().map(Upstream::requests).sum();
         assert_eq!(carried, sent, "with {driver}");
     }
