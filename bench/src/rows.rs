@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::payload::Payload;
+use crate::peers::Peer;
 
 /// The rate of the rows that do not saturate the proxy, in requests a second.
 pub const FIXED_RATE: f64 = 16_000.0;
@@ -21,6 +22,8 @@ pub enum Offer {
     ConnectionPerRequest,
     /// As `Saturated`, long enough to tell user space from the kernel.
     Split,
+    /// As `Saturated`, with a rich policy beside a plain one.
+    Policy,
 }
 
 /// One kind of load.
@@ -63,11 +66,13 @@ impl Row {
                 });
             }
         }
-        rows.push(Self {
-            payload: Payload::Small,
-            connections: 64,
-            offer: Offer::Split,
-        });
+        for offer in [Offer::Split, Offer::Policy] {
+            rows.push(Self {
+                payload: Payload::Small,
+                connections: 64,
+                offer,
+            });
+        }
         rows
     }
 
@@ -85,6 +90,7 @@ impl Row {
             row(Payload::Medium, 64, Offer::Saturated),
             row(Payload::Large, 8, Offer::Saturated),
             row(Payload::Small, 64, Offer::ConnectionPerRequest),
+            row(Payload::Small, 64, Offer::Policy),
         ]
     }
 
@@ -95,6 +101,7 @@ impl Row {
             Offer::FixedRate => "fixed",
             Offer::ConnectionPerRequest => "close",
             Offer::Split => "split",
+            Offer::Policy => "policy",
         };
         format!(
             "{}-{}-{offer}",
@@ -110,12 +117,21 @@ impl Row {
             Offer::FixedRate => "keep-alive, 16,000 requests a second",
             Offer::ConnectionPerRequest => "a connection per request, saturated",
             Offer::Split => "keep-alive, saturated, user and system apart",
+            Offer::Policy => "keep-alive, saturated, a rich policy beside a plain one",
         };
         format!(
             "{}, {} connections, {offer}",
             self.payload.label(),
             self.connections
         )
+    }
+
+    /// Whether `peer` is measured in this row.
+    pub fn measures(&self, peer: Peer) -> bool {
+        match self.offer {
+            Offer::Policy => matches!(peer, Peer::Ringroad | Peer::RingroadRich),
+            _ => peer != Peer::RingroadRich,
+        }
     }
 
     pub fn rate(&self) -> Option<f64> {
