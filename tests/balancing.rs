@@ -272,6 +272,71 @@ fn weights_and_places_are_shares() {
     }
 }
 
+/// A quarter of the endpoints for half of the proxies: half of the requests stay in the zone.
+#[test]
+fn zones_keep_what_their_endpoints_can_carry() {
+    let upstreams = upstreams(4);
+    let places = ["a", "b", "b", "b"].map(|zone| format!(", locality: west/{zone}"));
+    let endpoints = upstreams.iter().zip(&places);
+    let endpoints: Vec<_> = endpoints
+        .map(|(up, place)| (up.address, place.as_str()))
+        .collect();
+    let policy = "{loadBalancer: {simple: ROUND_ROBIN, \
+                  zoneAwareLbSetting: {enabled: true, minClusterSize: 4}}}";
+    // Where proxies like this one are; nobody connects to them.
+    let own = [
+        (SocketAddr::from(([192, 0, 2, 1], 80)), places[0].as_str()),
+        (SocketAddr::from(([192, 0, 2, 2], 80)), places[1].as_str()),
+    ];
+    let rules = service("zones", &endpoints, policy)
+        + &service("own", &own, "{loadBalancer: {simple: RANDOM}}");
+    let spec = "{role: gateway, workload: {locality: west/a, addresses: [192.0.2.1]}}";
+    for driver in DRIVERS {
+        let (_proxy, address) = start(driver, "1", spec, &rules);
+        let shares = shares(address, "zones", 120);
+        assert!(shares["up0"].abs_diff(60) <= 1, "{shares:?}");
+        for near in ["up1", "up2", "up3"] {
+            assert!(shares[near].abs_diff(20) <= 1, "{shares:?}");
+        }
+    }
+}
+
+/// With `retryRemoteLocalities` the third try leaves the place where two have failed.
+#[test]
+fn retries_go_to_other_places_where_they_are_told_to() {
+    let failing = || {
+        ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                connection.send("HTTP/1.1 503 X\r\ncontent-length: 4\r\n\r\nnear");
+            }
+        })
+    };
+    let near = [failing(), failing()];
+    let far = Upstream::start("far");
+    let endpoints = [
+        (near[0].address, ", locality: west/a"),
+        (near[1].address, ", locality: west/a"),
+        (far.address, ", locality: east/a"),
+    ];
+    let stays = service("remote", &endpoints, "{outlierDetection: {interval: 1h}}");
+    for driver in DRIVERS {
+        for (told, status) in [("false", 503), ("true", 200)] {
+            let retries = format!(
+                "retries: {{attempts: 2, retryOn: 5xx, retryRemoteLocalities: {told}, backoff: 1ms}}\n    \
+                 route:"
+            );
+            let rules = stays.replace("route:", &retries);
+            let spec = "{role: gateway, workload: {locality: west/a}}";
+            let (_proxy, address) = start(driver, "1", spec, &rules);
+            for _ in 0..3 {
+                let answer = ask(address, SOMEBODY, "/", "remote", "");
+                assert_eq!(answer.status, status, "{told}");
+            }
+        }
+    }
+    assert_eq!(far.requests(), 2 * 3);
+}
+
 #[test]
 fn a_new_endpoint_warms_up() {
     let upstreams = upstreams(3);

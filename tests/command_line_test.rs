@@ -38,8 +38,8 @@ fn the_example_passes_on_its_configuration() {
 fn a_shifted_canary_fails_its_tests_with_the_line_that_did_it() {
     let (tests, config) = example();
     let text = std::fs::read_to_string(Path::new(&config).join("canary.yaml")).expect("read");
-    assert!(text.contains("weight: 95"));
-    let shifted = folder(&[("canary.yaml", &text.replace("weight: 95", "weight: 50"))]);
+    assert!(text.contains("weight: 90"));
+    let shifted = folder(&[("canary.yaml", &text.replace("weight: 90", "weight: 50"))]);
     let config = shifted.path().display().to_string();
     let output = ringroad(&["test", &tests, "--config", &config]);
     assert_eq!(output.status.code(), Some(1));
@@ -50,7 +50,7 @@ fn a_shifted_canary_fails_its_tests_with_the_line_that_did_it() {
         + 1;
     for part in [
         "FAIL  everybody else is split",
-        "expected  cart.example.com subset stable weight 95",
+        "expected  cart.example.com subset stable weight 90",
         "came      cart.example.com subset stable weight 50",
         &format!("canary.yaml:{line}:"),
         "3 cases passed, 1 failed (11 requests)",

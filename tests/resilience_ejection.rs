@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::pool::{Backend, CLUSTER, cluster_stat, pool, start_pool};
-use harness::{DRIVERS, Proxy, folder, free_address, get, until};
+use harness::{DRIVERS, Proxy, example, folder, free_address, get, until};
 use std::net::SocketAddr;
 
 /// The statuses of so many requests, each on a connection of its own, so that all workers have
@@ -246,14 +246,9 @@ fn connections_from_before_an_ejection_are_not_used_after_it() {
 fn the_example_hides_a_killed_endpoint_and_takes_it_back() {
     const CART: &str = "outbound|80||cart.example.com";
     for driver in DRIVERS {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../configs/resilience/resilience.yaml"
-        );
-        let mut text = std::fs::read_to_string(path).expect("is there");
         let (address, killed) = (free_address(), free_address());
         let (one, other) = (Backend::start(), Backend::start());
-        for (written, wanted) in [
+        let changes = [
             ("number: 8080", format!("number: {}", address.port())),
             ("9001", one.address.port().to_string()),
             ("9002", killed.port().to_string()),
@@ -263,10 +258,8 @@ fn the_example_hides_a_killed_endpoint_and_takes_it_back() {
                 "baseEjectionTime: 500ms".to_string(),
             ),
             ("interval: 10s", "interval: 100ms".to_string()),
-        ] {
-            assert_eq!(text.matches(written).count(), 1, "{written}");
-            text = text.replace(written, &wanted);
-        }
+        ];
+        let text = example("resilience/resilience.yaml", &changes);
         let config = folder(&[("resilience.yaml", &text)]);
         let proxy = Proxy::start(config, &["--driver", driver]);
         assert!(!proxy.log().contains("warning"), "{}", proxy.log());

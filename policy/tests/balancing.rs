@@ -33,9 +33,11 @@ fn near(place: &str) -> LocalityPolicy {
     LocalityPolicy {
         order: LocalityOrder::Priorities(LocalityPriorities {
             own_place: Some(Locality::parse(place)),
+            by_region: false,
             ..LocalityPriorities::default()
         }),
         is_weighted: false,
+        ..LocalityPolicy::default()
     }
 }
 
@@ -52,10 +54,12 @@ fn nearer_places_come_first_and_priorities_have_no_gaps() {
     let next_region = LocalityPolicy {
         order: LocalityOrder::Priorities(LocalityPriorities {
             own_place: Some(Locality::parse("c")),
+            by_region: false,
             next_region: Some("a".to_string()),
             ..LocalityPriorities::default()
         }),
         is_weighted: true,
+        ..LocalityPolicy::default()
     };
     let failing_over = with_locality(next_region, in_places(&places));
     let priorities: Vec<_> = (0..places.len())
@@ -90,6 +94,7 @@ fn labels_order_before_places_and_the_first_that_differs_counts() {
             ..LocalityPriorities::default()
         }),
         is_weighted: true,
+        ..LocalityPolicy::default()
     };
     let cluster = with_locality(policy, endpoints);
     let priorities: Vec<_> = (0..4).map(|at| cluster.priority_of(at)).collect();
@@ -151,6 +156,7 @@ fn shares_of_places_are_kept_and_other_places_get_nothing() {
     let policy = LocalityPolicy {
         order: LocalityOrder::Shares(shares.to_vec()),
         is_weighted: true,
+        ..LocalityPolicy::default()
     };
     let places = ["a/z", "a/y", "a/y", "b/z", "b/y", "c"];
     let cluster = with_locality(policy, in_places(&places));
@@ -177,10 +183,12 @@ fn retries_leave_priorities_after_two_tries_if_they_are_to() {
     let policy = LocalityPolicy {
         order: LocalityOrder::Priorities(LocalityPriorities {
             own_place: Some(Locality::parse("a")),
+            by_region: false,
             next_region: Some("b".to_string()),
             ..LocalityPriorities::default()
         }),
         is_weighted: true,
+        ..LocalityPolicy::default()
     };
     let cluster = with_locality(policy, in_places(&places));
     let levels = |tried: &[usize], prefers_other_priorities| {
@@ -350,6 +358,7 @@ fn any_case(random: &mut Random) -> (Cluster, View, Vec<usize>) {
         1 => LocalityOrder::Shares(vec![("a/*".to_string(), 60), ("b".to_string(), 40)]),
         _ => LocalityOrder::Priorities(LocalityPriorities {
             own_place: Some(Locality::parse("a/x")),
+            by_region: false,
             next_region: Some("c".to_string()),
             ..LocalityPriorities::default()
         }),
@@ -358,6 +367,7 @@ fn any_case(random: &mut Random) -> (Cluster, View, Vec<usize>) {
         LocalityPolicy {
             order,
             is_weighted: random.below(2) == 0,
+            ..LocalityPolicy::default()
         },
         Vec::new(),
     );

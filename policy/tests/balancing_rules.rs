@@ -1,9 +1,12 @@
 //! DestinationRule `loadBalancer`: what is compiled, warned of and explained.
 
+#[path = "support/picks.rs"]
+mod picks;
 mod support;
 
+use picks::{counts, without};
 use ringroad_policy::explain::{Request, explain};
-use ringroad_policy::snapshot::{Balancer, Cluster, HashCookie, HashPolicy, WarmUp};
+use ringroad_policy::snapshot::{Balancer, Cluster, HashCookie, HashPolicy, PickRequest, WarmUp};
 use std::sync::Arc;
 use support::*;
 
@@ -225,6 +228,69 @@ fn retries_stay_with_the_endpoint_of_a_key_only_where_it_is_alone() {
     assert!(!excludes(one, hashed));
     assert!(excludes(two, hashed));
     assert!(excludes(told, hashed));
+}
+
+/// Eight endpoints, two of them here; of the four proxies two are here, too.
+#[test]
+fn zones_keep_what_their_endpoints_can_carry() {
+    let places = [
+        "west/a", "west/a", "west/b", "west/b", "west/b", "west/b", "west/c", "west/c", "east/a",
+        "south/a",
+    ];
+    let own = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: own}\n\
+               spec:\n  hosts: [own.test]\n  resolution: STATIC\n  \
+               ports: [{number: 80, name: http, protocol: HTTP}]\n  endpoints:\n  \
+               - {address: 10.1.0.1, locality: west/a}\n  - {address: 10.1.0.2, locality: west/a}\n  \
+               - {address: 10.1.0.3, locality: west/b}\n  - {address: 10.1.0.4, locality: west/c}\n";
+    let settings = "{role: gateway, workload: {locality: west/a, addresses: [10.1.0.1]}}";
+    let load = |settings: &str, setting: &str| {
+        let policy =
+            format!("{{loadBalancer: {{simple: ROUND_ROBIN, zoneAwareLbSetting: {setting}}}}}");
+        load_text(&(text(&places, settings, &policy) + own))
+    };
+    let drawn = |settings: &str, setting: &str, out: &[usize]| {
+        let loaded = load(settings, setting);
+        let snapshot = loaded.snapshot.expect("accepted");
+        let cluster = snapshot.cluster_named("outbound|80||shop.test");
+        let view = without(out.iter().copied());
+        let counts = counts(cluster.expect("is there"), &view, PickRequest::default());
+        // In hundreds.
+        counts.iter().map(|n| (n + 50) / 100).collect::<Vec<_>>()
+    };
+    let on = "{enabled: true}";
+    // A quarter of the endpoints for half of the proxies: half of the requests stay.
+    let shares = drawn(settings, on, &[]);
+    assert_eq!(shares, [25, 25, 13, 13, 13, 13, 0, 0, 0, 0]);
+    // Two endpoints fewer: two of six for half of the proxies, or too few to tell zones apart.
+    let shares = drawn(settings, on, &[2, 3]);
+    assert_eq!(shares[..4], [33, 33, 0, 0]);
+    let shares = drawn(settings, "{minClusterSize: 7}", &[2, 3]);
+    assert_eq!(shares, [17, 17, 0, 0, 17, 17, 17, 17, 0, 0]);
+    assert_eq!(drawn(settings, "{enabled: false}", &[]), [10; 10]);
+    let elsewhere = settings.replace("west/a", "north/a");
+    assert_eq!(drawn(&elsewhere, on, &[]), [10; 10], "all regions are far");
+    // With the region out, the next one takes over.
+    let next = "{failover: [{from: west, to: south}]}";
+    let out: Vec<usize> = (0..8).collect();
+    assert_eq!(drawn(settings, next, &out)[8..], [0, 100]);
+    assert_eq!(drawn(settings, on, &out)[8..], [50, 50]);
+
+    let warnings = |settings: &str| {
+        let list = load(settings, on).diagnostics.into_iter();
+        let zones = list.filter(|found| found.message.contains("in their zone"));
+        zones.map(|found| found.message).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(settings), [""; 0]);
+    for (settings, why) in [
+        (
+            "{role: gateway, workload: {locality: west/a}}",
+            "it is not known where",
+        ),
+        (&elsewhere, "no endpoint of its own"),
+    ] {
+        let told = warnings(settings);
+        assert!(told.len() == 1 && told[0].contains(why), "{told:?}");
+    }
 }
 
 #[test]

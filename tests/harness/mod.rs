@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod access;
+pub mod name_server;
 pub mod pki;
 pub mod pool;
 pub mod raw;
@@ -110,6 +111,16 @@ pub fn settings(spec: &str) -> String {
         "apiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\nmetadata: {{name: test}}\n\
          spec: {spec}\n"
     )
+}
+
+/// The text of an example in `configs/`, where each of `changes` replaces what stands there once.
+pub fn example(path: &str, changes: &[(&str, String)]) -> String {
+    let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/");
+    let text = fs::read_to_string(format!("{configs}{path}")).expect("is there");
+    changes.iter().fold(text, |text, (written, wanted)| {
+        assert_eq!(text.matches(written).count(), 1, "{written}");
+        text.replace(written, wanted)
+    })
 }
 
 /// `ringroad run` on a folder.

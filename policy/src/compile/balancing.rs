@@ -1,17 +1,23 @@
 //! DestinationRule `loadBalancer`, and what the place of the proxy makes of it.
 
+use std::collections::BTreeMap;
+
 use super::destination_rules::EffectivePolicy;
 use super::findings::Findings;
+use super::registry::{Registry, Service};
 use super::workload::label_of_workload;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::destination_rule::{
-    ConsistentHash, HttpCookie, LoadBalancer, LocalityLbSetting, Warmup,
+    ConsistentHash, Failover, HttpCookie, LoadBalancer, LocalityLbSetting, Warmup,
+    ZoneAwareLbSetting,
 };
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
-    Balancer, Cluster, DEFAULT_RING_SIZE, DEFAULT_TABLE_SIZE, Discovery, HashCookie, HashPolicy,
-    LARGEST_RING_SIZE, Locality, LocalityOrder, LocalityPolicy, LocalityPriorities, WarmUp,
+    Balancer, Cluster, DEFAULT_MIN_CLUSTER_SIZE, DEFAULT_RING_SIZE, DEFAULT_TABLE_SIZE, Discovery,
+    HashCookie, HashPolicy, LARGEST_RING_SIZE, Locality, LocalityOrder, LocalityPolicy,
+    LocalityPriorities, WarmUp, ZoneAware,
 };
+use crate::source::Origin;
 
 /// Which endpoints a service itself prefers. Kubernetes: `trafficDistribution`; Istio: the
 /// annotation `networking.istio.io/traffic-distribution`.
@@ -51,17 +57,39 @@ impl TrafficDistribution {
     }
 }
 
+/// How many proxies there are in each place that serve the same workload as this one: the endpoints
+/// of its own services. Empty when it is not known.
+pub type ProxyPlaces = BTreeMap<String, u32>;
+
+/// The places of the services that run at the addresses of the workload.
+pub fn proxy_places(registry: &Registry, settings: &ProxySettings) -> ProxyPlaces {
+    let addresses = &settings.workload.addresses;
+    let own = registry.services.iter().filter(|s| s.runs_at(addresses));
+    let workloads: BTreeMap<&str, &str> = own.flat_map(Service::places).collect();
+    let mut places = ProxyPlaces::new();
+    for place in workloads.into_values() {
+        let place = Locality::parse(place).to_string();
+        *places.entry(place).or_default() += 1;
+    }
+    places
+}
+
 /// Sets how `cluster` chooses among its endpoints; [`Cluster::outlier_detection`] has to be set
 /// before, [`Cluster::set_endpoints`] to be called after.
 pub fn apply(
     block: Option<&LoadBalancer>,
     distribution: Option<TrafficDistribution>,
     settings: &ProxySettings,
+    proxies: &ProxyPlaces,
     cluster: &mut Cluster,
 ) {
     let ejects = cluster.outlier_detection.is_some();
     let setting = block.and_then(|block| block.locality_lb_setting.as_ref());
-    cluster.locality = locality_policy(setting, distribution, ejects, settings);
+    let zone_aware = block.and_then(|block| block.zone_aware_lb_setting.as_ref());
+    cluster.locality = match zone_aware {
+        Some(setting) => zone_policy(setting, proxies, settings),
+        None => locality_policy(setting, distribution, ejects, settings),
+    };
     let Some(block) = block else {
         return;
     };
@@ -138,6 +166,41 @@ fn ms(text: &Option<String>) -> Option<u64> {
         .and_then(|text| duration::parse_ms(text).ok())
 }
 
+/// Regions are apart in any case, zones within the own one by what their endpoints can carry.
+fn zone_policy(
+    setting: &ZoneAwareLbSetting,
+    proxies: &ProxyPlaces,
+    settings: &ProxySettings,
+) -> LocalityPolicy {
+    let own = Locality::parse(&settings.workload.locality);
+    if setting.enabled == Some(false) || own.is_unknown() {
+        return LocalityPolicy::default();
+    }
+    let labels = setting.failover_priority.iter();
+    let next = next_region(&setting.failover, &own);
+    LocalityPolicy {
+        order: LocalityOrder::Priorities(LocalityPriorities {
+            labels: labels.map(|label| near_label(label, settings)).collect(),
+            own_place: Some(own.clone()),
+            by_region: true,
+            next_region: next,
+        }),
+        is_weighted: false,
+        zones: Some(ZoneAware {
+            own,
+            proxies: proxies.clone(),
+            min_cluster_size: setting.min_cluster_size.unwrap_or(DEFAULT_MIN_CLUSTER_SIZE),
+        }),
+    }
+}
+
+/// Where requests of the own region go first when it fails.
+fn next_region(failover: &[Failover], own: &Locality) -> Option<String> {
+    let mut rules = failover.iter();
+    let rule = rules.find(|rule| rule.from == own.region);
+    rule.map(|rule| rule.to.clone())
+}
+
 /// The rule's setting comes before what the service prefers, and that before the mesh's. Istio:
 /// `GetEffectiveLbSetting`.
 fn locality_policy(
@@ -173,14 +236,13 @@ fn locality_policy(
         return LocalityPolicy {
             order: rule.map_or(LocalityOrder::None, |rule| shares(&rule.to)),
             is_weighted: true,
+            zones: None,
         };
     }
     if !ejects {
         return LocalityPolicy::default();
     }
-    let mut regions = setting.failover.iter();
-    let next = regions.find(|rule| rule.from == own.region);
-    let next = next.map(|rule| rule.to.clone());
+    let next = next_region(&setting.failover, &own);
     let is_weighted = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
     let labels = setting.failover_priority.iter();
     let labels: Vec<_> = labels.map(|label| near_label(label, settings)).collect();
@@ -198,9 +260,11 @@ fn by_priorities(
         order: LocalityOrder::Priorities(LocalityPriorities {
             labels,
             own_place,
+            by_region: false,
             next_region,
         }),
         is_weighted,
+        zones: None,
     }
 }
 
@@ -233,6 +297,9 @@ pub fn report(cluster: &Cluster, policy: &EffectivePolicy<'_>, findings: &mut Fi
         let warning = Diagnostic::warning("implicit-locality-failover", place, message);
         findings.add(warning.with_help(help));
     }
+    if let (Some(zones), Some(block)) = (&cluster.locality.zones, block) {
+        report_zones(cluster, zones, &block.origin, findings);
+    }
     let weight_of = |endpoint: &crate::snapshot::Endpoint| endpoint.weight;
     let mut weights = cluster.endpoints.iter().map(weight_of);
     let first = weights.next();
@@ -247,6 +314,38 @@ pub fn report(cluster: &Cluster, policy: &EffectivePolicy<'_>, findings: &mut Fi
         let help = "write `simple: ROUND_ROBIN` or `LEAST_REQUEST`, or remove the weights";
         findings.add(Diagnostic::warning("no-effect", place, message).with_help(help));
     }
+}
+
+/// Says why zones will not count. Istio and Envoy leave it at that in silence.
+fn report_zones(cluster: &Cluster, zones: &ZoneAware, origin: &Origin, findings: &mut Findings) {
+    let own = zones.own.to_string();
+    let (why, help) = if zones.proxies.is_empty() {
+        let help = "write `workload.addresses` in ProxySettings, with an address that is an \
+                    endpoint of the workload's own service";
+        (
+            "it is not known where the proxies of this workload are",
+            help,
+        )
+    } else if zones.proxies.len() < 2 {
+        (
+            "all proxies of this workload are in one place",
+            "nothing has to be done",
+        )
+    } else if !zones.proxies.contains_key(&own) {
+        let help = "make `workload.locality` in ProxySettings the place of the own endpoint";
+        (
+            "this proxy is where no endpoint of its own service is",
+            help,
+        )
+    } else {
+        return;
+    };
+    let message = format!(
+        "`zoneAwareLbSetting` keeps no requests for `{}` in their zone: {why}",
+        cluster.service.host
+    );
+    let place = Place::Field(origin.clone());
+    findings.add(Diagnostic::warning("no-effect", place, message).with_help(help));
 }
 
 /// Where the endpoints of the second priority are, if there is one.

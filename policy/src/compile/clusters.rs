@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::balancing;
+use super::balancing::{self, ProxyPlaces};
 use super::client_tls::{TlsScope, upstream_tls};
 use super::destination_rules::{EffectivePolicy, Rule, RuleIndex, RuleSubset};
 use super::findings::Findings;
@@ -46,6 +46,7 @@ impl Clusters {
         rules: &RuleIndex<'_>,
         peers: &PeerModes,
         settings: &ProxySettings,
+        proxies: &ProxyPlaces,
         findings: &mut Findings,
     ) -> Self {
         let mut clusters = Self::default();
@@ -55,7 +56,7 @@ impl Clusters {
             .filter(|service| service.alias_of.is_none())
         {
             let rule = rules.find(service);
-            clusters.add_service(service, rule.as_ref(), peers, settings, findings);
+            clusters.add_service(service, rule.as_ref(), peers, settings, proxies, findings);
         }
         for service in registry
             .services
@@ -130,6 +131,7 @@ impl Clusters {
         rule: Option<&Rule<'_>>,
         peers: &PeerModes,
         settings: &ProxySettings,
+        proxies: &ProxyPlaces,
         findings: &mut Findings,
     ) {
         for port in service
@@ -141,7 +143,7 @@ impl Clusters {
                 let policy = rule
                     .map(|rule| rule.policy(port.number, subset))
                     .unwrap_or_default();
-                let mut cluster = build_cluster(service, port, subset, &policy, settings);
+                let mut cluster = build_cluster(service, port, subset, &policy, settings, proxies);
                 let every = BTreeMap::new();
                 let labels = subset.map_or(&every, |subset| subset.labels);
                 let scope = TlsScope {
@@ -220,6 +222,7 @@ fn build_cluster(
     subset: Option<&RuleSubset<'_>>,
     policy: &EffectivePolicy<'_>,
     settings: &ProxySettings,
+    proxies: &ProxyPlaces,
 ) -> Cluster {
     let subset_name = subset.map_or("", |subset| subset.name);
     let name = cluster_name(port.number, subset_name, &service.host);
@@ -236,7 +239,7 @@ fn build_cluster(
     }
     let balancer = policy.load_balancer.as_ref().map(|block| block.value);
     let distribution = service.traffic_distribution;
-    balancing::apply(balancer, distribution, settings, &mut cluster);
+    balancing::apply(balancer, distribution, settings, proxies, &mut cluster);
     match service.resolution {
         Resolution::Static => cluster.set_endpoints(endpoints.fixed),
         Resolution::Dns => cluster.discovery = Discovery::StrictDns(endpoints.named),

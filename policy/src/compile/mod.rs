@@ -49,6 +49,7 @@ use crate::settings::{ProxySettings, Role};
 use crate::snapshot::{Access, DnsTable, Secrets, Snapshot};
 use crate::source::DocumentId;
 
+use balancing::{ProxyPlaces, proxy_places};
 use clusters::Clusters;
 use destination_rules::RuleIndex;
 use findings::Findings;
@@ -69,6 +70,8 @@ struct Compiler<'r> {
     findings: Findings,
     /// Of each VirtualService, in their order.
     http_rules: Vec<Vec<delegates::Rule<'r>>>,
+    /// Where the proxies of this workload are.
+    proxies: ProxyPlaces,
     /// Hosts that are declared, but not imported by the Sidecar at hand.
     hidden_hosts: HashSet<String>,
 }
@@ -90,10 +93,12 @@ pub fn compile(
         splits: Splits::default(),
         findings: Findings::default(),
         http_rules: Vec::new(),
+        proxies: ProxyPlaces::default(),
         hidden_hosts: HashSet::new(),
     };
     compiler.http_rules = delegates::rules(resources, &settings, &mut compiler.findings);
     // Before a sidecar leaves out what it does not see.
+    compiler.proxies = proxy_places(&compiler.registry, &settings);
     duplicate_services::report(&compiler.registry, &mut compiler.findings);
     let (listeners, doors) = match settings.role {
         Role::Gateway => {
@@ -164,6 +169,7 @@ impl<'r> Compiler<'r> {
             &self.policies,
             &self.peers,
             self.settings,
+            &self.proxies,
             &mut self.findings,
         );
     }

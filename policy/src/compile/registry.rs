@@ -452,6 +452,12 @@ impl Service {
             .any(|source| selects(selector, &source.endpoint.labels))
     }
 
+    /// The address and the place of each endpoint.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        let sources = self.sources.iter();
+        sources.map(|source| (source.address.as_str(), source.endpoint.locality.as_str()))
+    }
+
     /// Whether an endpoint of this service is the workload that has these addresses.
     pub fn runs_at(&self, addresses: &[IpAddr]) -> bool {
         self.sources.iter().any(|source| {

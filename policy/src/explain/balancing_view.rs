@@ -101,7 +101,14 @@ fn of_locality(policy: &LocalityPolicy) -> Option<String> {
             let next = priorities.next_region.iter();
             let next = next.map(|region| format!(", then region {region}"));
             let next: String = next.collect();
-            Some(format!("nearest first, from {}{next}", first.join(", ")))
+            let zones = policy.zones.as_ref().map_or(
+                "",
+                |_| ", by region; within it, in the own zone as far as its endpoints carry it",
+            );
+            Some(format!(
+                "nearest first, from {}{next}{zones}",
+                first.join(", ")
+            ))
         }
     }
 }

@@ -78,6 +78,7 @@ pub struct LoadBalancer {
     pub simple: Option<String>,
     pub consistent_hash: Option<ConsistentHash>,
     pub locality_lb_setting: Option<LocalityLbSetting>,
+    pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
     pub warmup: Option<Warmup>,
     pub warmup_duration_secs: Option<String>,
 }
@@ -135,6 +136,16 @@ pub struct LocalityLbSetting {
     pub failover: Vec<Failover>,
     pub failover_priority: Vec<String>,
     pub enabled: Option<bool>,
+}
+
+/// `loadBalancer.zoneAwareLbSetting`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ZoneAwareLbSetting {
+    pub enabled: Option<bool>,
+    pub failover: Vec<Failover>,
+    pub failover_priority: Vec<String>,
+    pub min_cluster_size: Option<u32>,
 }
 
 /// `localityLbSetting.distribute[]`.

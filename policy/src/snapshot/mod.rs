@@ -32,9 +32,10 @@ use crate::settings::ProxySettings;
 
 pub use access::{Access, KeyTable};
 pub use balancing::{
-    AllAvailable, BalancerState, DEFAULT_RING_SIZE, DEFAULT_TABLE_SIZE, EndpointView, Group,
-    HashCookie, HashKey, HashPolicy, LARGEST_RING_SIZE, Locality, LocalityOrder, LocalityPolicy,
-    LocalityPriorities, OVERPROVISIONING_PERCENT, PickRequest, WarmUp, label_of, locality_of,
+    AllAvailable, BalancerState, DEFAULT_MIN_CLUSTER_SIZE, DEFAULT_RING_SIZE, DEFAULT_TABLE_SIZE,
+    EndpointView, Group, HashCookie, HashKey, HashPolicy, LARGEST_RING_SIZE, Locality,
+    LocalityOrder, LocalityPolicy, LocalityPriorities, OVERPROVISIONING_PERCENT, PickRequest,
+    WarmUp, ZoneAware, label_of, locality_of,
 };
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,

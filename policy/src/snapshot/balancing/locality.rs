@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::zones::ZoneAware;
 use crate::snapshot::Endpoint;
 
 const REGION: &str = "topology.kubernetes.io/region";
@@ -23,6 +24,8 @@ pub struct LocalityPolicy {
     /// Within a priority the place is chosen first, by its weight; else all endpoints of the
     /// priority are alike.
     pub is_weighted: bool,
+    /// The first priority keeps requests in their zone.
+    pub zones: Option<ZoneAware>,
 }
 
 /// Which endpoints come first.
@@ -46,6 +49,8 @@ pub struct LocalityPriorities {
     pub labels: Vec<(String, String)>,
     /// Then endpoints of the same subzone come first, of the same zone, of the same region.
     pub own_place: Option<Locality>,
+    /// Of that place only the region counts.
+    pub by_region: bool,
     /// The region that comes before others behind the own one. Istio: `failover`.
     pub next_region: Option<String>,
 }
@@ -169,7 +174,10 @@ impl LocalityPriorities {
     fn rank(&self, place: Group, endpoints: &[Endpoint]) -> Vec<(usize, Group)> {
         let far = self.own_place.as_ref().map_or(0, |own| {
             let there = Locality::parse(&place.locality);
-            let distance = own.distance(&there);
+            let distance = match self.by_region {
+                true if own.region == there.region => 0,
+                _ => own.distance(&there),
+            };
             let is_passed_over = |next: &String| distance == 3 && there.region != *next;
             distance + usize::from(self.next_region.as_ref().is_some_and(is_passed_over))
         });

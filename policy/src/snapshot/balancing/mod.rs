@@ -7,6 +7,7 @@ mod locality;
 mod state;
 mod turns;
 mod warm_up;
+mod zones;
 
 use super::cluster::{Balancer, Cluster, Endpoint};
 use super::random::Random;
@@ -19,6 +20,7 @@ pub use locality::{
 };
 pub use state::BalancerState;
 pub use warm_up::WarmUp;
+pub use zones::{DEFAULT_MIN_CLUSTER_SIZE, ZoneAware};
 
 pub(crate) use levels::Level;
 

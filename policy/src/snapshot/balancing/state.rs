@@ -2,6 +2,7 @@
 //! turn it is. It is made anew when endpoints go out or come back, not with requests.
 
 use super::levels::{Level, OVERPROVISIONING_PERCENT};
+use super::locality::Group;
 use super::turns::Turns;
 use super::{EndpointView, PickRequest};
 use crate::snapshot::{Balancer, Cluster, Random};
@@ -99,7 +100,7 @@ impl BalancerState {
                 groups: Vec::new(),
                 turns: None,
             };
-            state.fill(level, cluster, view);
+            state.fill(level, cluster, view, at == 0);
             for group in &mut state.groups {
                 group.order(weights, is_warming, random);
             }
@@ -170,13 +171,29 @@ impl BalancerState {
 }
 
 impl LevelState {
-    fn fill(&mut self, level: &Level, cluster: &Cluster, view: &impl EndpointView) {
+    fn fill(&mut self, level: &Level, cluster: &Cluster, view: &impl EndpointView, is_first: bool) {
         if self.is_panicking {
             let usable: Vec<u32> = level.members().collect();
             self.groups = GroupState::of(usable, 1.0).into_iter().collect();
             return;
         }
         let available = |at: &u32| view.is_available(*at as usize);
+        if is_first && let Some(zones) = &cluster.locality.zones {
+            let groups = level.groups.iter();
+            let usable = |group: &Group| group.members.iter().copied().filter(available).collect();
+            let usable: Vec<Vec<u32>> = groups.clone().map(usable).collect();
+            let places = groups.map(|group| group.locality.as_str());
+            let counts = usable.iter().map(|members| members.len() as u32);
+            let places: Vec<(&str, u32)> = places.zip(counts).collect();
+            if let Some(weights) = zones.weights(&places) {
+                for (usable, weight) in usable.into_iter().zip(weights) {
+                    if weight > 0.0 {
+                        self.groups.extend(GroupState::of(usable, weight));
+                    }
+                }
+                return;
+            }
+        }
         if !cluster.locality.is_weighted {
             let usable = level.members().filter(available).collect();
             self.groups = GroupState::of(usable, 1.0).into_iter().collect();
