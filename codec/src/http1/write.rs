@@ -75,14 +75,14 @@ pub fn end_head(out: &mut Vec<u8>) {
 
 /// A number in decimal.
 pub fn write_number(out: &mut Vec<u8>, number: u64) {
-    write_digits(out, number, 10);
+    write_digits::<10>(out, number);
 }
 
 /// The line before `size` bytes of chunk data. After the data comes CRLF. `size` must not be 0:
 /// that would end the body.
 pub fn write_chunk_header(out: &mut Vec<u8>, size: u64) {
     debug_assert!(size > 0);
-    write_digits(out, size, 16);
+    write_digits::<16>(out, size);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -96,15 +96,15 @@ pub fn begin_trailers(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
 }
 
-#[inline]
-fn write_digits(out: &mut Vec<u8>, mut number: u64, base: u64) {
+/// With the base known, dividing by it is a multiplication.
+fn write_digits<const BASE: u64>(out: &mut Vec<u8>, mut number: u64) {
     // 20 decimal digits hold any u64.
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
         at -= 1;
-        digits[at] = b"0123456789abcdef"[(number % base) as usize];
-        number /= base;
+        digits[at] = b"0123456789abcdef"[(number % BASE) as usize];
+        number /= BASE;
         if number == 0 {
             break;
         }

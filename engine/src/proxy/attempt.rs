@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::body::{Body, BodyFailure, ByteCount, Download, SourceFailure};
 use super::client_side::ClientSide;
 use super::connection::Connection;
-use super::deadline::{alongside, poll_once, until};
+use super::deadline::{Interrupted, alongside, poll_once};
 use super::edits::EditLevels;
 use super::fault::{Injected, inject};
 use super::format::RequestFormat;
@@ -114,14 +114,8 @@ enum Sent {
     NoResponse {
         nothing_sent: bool,
     },
-    /// The proxy answers, whatever the retry policy.
-    Unanswered(Answer),
-    Client(ClientFailure),
-    BrokenOff {
-        flags: ResponseFlags,
-        details: &'static str,
-        ended_by_close: bool,
-    },
+    /// That was it, whatever the retry policy; neither is the connection good for more.
+    Over(Outcome),
 }
 
 /// Sends the request to `endpoint` and passes the response on, unless it is to be tried again.
@@ -162,11 +156,11 @@ pub async fn attempt(
             Some(pooled) => pooled,
             None => {
                 let gone = pin!(client_gone(&connection.stream));
-                let connected = alongside(gone, cluster.connect(request.worker, endpoint));
-                match until(&connection.deadline, connected).await {
-                    Ok(Ok(connected)) => connected,
-                    Ok(Err(())) => return Outcome::Client(ClientFailure::Gone),
-                    Err(_) => return request.timed_out(retries, body, record),
+                let connected = pin!(cluster.connect(request.worker, endpoint));
+                match alongside(&connection.deadline, gone, connected).await {
+                    Ok(connected) => connected,
+                    Err(Interrupted::Side(())) => return Outcome::Client(ClientFailure::Gone),
+                    Err(Interrupted::Elapsed) => return request.timed_out(retries, body, record),
                 }
             }
         };
@@ -239,26 +233,12 @@ pub async fn attempt(
                 upstream.close();
                 return request.failed(failure, answer, retries, body, record);
             }
-            Sent::Unanswered(answer) => {
+            Sent::Over(outcome) => {
                 upstream.close();
-                return Outcome::Unanswered(answer);
-            }
-            Sent::Client(failure) => {
-                upstream.close();
-                stats.upstream_rq_tx_reset.add(1);
-                return Outcome::Client(failure);
-            }
-            Sent::BrokenOff {
-                flags,
-                details,
-                ended_by_close,
-            } => {
-                upstream.close();
-                return Outcome::BrokenOff {
-                    flags,
-                    details,
-                    ended_by_close,
-                };
+                if let Outcome::Client(_) = outcome {
+                    stats.upstream_rq_tx_reset.add(1);
+                }
+                return outcome;
             }
         }
     }
@@ -315,21 +295,23 @@ async fn exchange_on(
     let mut unread = Chunk::default();
     let mut interim_responses = 0;
     let response_bytes = loop {
-        let response = receive_response_head(
-            &upstream.stream,
-            &mut unread,
-            endpoint.expects_bulk.get(),
-            &request.limits.head,
-            to_head_request,
-            response_head,
-        );
-        let response = alongside(client_side.as_mut(), response);
-        let response_bytes = match until(&connection.deadline, response).await {
-            Ok(Ok(Ok(bytes))) => bytes,
-            Ok(Ok(Err(ResponseHeadFailure::Malformed))) => {
+        let received = {
+            let head = pin!(receive_response_head(
+                &upstream.stream,
+                &mut unread,
+                endpoint.expects_bulk.get(),
+                &request.limits.head,
+                to_head_request,
+                response_head,
+            ));
+            alongside(&connection.deadline, client_side.as_mut(), head).await
+        };
+        let response_bytes = match received {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(ResponseHeadFailure::Malformed)) => {
                 return malformed_response(cluster, endpoint);
             }
-            Ok(Ok(Err(failure))) => {
+            Ok(Err(failure)) => {
                 stats.upstream_cx_destroy_remote_with_active_rq.add(1);
                 if failure.after_bytes() {
                     return malformed_response(cluster, endpoint);
@@ -337,14 +319,14 @@ async fn exchange_on(
                 let nothing_sent = matches!(poll_once(&mut sending).await, Some(Err(_)));
                 return Sent::NoResponse { nothing_sent };
             }
-            Ok(Err(failure)) => return Sent::Client(failure),
-            Err(_) if request.timeouts.is_awaiting_body() => {
-                return Sent::Client(ClientFailure::Stalled);
+            Err(Interrupted::Side(failure)) => return Sent::Over(Outcome::Client(failure)),
+            Err(Interrupted::Elapsed) if request.timeouts.is_awaiting_body() => {
+                return Sent::Over(Outcome::Client(ClientFailure::Stalled));
             }
-            Err(_) => {
+            Err(Interrupted::Elapsed) => {
                 cluster.report(endpoint, TryOutcome::Timeout);
                 if request.timeouts.request_is_over() {
-                    return Sent::Unanswered(Answer::upstream_timeout());
+                    return Sent::Over(Outcome::Unanswered(Answer::upstream_timeout()));
                 }
                 return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout());
             }
@@ -422,19 +404,20 @@ async fn exchange_on(
             first: unread,
         };
     }
-    let download = Download {
-        body: &mut response_body,
-        source: &upstream.stream,
-        unread: &mut unread,
-        sink: &connection.stream,
-        delivery,
-        sent: &record.sent,
+    let delivered = {
+        let download = Download {
+            body: &mut response_body,
+            source: &upstream.stream,
+            unread: &mut unread,
+            sink: &connection.stream,
+            delivery,
+            sent: &record.sent,
+        };
+        let download = pin!(download.run(out, first));
+        alongside(&connection.deadline, client_side, download).await
     };
-    let download = alongside(client_side.as_mut(), download.run(out, first));
-    let ended_by_close =
-        response_head.framing == BodyFraming::UntilClose || head.version == Version::Http10;
-    let (flags, details) = match until(&connection.deadline, download).await {
-        Ok(Ok(Ok(()))) => {
+    let (flags, details) = match delivered {
+        Ok(Ok(())) => {
             if !unread.is_empty() {
                 stats.upstream_cx_protocol_error.add(1);
             }
@@ -444,8 +427,10 @@ async fn exchange_on(
                 upstream_goes_on: response_head.keep_alive && request_is_out && unread.is_empty(),
             };
         }
-        Ok(Ok(Err(BodyFailure::Sink))) => return Sent::Client(ClientFailure::Gone),
-        Ok(Ok(Err(BodyFailure::Source(failure)))) => {
+        Ok(Err(BodyFailure::Sink)) => {
+            return Sent::Over(Outcome::Client(ClientFailure::Gone));
+        }
+        Ok(Err(BodyFailure::Source(failure))) => {
             cluster.report(endpoint, TryOutcome::Reset);
             match failure {
                 SourceFailure::Framing(_) => stats.upstream_cx_protocol_error.add(1),
@@ -453,17 +438,18 @@ async fn exchange_on(
             }
             failure.of_an_upstream()
         }
-        Ok(Err(failure)) => return Sent::Client(failure),
-        Err(_) => {
+        Err(Interrupted::Side(failure)) => return Sent::Over(Outcome::Client(failure)),
+        Err(Interrupted::Elapsed) => {
             let flags = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
             (flags, "response_timeout")
         }
     };
-    Sent::BrokenOff {
+    Sent::Over(Outcome::BrokenOff {
         flags,
         details,
-        ended_by_close,
-    }
+        ended_by_close: response_head.framing == BodyFraming::UntilClose
+            || head.version == Version::Http10,
+    })
 }
 
 /// The upstream broke the protocol before anything went downstream.
@@ -542,7 +528,7 @@ impl<'a> RoutedRequest<'a> {
             response_code: None,
             flags: ResponseFlags::NONE,
             details: None,
-            now: self.worker.wall_clock(),
+            worker: self.worker,
         }
     }
 

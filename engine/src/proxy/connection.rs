@@ -18,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// A downstream connection.
@@ -103,7 +104,7 @@ pub fn connection_spawner() -> impl Fn(Box<Connection>) {
                     break;
                 }
                 if is_new {
-                    // Boxed, so that idle connections do not keep room for it.
+                    // What is rare is boxed, so that idle connections keep no room for it.
                     connection = match Box::pin(begin(connection)).await {
                         Begun::Http1(connection) => connection,
                         Begun::Http2(connection) => {
@@ -114,49 +115,56 @@ pub fn connection_spawner() -> impl Fn(Box<Connection>) {
                 }
                 parked = pool.run(connection).await;
                 if let Some(stream) = parked.take_if(|connection| connection.counted.is_none()) {
-                    stream.finish_sending().await;
+                    Box::pin(stream.finish_sending()).await;
                 }
             }
         });
     }
 }
 
-/// Parks an idle connection. False: it is over.
-async fn wait_for_bytes(connection: &Connection) -> bool {
-    let worker = &connection.worker;
-    let is_first = connection.requests == 0;
+/// Parks an idle connection until it has bytes. False: it is over. The future is small, since the
+/// task of each idle connection holds one.
+fn wait_for_bytes(connection: &Connection) -> impl Future<Output = bool> {
     let (since, patience_ms) = {
-        let limits = &worker.limits().settings;
-        match is_first {
-            true => (connection.accepted_at, limits.request_head_timeout_ms),
-            false => (rt::now(), limits.downstream_idle_timeout_ms),
+        let limits = &connection.worker.limits().settings;
+        match connection.requests {
+            0 => (connection.accepted_at, limits.request_head_timeout_ms),
+            _ => (rt::now(), limits.downstream_idle_timeout_ms),
         }
     };
     connection.deadline.set(deadline_after(since, patience_ms));
-    let drained = poll_fn(|cx| {
+    poll_fn(|cx| {
+        let worker = &connection.worker;
         if let Some(counted) = &connection.counted {
             worker.note_parked(counted.parking, cx.waker());
         }
         if let Some(close_at) = worker.idle_close_at() {
             connection.deadline.set(Some(close_at));
         }
-        connection.stream.poll_ready(cx)
-    });
-    match until(&connection.deadline, drained).await {
-        Ok(()) => true,
-        Err(_) if worker.is_draining() => false,
-        Err(_) => {
-            let stats = &connection.listener.stats;
-            match is_first {
-                true => stats.downstream_rq_header_timeout.add(1),
-                false => stats.downstream_cx_idle_timeout.add(1),
-            }
-            false
+        if connection.stream.poll_ready(cx).is_ready() {
+            return Poll::Ready(true);
         }
-    }
+        let expired = connection.deadline.poll_expired(cx);
+        expired.map(|()| {
+            connection.count_expiry();
+            false
+        })
+    })
 }
 
 impl Connection {
+    /// It was idle for too long, or sent no first request in time.
+    fn count_expiry(&self) {
+        if self.worker.is_draining() {
+            return;
+        }
+        let stats = &self.listener.stats;
+        match self.requests {
+            0 => stats.downstream_rq_header_timeout.add(1),
+            _ => stats.downstream_cx_idle_timeout.add(1),
+        }
+    }
+
     /// What policies may ask about the connection.
     pub fn facts(&self, direction: Direction) -> &Rc<ConnectionFacts> {
         self.facts.get_or_init(|| {

@@ -9,6 +9,15 @@ use std::task::Poll;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
 
+/// Why something was not waited for to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupted<S> {
+    /// The deadline passed.
+    Elapsed,
+    /// What went on beside it ended, with this.
+    Side(S),
+}
+
 /// Waits for `future` until `deadline`.
 pub async fn until<T>(deadline: &Deadline, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut future = pin!(future);
@@ -21,21 +30,24 @@ pub async fn until<T>(deadline: &Deadline, future: impl Future<Output = T>) -> R
     .await
 }
 
-/// Waits for `main` while `side` goes on beside it; `side` may be taken up again afterwards. Should
-/// `side` end first, its outcome is the error and `main` is given up.
-pub async fn alongside<T, S: Future>(
-    side: Pin<&mut S>,
-    main: impl Future<Output = T>,
-) -> Result<T, S::Output> {
-    let mut side = side;
-    let mut main = pin!(main);
-    poll_fn(|cx| {
+/// Waits for `main` until `deadline`, while `side` goes on beside it; `side` may be taken up again
+/// afterwards. Both are pinned by the caller, so that futures of this size are not moved.
+pub fn alongside<T, S: Future>(
+    deadline: &Deadline,
+    mut side: Pin<&mut S>,
+    mut main: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = Result<T, Interrupted<S::Output>>> {
+    poll_fn(move |cx| {
         if let Poll::Ready(value) = main.as_mut().poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        side.as_mut().poll(cx).map(Err)
+        if let Poll::Ready(outcome) = side.as_mut().poll(cx) {
+            return Poll::Ready(Err(Interrupted::Side(outcome)));
+        }
+        deadline
+            .poll_expired(cx)
+            .map(|()| Err(Interrupted::Elapsed))
     })
-    .await
 }
 
 /// The outcome of `future` if it is there already.

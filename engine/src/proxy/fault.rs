@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::connection::Connection;
-use super::deadline::{alongside, until};
+use super::deadline::{Interrupted, alongside};
 use super::record::Record;
 use super::retries::client_gone;
 use crate::rt;
@@ -64,12 +64,14 @@ async fn wait(
     };
     stats.fault_delays_injected.add(1);
     record.flag(ResponseFlags::DELAY_INJECTED);
-    let over = rt::sleep_until(rt::now() + Duration::from_millis(delay.delay_ms));
+    let over = pin!(rt::sleep_until(
+        rt::now() + Duration::from_millis(delay.delay_ms)
+    ));
     let gone = pin!(client_gone(&connection.stream));
-    match until(&connection.deadline, alongside(gone, over)).await {
-        Ok(Ok(())) => Injected::Nothing,
-        Ok(Err(())) => Injected::ClientGone,
-        Err(_) => Injected::TimedOut,
+    match alongside(&connection.deadline, gone, over).await {
+        Ok(()) => Injected::Nothing,
+        Err(Interrupted::Side(())) => Injected::ClientGone,
+        Err(Interrupted::Elapsed) => Injected::TimedOut,
     }
 }
 

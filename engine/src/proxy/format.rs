@@ -3,11 +3,12 @@
 use super::request_head::write_ip;
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
+use crate::worker::Worker;
 use ringroad_codec::http1::{Headers, Version};
 use ringroad_policy::snapshot::{FormatContext, Operator};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 /// What the operators are rendered from.
 pub struct RequestFormat<'a> {
@@ -30,7 +31,8 @@ pub struct RequestFormat<'a> {
     pub flags: ResponseFlags,
     /// Of the response, once there is one.
     pub details: Option<&'a str>,
-    pub now: SystemTime,
+    /// Which knows the time.
+    pub worker: &'a Worker,
 }
 
 impl FormatContext for RequestFormat<'_> {
@@ -96,7 +98,7 @@ impl<'a> RequestFormat<'a> {
             "UPSTREAM_REMOTE_PORT" => self
                 .upstream
                 .is_some_and(|upstream| display(out, upstream.port())),
-            "START_TIME" => match self.now.duration_since(UNIX_EPOCH) {
+            "START_TIME" => match self.worker.wall_clock().duration_since(UNIX_EPOCH) {
                 Ok(since) => display(out, since.as_secs()),
                 Err(_) => false,
             },

@@ -170,7 +170,7 @@ impl<'a> Record<'a> {
             response_code: Some(self.status),
             flags: self.flags,
             details: Some(&self.details),
-            now: self.worker.wall_clock(),
+            worker: &self.worker,
         }
     }
 

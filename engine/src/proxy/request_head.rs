@@ -232,12 +232,23 @@ pub fn write_number_line(out: &mut Vec<u8>, name: &str, number: u64) {
 pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
         IpAddr::V4(ip) => {
-            for (at, octet) in ip.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
+            let mut text = [0; "255.255.255.255.".len()];
+            let mut len = 0;
+            let mut put = |byte| {
+                text[len] = byte;
+                len += 1;
+            };
+            for octet in ip.octets() {
+                if octet > 99 {
+                    put(b'0' + octet / 100);
                 }
-                write_number(out, u64::from(octet));
+                if octet > 9 {
+                    put(b'0' + octet / 10 % 10);
+                }
+                put(b'0' + octet % 10);
+                put(b'.');
             }
+            out.extend_from_slice(&text[..len - 1]);
         }
         // Writing to a Vec cannot fail.
         IpAddr::V6(ip) => drop(write!(out, "{ip}")),

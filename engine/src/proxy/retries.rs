@@ -1,7 +1,7 @@
 //! Whether a request is tried again, and what is counted for it. Names are Envoy's.
 
 use super::connection::Connection;
-use super::deadline::{alongside, until};
+use super::deadline::{Interrupted, alongside};
 use super::grpc;
 use super::record::Record;
 use super::timeouts::Timeouts;
@@ -175,12 +175,14 @@ impl<'a> Retries<'a> {
         let backoff_us = self.policy.map_or(0, |policy| {
             policy.backoff_us(self.tries, &mut worker.random.borrow_mut())
         });
-        let until_then = rt::sleep_until(rt::now() + Duration::from_micros(backoff_us));
+        let until_then = pin!(rt::sleep_until(
+            rt::now() + Duration::from_micros(backoff_us)
+        ));
         let gone = pin!(client_gone(&connection.stream));
-        match until(&connection.deadline, alongside(gone, until_then)).await {
-            Ok(Ok(())) => Pause::Over,
-            Ok(Err(())) => Pause::ClientGone,
-            Err(_) => Pause::TimedOut,
+        match alongside(&connection.deadline, gone, until_then).await {
+            Ok(()) => Pause::Over,
+            Err(Interrupted::Side(())) => Pause::ClientGone,
+            Err(Interrupted::Elapsed) => Pause::TimedOut,
         }
     }
 }

@@ -123,7 +123,7 @@ impl Core {
     }
 
     fn turn(&self, woken: &mut Vec<Waker>) -> io::Result<()> {
-        self.timers.borrow_mut().fire(self.now(), woken);
+        self.timers.borrow_mut().fire(woken);
         self.wake_all(woken);
         let wait = if self.executor.has_ready() {
             Wait::No
@@ -146,7 +146,9 @@ impl Core {
         let rang = driver.take_mailbox_rang();
         drop(driver);
         drop(displaced);
-        self.clock.set(Instant::now());
+        let now = Instant::now();
+        self.clock.set(now);
+        self.timers.borrow_mut().advance(now);
         self.wake_all(woken);
         if rang {
             let mut words = Vec::new();

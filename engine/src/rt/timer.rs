@@ -28,6 +28,8 @@ struct Armed {
 
 pub(super) struct Timers {
     base: Instant,
+    /// The loop's present time, whole milliseconds since the base.
+    now_ms: u64,
     entries: Slab<Entry>,
     heap: Vec<Armed>,
 }
@@ -36,6 +38,7 @@ impl Timers {
     pub fn new(base: Instant) -> Self {
         Timers {
             base,
+            now_ms: 0,
             entries: Slab::new(),
             heap: Vec::new(),
         }
@@ -115,8 +118,10 @@ impl Timers {
 
     /// Milliseconds since the base, rounded up: a timer never fires early.
     fn tick_of(&self, time: Instant) -> u64 {
-        let nanos = time.saturating_duration_since(self.base).as_nanos();
-        u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(NEVER - 1)
+        let since = time.saturating_duration_since(self.base);
+        let part_ms = since.subsec_nanos().div_ceil(1_000_000);
+        let whole_ms = since.as_secs().saturating_mul(1000);
+        whole_ms.saturating_add(u64::from(part_ms)).min(NEVER - 1)
     }
 
     fn set(&mut self, key: Key, time: Option<Instant>) {
@@ -143,13 +148,14 @@ impl Timers {
         Some((self.base + Duration::from_millis(at_ms)).saturating_duration_since(now))
     }
 
-    fn elapsed_ms(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.base).as_millis() as u64
+    /// Time has moved on to `now`.
+    pub fn advance(&mut self, now: Instant) {
+        self.now_ms = now.saturating_duration_since(self.base).as_millis() as u64;
     }
 
     /// Collects the wakers of all timers that are due.
-    pub fn fire(&mut self, now: Instant, due: &mut Vec<Waker>) {
-        let now_ms = self.elapsed_ms(now);
+    pub fn fire(&mut self, due: &mut Vec<Waker>) {
+        let now_ms = self.now_ms;
         while let Some(&Armed { at_ms, key }) = self.heap.first()
             && at_ms <= now_ms
         {
@@ -169,8 +175,8 @@ impl Timers {
     }
 
     /// Also hands out the waker that was replaced, which must be dropped outside of all borrows.
-    fn poll(&mut self, key: Key, now: Instant, context: &Context<'_>) -> (Poll<()>, Option<Waker>) {
-        let now_ms = self.elapsed_ms(now);
+    fn poll(&mut self, key: Key, context: &Context<'_>) -> (Poll<()>, Option<Waker>) {
+        let now_ms = self.now_ms;
         let Some(entry) = self.entries.get_mut(key) else {
             return (Poll::Ready(()), None);
         };
@@ -215,8 +221,7 @@ impl Deadline {
 
     /// Ready when the time has passed. The last task that polled is woken at the deadline.
     pub fn poll_expired(&self, context: &mut Context<'_>) -> Poll<()> {
-        let polled =
-            core::try_with(|core| core.timers.borrow_mut().poll(self.key, core.now(), context));
+        let polled = core::try_with(|core| core.timers.borrow_mut().poll(self.key, context));
         polled.map_or(Poll::Ready(()), |(expired, _replaced)| expired)
     }
 }

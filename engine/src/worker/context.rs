@@ -75,7 +75,8 @@ struct Parked {
 
 #[derive(Default)]
 struct CachedDate {
-    unix_seconds: u64,
+    /// When the next second begins.
+    until: Option<Instant>,
     text: Vec<u8>,
 }
 
@@ -297,16 +298,17 @@ impl Worker {
 
     /// Appends the `Date` value (RFC 9110 section 6.6.1) of the loop's present time.
     pub fn write_date(&self, out: &mut Vec<u8>) {
-        let now = self
-            .wall_clock()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
         let mut date = self.date.borrow_mut();
-        if date.unix_seconds != now {
-            date.unix_seconds = now;
+        let now = rt::now();
+        if date.until.is_none_or(|until| until <= now) {
+            let since_epoch = self.wall_clock().duration_since(UNIX_EPOCH);
+            let since_epoch = since_epoch.unwrap_or_default();
+            date.until = Some(
+                now + (Duration::from_secs(1)
+                    - Duration::from_nanos(u64::from(since_epoch.subsec_nanos()))),
+            );
             date.text.clear();
-            write_http_date(&mut date.text, now);
+            write_http_date(&mut date.text, since_epoch.as_secs());
         }
         out.extend_from_slice(&date.text);
     }
