@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod access;
+pub mod frames;
 pub mod name_server;
 pub mod pki;
 pub mod pool;

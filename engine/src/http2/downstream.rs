@@ -1,5 +1,6 @@
 //! A client that speaks HTTP/2.
 
+use super::guard::Guard;
 use super::heads::request_text;
 use super::inflow::Inflow;
 use super::pipe::{Pipe, PipeShared};
@@ -11,8 +12,8 @@ use crate::rt::{self, Chunk, Deadline};
 use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Worker};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::{Builder, Connection as Http2Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode};
 use ringroad_policy::snapshot::ConnectionFacts;
 use std::cell::{Cell, OnceCell};
@@ -40,6 +41,15 @@ struct Client {
     chain: Option<Rc<ChosenChain>>,
     deadline: Deadline,
     active_streams: Rc<Cell<u32>>,
+}
+
+/// How a turn of a connection's task ended.
+enum Turn<T> {
+    Done(T),
+    /// What is to be sent cannot be sent.
+    CannotSend,
+    /// The client does too much of something.
+    TooMuch,
 }
 
 /// One stream in use.
@@ -80,7 +90,9 @@ pub async fn serve_http2(connection: Connection) {
         deadline,
         active_streams: Rc::default(),
     };
-    let (pipe, shared) = Pipe::new(stream, unread);
+    let limits = client.worker.limits();
+    let guard = Guard::new(&limits.settings, client.worker.http2_stats.clone());
+    let (pipe, shared) = Pipe::guarded(stream, unread, guard);
     client.listener.stats.downstream_cx_http2_total.add(1);
     client.serve(pipe, &shared).await;
     let last = poll_fn(|cx| shared.poll_send(cx));
@@ -88,6 +100,7 @@ pub async fn serve_http2(connection: Connection) {
     // Whether it arrived or not, the connection is over.
     let _ = until(&client.deadline, last).await;
     let _ = until(&client.deadline, shared.transport.flushed()).await;
+    client.read_away(&shared).await;
 }
 
 impl Client {
@@ -108,7 +121,7 @@ impl Client {
         let patience_ms = limits.request_head_timeout_ms;
         self.deadline.set(deadline_after(rt::now(), patience_ms));
         let mut http2 = match until(&self.deadline, begun).await {
-            Ok(Some(Ok(http2))) => http2,
+            Ok(Turn::Done(Ok(http2))) => http2,
             Ok(_) => return self.listener.stats.downstream_cx_protocol_error.add(1),
             Err(_) => return self.listener.stats.downstream_rq_header_timeout.add(1),
         };
@@ -123,30 +136,47 @@ impl Client {
                     is_leaving = true;
                     http2.graceful_shutdown();
                 }
-                match self.active_streams.get() {
-                    0 if is_leaving => self.deadline.set(deadline_after(idle_since, GOODBYE_MS)),
-                    0 => {
-                        let patience_ms = limits.downstream_idle_timeout_ms;
-                        self.deadline.set(deadline_after(idle_since, patience_ms));
-                    }
+                let turn = self.with_send(cx, shared, |cx| http2.poll_accept(cx));
+                let idle_end = match self.active_streams.get() {
+                    0 if is_leaving => deadline_after(idle_since, GOODBYE_MS),
+                    0 => deadline_after(idle_since, limits.downstream_idle_timeout_ms),
                     _ => {
                         idle_since = rt::now();
-                        self.deadline.set(None);
+                        None
                     }
-                }
-                self.with_send(cx, shared, |cx| http2.poll_accept(cx))
+                };
+                let head_end = shared.head_deadline(patience_ms);
+                let deadline = idle_end.into_iter().chain(head_end).min();
+                self.deadline.set(deadline);
+                turn
             });
             match until(&self.deadline, next).await {
-                Ok(Some(Some(Ok((request, respond))))) => self.begin_stream(request, respond),
-                Ok(Some(Some(Err(error)))) => {
+                Ok(Turn::Done(Some(Ok((request, respond))))) => self.begin_stream(request, respond),
+                Ok(Turn::Done(Some(Err(error)))) => {
                     if error.is_go_away() || error.is_reset() {
                         self.listener.stats.downstream_cx_protocol_error.add(1);
                     }
                     self.say_goodbye(&mut http2, shared).await;
                     return;
                 }
-                Ok(Some(None) | None) => return,
+                Ok(Turn::Done(None) | Turn::CannotSend) => return,
+                Ok(Turn::TooMuch) => {
+                    self.listener.stats.downstream_cx_protocol_error.add(1);
+                    http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    self.say_goodbye(&mut http2, shared).await;
+                    return;
+                }
                 Err(_) if is_leaving => return,
+                Err(_)
+                    if shared
+                        .head_deadline(patience_ms)
+                        .is_some_and(|end| end <= rt::now()) =>
+                {
+                    self.listener.stats.downstream_rq_header_timeout.add(1);
+                    http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    self.say_goodbye(&mut http2, shared).await;
+                    return;
+                }
                 Err(_) => {
                     self.listener.stats.downstream_cx_idle_timeout.add(1);
                     is_leaving = true;
@@ -160,25 +190,45 @@ impl Client {
     /// After an error of the connection: its GOAWAY still goes out.
     async fn say_goodbye(&self, http2: &mut Http2Connection<Pipe, Bytes>, shared: &PipeShared) {
         self.deadline.set(deadline_after(rt::now(), GOODBYE_MS));
-        let closed = poll_fn(|cx| self.with_send(cx, shared, |cx| http2.poll_closed(cx)));
+        let closed = poll_fn(|cx| match http2.poll_closed(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => match shared.poll_send(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(()),
+                _ => Poll::Pending,
+            },
+        });
         // It is over either way.
         let _ = until(&self.deadline, closed).await;
     }
 
-    /// Polls `h2`; when it has nothing more to do for now, what it has written is sent. `None`: it
-    /// cannot be sent.
+    /// Polls `h2`; when it has nothing more to do for now, what it has written is sent.
     fn with_send<T>(
         &self,
         context: &mut Context<'_>,
         shared: &PipeShared,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<Option<T>> {
+    ) -> Poll<Turn<T>> {
         match poll(context) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Ready(outcome) => Poll::Ready(Turn::Done(outcome)),
             Poll::Pending => match shared.poll_send(context) {
-                Poll::Ready(Err(_)) => Poll::Ready(None),
+                Poll::Ready(Err(_)) => Poll::Ready(Turn::CannotSend),
+                _ if shared.misconduct().is_some() => Poll::Ready(Turn::TooMuch),
                 _ => Poll::Pending,
             },
+        }
+    }
+
+    /// Reads a little of what the client is still sending, so that the kernel does not answer it
+    /// with a reset, which would destroy our last words on their way.
+    async fn read_away(&self, shared: &PipeShared) {
+        // Nothing is open any more for an end to be noticed by.
+        let _ = shared.transport.shutdown_write();
+        let mut left = self.worker.limits().settings.max_discarded_body_bytes;
+        while let Ok(Ok(more)) = until(&self.deadline, shared.transport.receive()).await {
+            left = left.saturating_sub(more.len() as u64);
+            if more.is_empty() || left == 0 {
+                return;
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //! streams in one send.
 
 mod downstream;
+mod guard;
 mod heads;
 mod inflow;
 mod outflow;

@@ -1,12 +1,15 @@
 //! A transport as the `h2` crate reads and writes it.
 
+use super::guard::Guard;
 use crate::rt::{Buffer, Chunk};
 use crate::transport::Transport;
+use ringroad_codec::http2::Misconduct;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Frames are collected up to this before they are sent without waiting for the end of a turn.
@@ -27,16 +30,26 @@ pub struct PipeShared {
     unread: RefCell<Chunk>,
     /// Whether a send may still be under way.
     is_sending: Cell<bool>,
+    guard: Option<Guard>,
 }
 
 impl Pipe {
-    /// `unread` is what was received already.
-    pub fn new(transport: Transport, unread: Chunk) -> (Self, Rc<PipeShared>) {
+    /// `unread` is what was received already; `guard` sees all that passes.
+    pub fn guarded(transport: Transport, unread: Chunk, guard: Guard) -> (Self, Rc<PipeShared>) {
+        let unread = match guard.received(&unread) {
+            true => unread,
+            false => Chunk::default(),
+        };
+        Self::with(transport, unread, Some(guard))
+    }
+
+    fn with(transport: Transport, unread: Chunk, guard: Option<Guard>) -> (Self, Rc<PipeShared>) {
         let shared = Rc::new(PipeShared {
             transport,
             out: RefCell::new(Buffer::lease()),
             unread: RefCell::new(unread),
             is_sending: Cell::new(false),
+            guard,
         });
         let pipe = Self {
             shared: shared.clone(),
@@ -46,6 +59,16 @@ impl Pipe {
 }
 
 impl PipeShared {
+    /// What the client has done too much of.
+    pub fn misconduct(&self) -> Option<Misconduct> {
+        self.guard.as_ref().and_then(Guard::misconduct)
+    }
+
+    /// When the head that is coming, or the end of the preface, has to be there.
+    pub fn head_deadline(&self, patience_ms: u64) -> Option<Instant> {
+        self.guard.as_ref()?.head_deadline(patience_ms)
+    }
+
     /// Sends what was collected; the task is woken when more may be sent.
     pub fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_sending.get() {
@@ -74,10 +97,21 @@ impl AsyncRead for Pipe {
     ) -> Poll<io::Result<()>> {
         let mut unread = self.shared.unread.borrow_mut();
         if unread.is_empty() {
-            match self.shared.transport.poll_receive(context) {
-                Poll::Ready(received) => *unread = received?,
-                Poll::Pending => return Poll::Pending,
+            // From a client that has gone too far nothing more is taken.
+            let is_over = |guard: &Guard| guard.misconduct().is_some();
+            if self.shared.guard.as_ref().is_some_and(is_over) {
+                return Poll::Pending;
             }
+            let received = match self.shared.transport.poll_receive(context) {
+                Poll::Ready(received) => received?,
+                Poll::Pending => return Poll::Pending,
+            };
+            if let Some(guard) = &self.shared.guard
+                && !guard.received(&received)
+            {
+                return Poll::Pending;
+            }
+            *unread = received;
         }
         let len = unread.len().min(into.remaining());
         into.put_slice(&unread[..len]);
@@ -99,6 +133,9 @@ impl AsyncWrite for Pipe {
             }
         }
         self.shared.out.borrow_mut().extend_from_slice(bytes);
+        if let Some(guard) = &self.shared.guard {
+            guard.sent(bytes);
+        }
         Poll::Ready(Ok(bytes.len()))
     }
 

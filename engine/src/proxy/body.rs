@@ -72,6 +72,8 @@ pub struct Body<'a> {
     pub complete: bool,
     /// What has been received of it.
     received: &'a ByteCount,
+    /// Whether it may be received in large buffers.
+    may_be_bulk: bool,
 }
 
 impl<'a> Body<'a> {
@@ -82,6 +84,7 @@ impl<'a> Body<'a> {
             framing,
             complete,
             received,
+            may_be_bulk: true,
         }
     }
 
@@ -123,7 +126,8 @@ impl<'a> Body<'a> {
     /// Whether so much is still to come that large reads pay.
     pub fn is_bulk(&self) -> bool {
         let passed = self.received.payload.get();
-        matches!(self.framing, BodyFraming::Length(n) if n.saturating_sub(passed) > BULK_BYTES)
+        self.may_be_bulk
+            && matches!(self.framing, BodyFraming::Length(n) if n.saturating_sub(passed) > BULK_BYTES)
     }
 
     /// Receives the next bytes of the body; `unread` keeps what follows its end.
@@ -235,6 +239,11 @@ impl Download<'_, '_> {
     }
 
     async fn receive(&mut self) -> Result<Chunk, BodyFailure> {
+        if self.sink.shares_a_connection() {
+            // One client may have many streams that it does not read: each keeps one small piece.
+            self.body.may_be_bulk = false;
+            self.sink.flushed().await.map_err(|_| BodyFailure::Sink)?;
+        }
         self.body
             .receive(self.source, self.unread)
             .await

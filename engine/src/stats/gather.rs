@@ -99,6 +99,11 @@ impl Registry {
         }
         totals.families("envoy_cluster_", "cluster_name", &mut families);
         let mut totals = Totals::default();
+        for (id, set) in &inner.http2 {
+            set.visit(&mut |stat, kind, help, n| totals.add(&id.to_string(), stat, kind, help, n));
+        }
+        totals.families("envoy_http2_", "worker", &mut families);
+        let mut totals = Totals::default();
         for (id, set) in &inner.workers {
             set.visit(&mut |stat, kind, help, n| totals.add(&id.to_string(), stat, kind, help, n));
         }
@@ -183,6 +188,12 @@ impl Registry {
         for ((name, _), set) in &inner.clusters {
             set.visit(&mut |stat, _, _, n| {
                 let total = totals.entry(format!("cluster.{name}.{stat}")).or_default();
+                *total = total.wrapping_add(n);
+            });
+        }
+        for set in inner.http2.values() {
+            set.visit(&mut |stat, _, _, n| {
+                let total = totals.entry(format!("http2.{stat}")).or_default();
                 *total = total.wrapping_add(n);
             });
         }

@@ -14,7 +14,8 @@ pub use flags::ResponseFlags;
 pub use gather::{Family, FamilyKind, SampleValue, Totals};
 pub use series::{PeerLabels, Series, SeriesKey, SeriesList};
 pub use sets::{
-    ClusterStats, EndpointStats, ListenerStats, OutlierStats, StatKind, VisitStat, WorkerStats,
+    ClusterStats, EndpointStats, Http2Stats, ListenerStats, OutlierStats, StatKind, VisitStat,
+    WorkerStats,
 };
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub struct Registry {
 struct Inner {
     listeners: BTreeMap<(String, WorkerId), Arc<ListenerStats>>,
     clusters: BTreeMap<(String, WorkerId), Arc<ClusterStats>>,
+    http2: BTreeMap<WorkerId, Arc<Http2Stats>>,
     workers: BTreeMap<WorkerId, Arc<WorkerStats>>,
     series: HashMap<(SeriesKey, WorkerId), Arc<Series>>,
 }
@@ -54,6 +56,10 @@ impl Registry {
             .entry((name.to_string(), worker))
             .or_default()
             .clone()
+    }
+
+    pub fn http2(&self, worker: WorkerId) -> Arc<Http2Stats> {
+        self.lock().http2.entry(worker).or_default().clone()
     }
 
     pub fn worker(&self, worker: WorkerId) -> Arc<WorkerStats> {

@@ -158,6 +158,23 @@ stat_set! {
 }
 
 stat_set! {
+    /// One worker's figures of HTTP/2 with clients.
+    Http2Stats {
+        Counter rx_reset: "RST_STREAM frames received",
+        Counter tx_reset: "RST_STREAM frames sent",
+        Counter goaway_sent: "GOAWAY frames sent",
+        Counter header_overflow: "Connections ended because a head was far over limits.maxHeadBytes",
+        Counter too_many_header_frames: "Connections ended: limits.maxContinuationFrames",
+        Counter inbound_empty_frames_flood: "Connections ended: limits.maxEmptyFrames",
+        Counter inbound_priority_frames_flood: "Connections ended: limits.maxPriorityFramesPerStream",
+        Counter inbound_window_update_frames_flood: "Connections ended: limits.maxWindowUpdatesPerDataFrame",
+        Counter inbound_control_frames_flood: "Connections ended: limits.maxControlFrames (ours)",
+        Counter too_many_bad_streams: "Connections ended: limits.maxBadStreams or maxResetStreams (ours; Envoy: downstream_rq_too_many_premature_resets)",
+        Counter too_many_data_frames: "Connections ended because many small DATA frames waited to be taken (ours)",
+    }
+}
+
+stat_set! {
     /// One worker's own figures.
     WorkerStats {
         Gauge connections: "Downstream connections this worker serves",

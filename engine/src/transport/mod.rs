@@ -97,6 +97,11 @@ impl Transport {
         }
     }
 
+    /// Whether it is one of many on a connection, so that what it keeps counts many times.
+    pub fn shares_a_connection(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
     /// Ends our side.
     ///
     /// # Errors

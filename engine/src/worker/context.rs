@@ -9,7 +9,7 @@ use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Scratch;
 use crate::proxy::request_id::{RequestId, write_uuid};
 use crate::rt;
-use crate::stats::{Registry, WorkerId, WorkerStats};
+use crate::stats::{Http2Stats, Registry, WorkerId, WorkerStats};
 use ringroad_codec::http1::{BodyLimits, HeadLimits, write_http_date};
 use ringroad_policy::authenticate::TokenCache;
 use ringroad_policy::settings::Limits;
@@ -34,6 +34,7 @@ pub struct Worker {
     pub fleet: Arc<FleetState>,
     pub registry: Arc<Registry>,
     pub stats: Arc<WorkerStats>,
+    pub http2_stats: Arc<Http2Stats>,
     pub random: RefCell<Random>,
     pub access_log: Option<AccessLogSink>,
     /// Tokens whose signature this worker has verified.
@@ -114,6 +115,7 @@ impl Worker {
         Rc::new(Self {
             id,
             stats,
+            http2_stats: registry.http2(id),
             registry,
             random: RefCell::new(Random::new(seed)),
             access_log,

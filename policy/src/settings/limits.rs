@@ -115,7 +115,21 @@ limits! {
     max_concurrent_streams / "maxConcurrentStreams": Count = 100,
         "Most HTTP/2 streams that a client may have open on one connection.";
     max_reset_streams / "maxResetStreams": Count = 100,
-        "Most HTTP/2 streams of one connection that may be reset at a time, by the client before we served them or by us for its errors; above it the connection ends with ENHANCE_YOUR_CALM.";
+        "Most HTTP/2 streams of one connection that the client may have reset before we came to serve them, and most that we reset for its errors as long as it lasts; above it the connection ends with ENHANCE_YOUR_CALM.";
+    max_bad_streams / "maxBadStreams": Count = 250,
+        "Most HTTP/2 streams of one connection that end badly: given up by the client before they are `prematureResetAge` old and before their answer has ended, or reset by us for what the client sent. Above it, and if they are at least half of all, the connection ends with ENHANCE_YOUR_CALM.";
+    premature_reset_age_ms / "prematureResetAge": Duration = 1_000,
+        "A stream of HTTP/2 that its client resets before this age counts among `maxBadStreams`.";
+    max_control_frames / "maxControlFrames": Count = 1_000,
+        "Most frames of HTTP/2 that carry nothing (PING, SETTINGS, GOAWAY, unknown ones, resets of streams that are over) of a client within ten seconds, beyond as many as there are frames of HEADERS and DATA; above it the connection ends with ENHANCE_YOUR_CALM.";
+    max_empty_frames / "maxEmptyFrames": Count = 1,
+        "Most frames of HEADERS, CONTINUATION and DATA in a row that have no content and end no stream; above it the connection ends with ENHANCE_YOUR_CALM.";
+    max_priority_frames_per_stream / "maxPriorityFramesPerStream": Count = 100,
+        "Most PRIORITY frames of HTTP/2 for each stream that was opened, and one more; above it the connection ends with ENHANCE_YOUR_CALM.";
+    max_window_updates_per_data_frame / "maxWindowUpdatesPerDataFrame": Count = 10,
+        "Most WINDOW_UPDATE frames of HTTP/2 for each DATA frame that we sent, half as many as are let pass; above it the connection ends with ENHANCE_YOUR_CALM.";
+    max_continuation_frames / "maxContinuationFrames": Count = 5,
+        "Most CONTINUATION frames of one HTTP/2 head; above it the connection ends with ENHANCE_YOUR_CALM.";
     http2_stream_window_bytes / "http2StreamWindowBytes": Bytes = 64 * 1024,
         "Most bytes of one HTTP/2 stream that are on their way: in the window that we give its sender, and in the buffer of what we send.";
     http2_connection_window_bytes / "http2ConnectionWindowBytes": Bytes = 1024 * 1024,
