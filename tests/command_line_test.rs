@@ -114,6 +114,33 @@ fn what_cannot_be_tested_is_no_pass() {
     assert!(err(&output).contains("refused.yaml:2:"), "{}", err(&output));
 }
 
+/// A missing route whose reason is in the configuration: the warning about it follows the report.
+#[test]
+fn rules_that_a_delegate_loses_are_told_with_the_failure() {
+    let config = folder(&[(
+        "shop.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shop}\nspec:\n  \
+         hosts: [shop.example.com]\n  http:\n  - match: [{uri: {regex: '/cart(/.*)?'}}]\n    \
+         delegate: {name: cart}\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+         metadata: {name: cart}\nspec:\n  http:\n  - match: [{uri: {prefix: /cart}}]\n    \
+         route: [{destination: {host: cart.example.com}}]\n",
+    )]);
+    let tests = folder(&[(
+        "tests.yaml",
+        "testCases:\n- description: carts\n  wantMatch: true\n  request: {authority: \
+         [shop.example.com], method: [GET], uri: [/cart]}\n  route: [{destination: {host: \
+         cart.example.com}}]\n",
+    )]);
+    let path =
+        |folder: &tempfile::TempDir, name: &str| folder.path().join(name).display().to_string();
+    let (tests, config) = (path(&tests, "tests.yaml"), path(&config, ""));
+    let output = ringroad(&["test", &tests, "--config", &config]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = err(&output);
+    assert!(told.contains("warning[delegate-conflict]"), "{told}");
+    assert!(told.contains("shop.yaml:15:"), "{told}");
+}
+
 /// The mistake that is easiest to make: tests beside the files that they test.
 #[test]
 fn test_cases_among_the_configuration_are_recognised() {

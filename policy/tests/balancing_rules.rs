@@ -230,6 +230,23 @@ fn retries_stay_with_the_endpoint_of_a_key_only_where_it_is_alone() {
     assert!(excludes(told, hashed));
 }
 
+/// What is written as `network` orders as the label of that name does.
+#[test]
+fn the_network_of_an_endpoint_is_one_of_its_labels() {
+    let policy = "{outlierDetection: {}, loadBalancer: {localityLbSetting: \
+                  {failoverPriority: [topology.istio.io/network]}}}";
+    let settings = "{role: gateway, workload: {labels: {topology.istio.io/network: near}}}";
+    let text = text(&["a", "a"], settings, policy);
+    let text = text.replace("{address: 10.0.0.2,", "{address: 10.0.0.2, network: near,");
+    let text = text.replace("selector: {istio: ingressgateway}", "");
+    let snapshot = snapshot(&text);
+    let cluster = snapshot.cluster_named("outbound|80||shop.test");
+    assert_eq!(
+        cluster.expect("is there").priority_of_each(),
+        [Some(1), Some(0)]
+    );
+}
+
 /// Eight endpoints, two of them here; of the four proxies two are here, too.
 #[test]
 fn zones_keep_what_their_endpoints_can_carry() {

@@ -197,3 +197,26 @@ fn ports_that_speak_no_http_have_no_listener() {
         .collect();
     assert_eq!(names, ["0.0.0.0_80"]);
 }
+
+/// A proxy that listened at the address of an endpoint would send requests to itself.
+#[test]
+fn nothing_listens_where_an_endpoint_is() {
+    let entry = |address: &str, port: u16| {
+        format!(
+            "{}---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: app}}\nspec:\n  hosts: [app.test]\n  resolution: STATIC\n  \
+             ports: [{{number: 8000, name: http, protocol: HTTP, targetPort: {port}}}]\n  \
+             endpoints: [{{address: {address}}}]\n",
+            sidecar("default")
+        )
+    };
+    let listeners = |text: &str| {
+        let loaded = load_text(text);
+        let warned = codes(&loaded.diagnostics).contains(&"endpoint-at-listener");
+        (loaded.snapshot.expect("accepted").listeners.len(), warned)
+    };
+    assert_eq!(listeners(&entry("127.0.0.1", 8000)), (0, true));
+    assert_eq!(listeners(&entry("127.0.0.1", 8001)), (1, false));
+    assert_eq!(listeners(&entry("127.0.0.2", 8000)), (1, false));
+    assert_eq!(listeners(&entry("10.0.0.1", 8000)), (1, false));
+}

@@ -48,8 +48,8 @@ pub fn test(args: &TestArgs) -> ExitCode {
         Format::Json => print_out(&render_json(&outcome)),
     }
     if outcome.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+        return ExitCode::SUCCESS;
     }
+    eprint!("{}", render_text(&config.files, &outcome.left_out));
+    ExitCode::FAILURE
 }

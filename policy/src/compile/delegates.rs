@@ -149,11 +149,11 @@ fn merge<'r>(
                 .collect()
         } else {
             let message = format!(
-                "no request can match both this rule and the one that delegates to it, in `{}/{}`: it is left out",
+                "a match here is not within one of the rule that delegates to it, in `{}/{}`: this rule is left out",
                 root.metadata.namespace, root.metadata.name
             );
             let origin = Place::Field(delegate.metadata.origin(place));
-            let help = "each match has to be within one of the delegating rule";
+            let help = "narrow it by `exact` or `prefix`; to Istio nothing is within a `regex`, nor a `regex` within anything";
             findings.add(Diagnostic::warning("delegate-conflict", origin, message).with_help(help));
             continue;
         };

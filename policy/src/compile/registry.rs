@@ -25,6 +25,8 @@ pub enum Resolution {
     Passthrough,
 }
 
+const NETWORK: &str = "topology.istio.io/network";
+
 /// A host in one namespace.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -504,7 +506,7 @@ fn source_of(entry: &WorkloadEntry, name: Option<&str>, metadata: &Metadata) -> 
             weight: entry.weight.max(1),
             locality: locality_of(&entry.locality, &entry.labels),
             workload: labels_of_workload(&entry.labels, name, &metadata.namespace),
-            labels: entry.labels.clone(),
+            labels: labels_with_network(entry),
             service_account: entry.service_account.clone(),
             ..Endpoint::at(UNPLACED)
         },
@@ -513,3 +515,12 @@ fn source_of(entry: &WorkloadEntry, name: Option<&str>, metadata: &Metadata) -> 
 
 /// Replaced as soon as the port is known.
 pub(super) const UNPLACED: EndpointAddress = EndpointAddress::Unix(String::new());
+
+/// The network that an endpoint is written to be in is one of its labels, as Istio has it.
+fn labels_with_network(entry: &WorkloadEntry) -> BTreeMap<String, String> {
+    let mut labels = entry.labels.clone();
+    if !entry.network.is_empty() {
+        labels.insert(NETWORK.to_string(), entry.network.clone());
+    }
+    labels
+}

@@ -9,8 +9,9 @@ use super::Compiler;
 use super::sidecar_inbound::{self, InboundPort};
 use super::sidecar_outbound::{self, Tables};
 use super::sidecar_scope::{EgressScope, Scope};
+use crate::diagnostic::{Diagnostic, Place};
 use crate::settings::InterceptionMode;
-use crate::snapshot::{Direction, Doors, Listener, ListenerKind};
+use crate::snapshot::{Direction, Doors, EndpointAddress, Listener, ListenerKind};
 use crate::source::Origin;
 
 /// What is bound, and the doors, which are bound too where connections are redirected.
@@ -65,7 +66,8 @@ struct BoundPort {
 
 /// Ports with a socket of their own. Where nothing is redirected that is each HTTP port that some
 /// service has, on loopback; else those that a Sidecar wants so.
-fn bound_ports(scope: &Scope<'_>, compiler: &Compiler<'_>) -> Vec<BoundPort> {
+fn bound_ports(scope: &Scope<'_>, compiler: &mut Compiler<'_>) -> Vec<BoundPort> {
+    let occupied = endpoints_on_this_machine(compiler);
     let redirects = compiler.settings.interception.mode == InterceptionMode::Redirect;
     let mut ports = Vec::new();
     let mut taken: BTreeSet<u16> = BTreeSet::new();
@@ -90,11 +92,17 @@ fn bound_ports(scope: &Scope<'_>, compiler: &Compiler<'_>) -> Vec<BoundPort> {
             continue;
         }
         let written: Option<IpAddr> = bind.parse().ok();
+        let address = written.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         for (number, origin) in offered {
+            let listener = SocketAddr::new(address, number);
+            if let Some(service) = occupied.get(&listener) {
+                compiler.findings.add(occupied_address(listener, service));
+                continue;
+            }
             if taken.insert(number) {
                 ports.push(BoundPort {
                     number,
-                    address: written.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                    address,
                     name: match written {
                         Some(address) => format!("{address}_{number}"),
                         None => format!("0.0.0.0_{number}"),
@@ -105,4 +113,38 @@ fn bound_ports(scope: &Scope<'_>, compiler: &Compiler<'_>) -> Vec<BoundPort> {
         }
     }
     ports
+}
+
+/// Endpoints on loopback: whoever serves there has the address already.
+fn endpoints_on_this_machine(compiler: &Compiler<'_>) -> BTreeMap<SocketAddr, (String, Origin)> {
+    let mut occupied = BTreeMap::new();
+    for cluster in &compiler.clusters.list {
+        let Some(origin) = &cluster.origin else {
+            continue;
+        };
+        let addresses = cluster
+            .endpoints
+            .iter()
+            .filter_map(|one| match one.address {
+                EndpointAddress::Socket(address) if address.ip().is_loopback() => Some(address),
+                _ => None,
+            });
+        for address in addresses {
+            let service = || (cluster.service.host.clone(), origin.clone());
+            occupied.entry(address).or_insert_with(service);
+        }
+    }
+    occupied
+}
+
+fn occupied_address(listener: SocketAddr, service: &(String, Origin)) -> Diagnostic {
+    let (host, origin) = service;
+    let message = format!(
+        "nothing listens at {listener} for its port: an endpoint of `{host}` is there, and requests \
+         would go in circles"
+    );
+    let help = "give the service another `ports[].number` and keep the endpoint's port by \
+                `targetPort`, or let connections be redirected: `interception: {mode: REDIRECT}`";
+    let place = Place::Field(origin.clone());
+    Diagnostic::warning("endpoint-at-listener", place, message).with_help(help)
 }

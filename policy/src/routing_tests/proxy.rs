@@ -14,6 +14,9 @@ use crate::snapshot::{Direction, DnsTable, Listener, Snapshot, without_port};
 use crate::source::SourceFile;
 use crate::yaml::{self, Document};
 
+/// What is told about rules that are not taken over from delegates.
+const DELEGATE_CODES: [&str; 2] = ["delegate-conflict", "delegate-not-exported"];
+
 /// One request of a case.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'r> {
@@ -30,6 +33,8 @@ pub(super) struct Request<'r> {
 pub(super) struct Proxy {
     pub documents: Vec<Document>,
     pub domain_suffix: String,
+    /// Warnings about rules that are not taken over from delegates.
+    pub left_out: Vec<Diagnostic>,
     /// For either side of the mesh, the one that the configuration is for first.
     snapshots: Vec<(Role, Snapshot)>,
 }
@@ -70,7 +75,10 @@ impl Proxy {
         if snapshots.is_empty() {
             snapshots.push((own, plain));
         }
+        let mut left_out = loaded.diagnostics;
+        left_out.retain(|found| DELEGATE_CODES.contains(&found.code));
         Ok(Self {
+            left_out,
             documents,
             domain_suffix,
             snapshots,

@@ -28,6 +28,10 @@ pub struct Outcome {
     /// Over all cases.
     pub requests: usize,
     pub cases: Vec<CaseOutcome>,
+    /// Warnings about rules that the configuration does not take over from delegates: a reason
+    /// for routes that are missing.
+    #[serde(skip)]
+    pub left_out: Vec<Diagnostic>,
 }
 
 /// How a case went.
@@ -111,7 +115,10 @@ pub fn run(
     let wanted = drafts.iter().flatten().flat_map(Draft::origins).cloned();
     let places = locate(files, wanted);
     let case_places = locate(case_files, cases.iter().map(|case| case.origin.clone()));
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        left_out: proxy.left_out,
+        ..Outcome::default()
+    };
     for (case, drafts) in cases.iter().zip(drafts) {
         let requests: Vec<RequestOutcome> = drafts
             .into_iter()

@@ -122,7 +122,11 @@ impl Walk<'_, '_> {
                     "without `{}` it is {word}, which has no effect yet",
                     field.name
                 );
-                let help = format!("write `{}: {}`", field.name, carried_words(field));
+                let help = format!(
+                    "write `{}:` and one of {}",
+                    field.name,
+                    carried_words(field)
+                );
                 self.report
                     .warning("value-not-carried", node, message, help);
             }
