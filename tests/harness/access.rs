@@ -43,13 +43,18 @@ pub struct Setup {
 }
 
 pub fn start(driver: &str, policies: &str, stdout: Stdio) -> Setup {
+    start_with_settings(driver, policies, "{accessLog: {format: JSON}}", stdout)
+}
+
+/// The same with settings of its own.
+pub fn start_with_settings(driver: &str, policies: &str, spec: &str, stdout: Stdio) -> Setup {
     let address = free_address();
     let upstream = upstream();
     let folder = folder(&[
         ("gateway.yaml", &gateway(address)),
         ("routes.yaml", &splitting(&[(upstream.address, 1)])),
         ("policies.yaml", policies),
-        ("settings.yaml", &settings("{accessLog: {format: JSON}}")),
+        ("settings.yaml", &settings(spec)),
     ]);
     let proxy = Proxy::start_with_stdout(folder, &["--driver", driver], stdout);
     Setup {
@@ -76,7 +81,7 @@ impl Setup {
 
     /// A figure of all listeners together.
     pub fn sum_of(&self, name: &str) -> u64 {
-        let stats = self.proxy.admin("/stats?filter=rbac|jwt").body;
+        let stats = self.proxy.admin("/stats?filter=rbac|jwt|ext_authz").body;
         let named = stats.lines().filter_map(|line| line.split_once(": "));
         let named = named.filter(|(known, _)| known.ends_with(&format!(".{name}")));
         named

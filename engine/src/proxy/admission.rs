@@ -4,18 +4,23 @@
 //! token changes is changed in the head itself before anybody else looks at it.
 
 use super::answer::Answer;
+use super::check::{CheckEffects, Grant};
 use super::connection::Connection;
+use super::edits::EditLevels;
 use super::head_bytes::HeadBytes;
+use super::request_id::RequestId;
 use super::target::with_facts;
 use crate::rt::Buffer;
 use crate::stats::ListenerStats;
-use crate::worker::{Worker, WorkerLimits};
-use ringroad_codec::http1::{HeadLimits, Headers, RequestHead, parse_request, write_header};
+use crate::worker::{Rules, Worker, WorkerLimits};
+use ringroad_codec::http1::{
+    HeadLimits, HeaderKind, Headers, RequestHead, Upgrade, parse_request, write_header,
+};
 use ringroad_policy::authenticate::{
     Authentication, TokenError, VerifiedToken, without_parameters,
 };
 use ringroad_policy::authorize::{
-    AccessFacts, Authorization, CustomDecision, Decision, Denial, Stages,
+    AccessFacts, CheckProvider, CustomDecision, Decision, Denial, Stages,
 };
 use ringroad_policy::snapshot::{Access, ConnectionFacts, Direction, RequestFacts};
 use std::net::IpAddr;
@@ -30,40 +35,103 @@ pub struct Admission {
     pub token: Option<Arc<VerifiedToken>>,
     /// `None`: it may pass.
     pub refusal: Option<Answer>,
+    /// What is left of a check by somebody else.
+    pub check: Option<Box<CheckEffects>>,
+}
+
+/// A request that came in, and what may be asked for a decision about it.
+pub struct Incoming<'a> {
+    pub connection: &'a mut Connection,
+    pub worker: &'a Rc<Worker>,
+    pub rules: &'a Rules,
+    pub limits: &'a WorkerLimits,
+    pub head: &'a mut RequestHead,
+    pub bytes: &'a mut HeadBytes,
+    pub request_id: &'a RequestId,
 }
 
 /// Longest address in `www-authenticate`. Envoy's limit.
 const MAX_REALM_BYTES: usize = 256;
 
-/// Asks everybody. The head changes when a token is taken out of it, or what it says put in.
-pub fn admit(
-    access: &Access,
-    connection: &Connection,
-    worker: &Rc<Worker>,
-    limits: &WorkerLimits,
-    direction: Direction,
-    head: &mut RequestHead,
-    bytes: &mut HeadBytes,
-) -> Admission {
-    let facts = connection.facts(direction).clone();
-    let stats = &connection.listener.stats;
-    let mut admission = Admission::default();
-    if let Some(authorization) = &access.authorization {
-        admission.refusal = ask_custom(authorization, &facts, direction, head, bytes, stats);
-        if admission.refusal.is_some() {
-            return admission;
+impl Admission {
+    /// What a check adds to the answer.
+    pub fn response_edits(&self) -> EditLevels<'_> {
+        self.edits_after(EditLevels::default())
+    }
+
+    /// The edits of a route, and what a check adds.
+    pub fn edits_after<'a>(&'a self, route: EditLevels<'a>) -> EditLevels<'a> {
+        match &self.check {
+            None => route,
+            Some(check) => route.with_check(&check.response_edits),
         }
     }
+
+    /// Whether nobody has refused yet, and somebody is still there to be answered.
+    pub fn goes_on(&self) -> bool {
+        let is_gone = self
+            .check
+            .as_ref()
+            .is_some_and(|check| check.client_is_gone);
+        self.refusal.is_none() && !is_gone
+    }
+}
+
+/// The action CUSTOM, before tokens are looked at: who is to be asked about the request. A refusal
+/// is left in `admission`.
+pub fn whom_to_ask<'p>(
+    access: &'p Access,
+    incoming: &Incoming<'_>,
+    admission: &mut Admission,
+) -> Option<&'p Arc<CheckProvider>> {
+    let authorization = access.authorization.as_ref()?;
+    authorization.http.custom.as_ref()?;
+    let direction = incoming.rules.listener().direction;
+    let facts = incoming.connection.facts(direction);
+    let (head, bytes) = (&*incoming.head, &**incoming.bytes);
+    let decision = with_facts(head, bytes, facts, None, |request| {
+        authorization.http.custom(&AccessFacts {
+            request: Some(request),
+            client: client_address(direction, facts, head.headers(bytes)),
+            connection: facts,
+        })
+    })?;
+    match decision {
+        CustomDecision::Pass => None,
+        CustomDecision::Ask(provider, _) => Some(provider),
+        CustomDecision::Deny(denial) => {
+            let stats = &incoming.connection.listener.stats;
+            stats.rbac_denied.add(1);
+            admission.refusal = Some(denied(&denial));
+            None
+        }
+    }
+}
+
+/// Looks at tokens and asks the policies in force. The head changes when a token is taken out of
+/// it, or what it says put in.
+pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admission) {
+    let direction = incoming.rules.listener().direction;
+    let facts = incoming.connection.facts(direction).clone();
+    let stats = &incoming.connection.listener.stats;
+    let (worker, limits) = (incoming.worker, incoming.limits);
+    let (head, bytes) = (&mut *incoming.head, &mut *incoming.bytes);
     if let Some(authentication) = &access.authentication {
         match authenticate(authentication, &facts, worker, limits, head, bytes) {
             Ok(token) => {
                 stats.jwt_authn_allowed.add(1);
+                // What a token says counts for the route, and so does all else that has changed.
+                if token.is_some()
+                    && let Some(check) = &mut admission.check
+                {
+                    check.routed_by = None;
+                }
                 admission.token = token;
             }
             Err(answer) => {
                 stats.jwt_authn_denied.add(1);
                 admission.refusal = Some(answer);
-                return admission;
+                return;
             }
         }
     }
@@ -83,7 +151,6 @@ pub fn admit(
             admission.refusal = decision.denied.map(|denial| denied(&denial));
         }
     }
-    admission
 }
 
 /// Whether a connection that is no HTTP may pass: policies are asked once, about its ends and its
@@ -102,31 +169,31 @@ pub fn may_connect(access: &Access, facts: &ConnectionFacts, stats: &ListenerSta
     decision.denied.is_none()
 }
 
-/// The action CUSTOM, before tokens are looked at.
-fn ask_custom(
-    authorization: &Authorization,
-    facts: &ConnectionFacts,
-    direction: Direction,
-    head: &RequestHead,
-    bytes: &[u8],
-    stats: &ListenerStats,
-) -> Option<Answer> {
-    let decision = with_facts(head, bytes, facts, None, |request| {
-        authorization.http.custom(&AccessFacts {
-            request: Some(request),
-            client: client_address(direction, facts, head.headers(bytes)),
-            connection: facts,
-        })
-    })?;
-    match decision {
-        CustomDecision::Pass => None,
-        // Nobody can be asked yet, so nobody lets it pass.
-        CustomDecision::Ask(..) => Some(Answer::authorization_failed(403)),
-        CustomDecision::Deny(denial) => {
-            stats.rbac_denied.add(1);
-            Some(denied(&denial))
-        }
+/// Writes the head anew as a grant says; the bytes of the one before, if anything changes.
+///
+/// # Errors
+/// What comes of it is no head.
+pub fn apply_grant(
+    grant: &Grant,
+    head: &mut RequestHead,
+    bytes: &mut HeadBytes,
+    limits: &WorkerLimits,
+) -> Result<Option<HeadBytes>, Answer> {
+    let is_named = |name: &[u8]| {
+        let mut names = grant.set.iter().map(|(name, _)| name).chain(&grant.remove);
+        names.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    let has_named = || {
+        let mut headers = head.headers.iter();
+        headers.any(|header| is_named(header.name.of(bytes)))
+    };
+    if grant.set.is_empty() && !has_named() {
+        return Ok(None);
     }
+    let set = grant.set.iter();
+    let set = set.map(|(name, value)| (name.as_bytes(), value.as_slice()));
+    let written = write_again(head, bytes, head.target.of(bytes), is_named, set);
+    replace(head, bytes, written, limits).map(Some)
 }
 
 /// Verifies tokens, and writes the head anew if they change it.
@@ -179,12 +246,13 @@ fn authenticate(
         let added = found.added_headers.iter();
         let added = added.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let written = write_again(head, bytes, &target, removes, added);
-        replace(head, bytes, written, limits)?;
+        drop(replace(head, bytes, written, limits)?);
     }
     Ok(found.token)
 }
 
-/// The head with another target, without some headers and with others.
+/// The head with another target, without some headers and with others. What the client has told
+/// for this connection alone goes: its `connection` must not name what we add.
 fn write_again<'h>(
     head: &RequestHead,
     bytes: &[u8],
@@ -203,9 +271,18 @@ fn write_again<'h>(
     out.extend_from_slice(version);
     for header in &head.headers {
         let name = header.name.of(bytes);
-        if !removes(name) {
+        let is_of_connection = matches!(
+            header.kind,
+            HeaderKind::Connection | HeaderKind::NamedByConnection
+        );
+        if !is_of_connection && !removes(name) {
             write_header(&mut out, name, header.value.of(bytes));
         }
+    }
+    match (head.upgrade, head.keep_alive) {
+        (Upgrade::None, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        (Upgrade::None, false) => out.extend_from_slice(b"connection: close\r\n"),
+        (_, _) => out.extend_from_slice(b"connection: upgrade\r\n"),
     }
     for (name, value) in added {
         write_header(&mut out, name, value);
@@ -214,13 +291,13 @@ fn write_again<'h>(
     out
 }
 
-/// Takes a head that we have written in place of the one that came.
+/// Takes a head that we have written in place of the one that came, whose bytes it returns.
 fn replace(
     head: &mut RequestHead,
     bytes: &mut HeadBytes,
     written: Buffer,
     limits: &WorkerLimits,
-) -> Result<(), Answer> {
+) -> Result<HeadBytes, Answer> {
     // What we add must not run into the limits for what clients send.
     let limits = HeadLimits {
         max_head_bytes: limits.head.max_head_bytes * 2 + written.len(),
@@ -229,8 +306,7 @@ fn replace(
     };
     head.reset();
     parse_request(&written, &limits, head).map_err(|error| Answer::malformed(&error))?;
-    *bytes = HeadBytes::Joined(written);
-    Ok(())
+    Ok(std::mem::replace(bytes, HeadBytes::Joined(written)))
 }
 
 /// Where a request comes from: at the edge the peer, inside whoever the peer names last.

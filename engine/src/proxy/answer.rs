@@ -84,6 +84,21 @@ impl Answer {
         Self::new(status, flags, "ext_authz_error", "")
     }
 
+    /// Somebody was asked, and this is what they answer in place of the upstream.
+    pub fn authorization_denied(status: u16, body: Vec<u8>) -> Self {
+        let flags = ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE;
+        Self {
+            body: Cow::Owned(body),
+            ..Self::new(status, flags, "ext_authz_denied", "")
+        }
+    }
+
+    /// The body is longer than whoever decides about the request may be shown.
+    pub fn body_too_long() -> Self {
+        let details = "request_payload_too_large";
+        Self::new(413, ResponseFlags::NONE, details, "Payload Too Large")
+    }
+
     /// No virtual host or no route matches.
     pub fn no_route() -> Self {
         Self::new(404, ResponseFlags::NO_ROUTE_FOUND, "route_not_found", "")

@@ -6,7 +6,7 @@ use ringroad_policy::snapshot::{FormatContext, HeaderEdits, HeaderValue, WriteMo
 /// The header operations that apply to one head, in the order of application.
 #[derive(Default, Clone, Copy)]
 pub struct EditLevels<'a> {
-    levels: [Option<&'a HeaderEdits>; 2],
+    levels: [Option<&'a HeaderEdits>; 3],
     /// The last word on a response.
     cors: Option<CorsGrant<'a>>,
 }
@@ -16,7 +16,7 @@ impl<'a> EditLevels<'a> {
     pub fn new(destination: &'a HeaderEdits, route: &'a HeaderEdits) -> Self {
         let used = |edits: &'a HeaderEdits| (!edits.is_empty()).then_some(edits);
         Self {
-            levels: [used(destination), used(route)],
+            levels: [used(destination), used(route), None],
             cors: None,
         }
     }
@@ -26,17 +26,23 @@ impl<'a> EditLevels<'a> {
         Self { cors, ..self }
     }
 
+    /// The same, and what somebody who was asked about the request adds.
+    pub fn with_check(mut self, check: &'a HeaderEdits) -> Self {
+        self.levels[2] = (!check.is_empty()).then_some(check);
+        self
+    }
+
     /// The operations of a route that answers by itself.
     pub fn of_route(route: &'a HeaderEdits) -> Self {
         Self {
-            levels: [(!route.is_empty()).then_some(route), None],
+            levels: [None, (!route.is_empty()).then_some(route), None],
             cors: None,
         }
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.cors.is_none() && self.levels == [None, None]
+        self.cors.is_none() && self.levels == [None; 3]
     }
 
     /// Whether some operation writes a header of this lower-case name.

@@ -1,10 +1,11 @@
 //! One request, from its first byte to the answer's last.
 
 use super::accept::chain_for;
-use super::admission::{Admission, admit};
+use super::admission::{Admission, Incoming, admit, whom_to_ask};
 use super::answer::Answer;
 use super::attempt::{ClientFailure, Outcome, RequestBody, RoutedRequest, attempt};
 use super::body::{Body, ByteCount};
+use super::check::ask;
 use super::connection::Connection;
 use super::cors::CorsVerdict;
 use super::edits::EditLevels;
@@ -108,22 +109,29 @@ async fn exchange(
     };
     let direction = rules.listener().direction;
 
-    // Whether it may pass. What a valid token says is in the head from here on.
-    let admission = match rules.access() {
-        None => Admission::default(),
-        Some(access) => admit(
-            access,
-            connection,
-            worker,
-            &limits,
-            direction,
-            head,
-            &mut head_bytes,
-        ),
-    };
+    // Whether it may pass. What a service or a valid token says is in the head from here on.
     *request_id = RequestId::default();
     if request_id_needed(head, direction) {
         worker.write_request_id(request_id);
+    }
+    let mut admission = Admission::default();
+    if let Some(access) = rules.access() {
+        let mut incoming = Incoming {
+            connection,
+            worker,
+            rules: &rules,
+            limits: &limits,
+            head,
+            bytes: &mut head_bytes,
+            request_id,
+        };
+        if let Some(provider) = whom_to_ask(access, &incoming, &mut admission) {
+            // Boxed: requests that nobody is asked about keep no room for it.
+            Box::pin(ask(provider, &mut incoming, &mut admission)).await;
+        }
+        if admission.goes_on() {
+            admit(access, &mut incoming, &mut admission);
+        }
     }
     let (head, request_id) = (&*head, &*request_id);
     let received = ByteCount::default();
@@ -140,28 +148,37 @@ async fn exchange(
     // The route, and the first bytes of the body.
     let mut body = Body::new(head.framing, &limits.body, &received);
     let claims = admission.token.as_ref().map(|token| &token.claims);
-    let planned = plan(connection, claims, &rules, table, head, &head_bytes, memory);
-    if let Some(answer) = admission.refusal {
+    let (mut by, mut by_bytes) = (head, &*head_bytes);
+    if let Some(check) = &admission.check {
+        record.count_from(check.began);
+        if check.client_is_gone {
+            return client_left(connection, record);
+        }
+        if let Some((head, bytes)) = &check.routed_by {
+            (by, by_bytes) = (head, bytes);
+        }
+    }
+    let no_edits = admission.response_edits();
+    let planned = plan(connection, claims, &rules, table, by, by_bytes, memory);
+    if let Some(answer) = &admission.refusal {
         match &planned {
             Ok(plan) => record.set_plan(plan),
             Err(refusal) => record.route_name = refusal.route.map_or("", |route| &route.name),
         }
         // A broken body is not read on, so the connection ends.
         let _ = body.take(&mut connection.unread);
-        let no_edits = EditLevels::default();
-        return answer_request(connection, head, body.complete, &answer, no_edits, record).await;
+        return answer_request(connection, head, body.complete, answer, no_edits, record).await;
     }
     let (plan, first_piece) = match (planned, body.take(&mut connection.unread)) {
         (Ok(plan), Ok(piece)) => (plan, piece),
         (_, Err(error)) => {
             let answer = refuse_body(&connection.listener.stats, &error);
-            let no_edits = EditLevels::default();
             return answer_request(connection, head, false, &answer, no_edits, record).await;
         }
         (Err(refusal), Ok(_)) => {
             record.route_name = refusal.route.map_or("", |route| &route.name);
-            let levels = refusal.route.map_or_else(EditLevels::default, |route| {
-                EditLevels::of_route(&route.response_headers)
+            let levels = refusal.route.map_or(no_edits, |route| {
+                admission.edits_after(EditLevels::of_route(&route.response_headers))
             });
             let answer = &refusal.answer;
             return answer_request(connection, head, body.complete, answer, levels, record).await;
@@ -179,19 +196,19 @@ async fn exchange(
             Injected::Nothing | Injected::TimedOut => {}
             Injected::ClientGone => return client_left(connection, record),
             Injected::Abort(answer) => {
-                let (body_read, edits) = (body.complete, plan.response_edits());
+                let edits = admission.edits_after(plan.response_edits());
+                let body_read = body.complete;
                 return answer_request(connection, head, body_read, &answer, edits, record).await;
             }
         }
     }
-    let mut response_edits = plan.response_edits();
+    let mut response_edits = admission.edits_after(plan.response_edits());
     if let Some(policy) = &route.cors {
         let method = head.method.of(&head_bytes);
         match CorsVerdict::of(policy, method, &headers, &connection.listener.stats) {
             CorsVerdict::Nothing => {}
             CorsVerdict::Granted(grant) => response_edits = response_edits.with_cors(Some(grant)),
             CorsVerdict::Preflight(answer) => {
-                let no_edits = EditLevels::default();
                 let body_read = body.complete;
                 return answer_request(connection, head, body_read, &answer, no_edits, record)
                     .await;

@@ -166,13 +166,7 @@ impl RequestCopy {
                 break;
             }
         }
-        let by_class = match response.status / 100 {
-            2 => &stats.upstream_rq_2xx,
-            3 => &stats.upstream_rq_3xx,
-            4 => &stats.upstream_rq_4xx,
-            _ => &stats.upstream_rq_5xx,
-        };
-        by_class.add(1);
+        stats.count_response(response.status);
         let outcome = TryOutcome::Response {
             status: response.status,
             grpc_status: None,

@@ -8,6 +8,7 @@ pub mod admission;
 mod answer;
 pub mod attempt;
 pub mod body;
+pub mod check;
 mod client_side;
 pub mod connection;
 pub mod cors;

@@ -12,7 +12,7 @@ use super::target::{Plan, scheme};
 use super::upstream::{ClusterView, Endpoint};
 use crate::control::access_log;
 use crate::rt;
-use crate::stats::{Counter, ResponseFlags, Series, SeriesKey};
+use crate::stats::{ResponseFlags, Series, SeriesKey};
 use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead, Version};
 use ringroad_policy::settings::AccessLogFormat;
@@ -97,6 +97,11 @@ impl<'a> Record<'a> {
             authority: None,
             keep_alive: false,
         }
+    }
+
+    /// The request has lasted since then.
+    pub fn count_from(&mut self, began: Instant) {
+        self.started = began;
     }
 
     pub fn set_plan(&mut self, plan: &Plan<'a>) {
@@ -268,16 +273,7 @@ impl<'a> Record<'a> {
 
     fn count_upstream(&self, cluster: &ClusterView) {
         let stats = &cluster.stats;
-        let by_class: Option<&Counter> = match self.status / 100 {
-            2 => Some(&stats.upstream_rq_2xx),
-            3 => Some(&stats.upstream_rq_3xx),
-            4 => Some(&stats.upstream_rq_4xx),
-            5 => Some(&stats.upstream_rq_5xx),
-            _ => None,
-        };
-        if let Some(counter) = by_class {
-            counter.add(1);
-        }
+        stats.count_response(self.status);
         stats
             .upstream_cx_rx_bytes_total
             .add(self.sent.payload.get());

@@ -70,6 +70,10 @@ stat_set! {
         Counter rbac_logged: "Requests that a policy with the action AUDIT matches",
         Counter jwt_authn_allowed: "Requests without a token, or with a valid one",
         Counter jwt_authn_denied: "Requests whose token is not valid",
+        Counter ext_authz_ok: "Requests that a provider of the action CUSTOM allowed",
+        Counter ext_authz_denied: "Requests that a provider of the action CUSTOM answered itself",
+        Counter ext_authz_error: "Requests about which a provider of the action CUSTOM could not be asked",
+        Counter ext_authz_failure_mode_allowed: "Those of them that passed by failOpen",
         Counter no_filter_chain_match: "Connections that suit no filter chain",
         Counter ssl_handshake: "TLS handshakes done",
         Counter ssl_connection_error: "TLS handshakes that failed",
@@ -123,6 +127,20 @@ stat_set! {
         Counter upstream_rq_replayed: "Requests sent again because a reused connection was dead (ours)",
         Counter upstream_rq_rx_reset: "Requests the upstream reset",
         Counter upstream_rq_tx_reset: "Requests reset towards the upstream",
+    }
+}
+
+impl ClusterStats {
+    /// Counts the response to a request by its class; 0 is none.
+    pub fn count_response(&self, status: u16) {
+        let by_class = match status / 100 {
+            2 => &self.upstream_rq_2xx,
+            3 => &self.upstream_rq_3xx,
+            4 => &self.upstream_rq_4xx,
+            5 => &self.upstream_rq_5xx,
+            _ => return,
+        };
+        by_class.add(1);
     }
 }
 

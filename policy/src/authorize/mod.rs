@@ -21,6 +21,11 @@ pub use identity::{NamespaceTest, ServiceAccountTest, TrustDomainTest};
 pub use rules::{Rule, RuleSet};
 pub use text::{PathTemplate, PathTest, TextTest};
 
+use std::sync::Arc;
+
+use crate::settings::HttpProvider;
+use crate::snapshot::ClusterId;
+
 /// The policies of a workload.
 #[derive(Debug, Clone, Default)]
 pub struct Authorization {
@@ -59,10 +64,20 @@ pub struct Custom {
 /// Who decides about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decider {
-    /// The provider of that name.
-    Provider(String),
+    Provider(Arc<CheckProvider>),
     /// Nobody: the provider does not exist or cannot be told from others, so requests are denied.
     Nobody,
+}
+
+/// A service that is asked whether a request may pass. Istio: `extensionProviders`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckProvider {
+    pub name: String,
+    /// `outbound|PORT||HOST`.
+    pub cluster_name: String,
+    /// `None` when the service has no such port: nobody can be asked.
+    pub cluster: Option<ClusterId>,
+    pub http: HttpProvider,
 }
 
 /// Why a request is denied.
@@ -104,8 +119,8 @@ pub struct Shadow<'p> {
 pub enum CustomDecision<'p> {
     /// No rule matches: nothing.
     Pass,
-    /// The provider of that name decides.
-    Ask(&'p str, &'p Rule),
+    /// The provider decides.
+    Ask(&'p Arc<CheckProvider>, &'p Rule),
     Deny(Denial<'p>),
 }
 
@@ -152,7 +167,7 @@ impl Stages {
         };
         match (custom.rules.first_match(facts), &custom.decider) {
             (None, _) => CustomDecision::Pass,
-            (Some(rule), Decider::Provider(name)) => CustomDecision::Ask(name, rule),
+            (Some(rule), Decider::Provider(provider)) => CustomDecision::Ask(provider, rule),
             (Some(rule), Decider::Nobody) => CustomDecision::Deny(Denial::NoDecider(rule)),
         }
     }

@@ -1,9 +1,14 @@
 //! AuthorizationPolicy → rules, as Istio tells them to Envoy.
 
+use std::sync::Arc;
+
+use super::clusters::Clusters;
+use super::names::cluster_name;
 use super::policy_targets::applies;
+use super::registry::Registry;
 use crate::authorize::{
-    AddressBlock, Authorization, Condition, Custom, Decider, NamespaceTest, PathTest,
-    RequestPrincipalTest, Rule, RuleSet, ServiceAccountTest, Stages, Test, TextTest,
+    AddressBlock, Authorization, CheckProvider, Condition, Custom, Decider, NamespaceTest,
+    PathTest, RequestPrincipalTest, Rule, RuleSet, ServiceAccountTest, Stages, Test, TextTest,
     TrustDomainTest,
 };
 use crate::resource::authorization_policy::{
@@ -17,6 +22,8 @@ use crate::source::FieldPath;
 pub fn authorization(
     policies: &[Object<AuthorizationPolicy>],
     settings: &ProxySettings,
+    registry: &Registry,
+    clusters: &Clusters,
 ) -> Option<Authorization> {
     let selected: Vec<_> = policies
         .iter()
@@ -25,16 +32,51 @@ pub fn authorization(
     if selected.is_empty() {
         return None;
     }
+    let find = |name: &str| provider(name, settings, registry, clusters);
     let authorization = Authorization {
-        http: stages(&selected, settings, false),
-        tcp: stages(&selected, settings, true),
+        http: stages(&selected, settings, &find, false),
+        tcp: stages(&selected, settings, &find, true),
     };
     Some(authorization)
 }
 
+/// Finds a provider by its name; nothing when it is not defined, or its service is not declared.
+type FindProvider<'f> = dyn Fn(&str) -> Option<CheckProvider> + 'f;
+
+/// The provider of this name, where its service is. As in Istio the service is named in full,
+/// perhaps with its namespace before it.
+pub(super) fn provider(
+    name: &str,
+    settings: &ProxySettings,
+    registry: &Registry,
+    clusters: &Clusters,
+) -> Option<CheckProvider> {
+    let http = settings.extension_providers.get(name)?;
+    let (namespace, host) = match http.service.split_once('/') {
+        Some((namespace, host)) => (Some(namespace), host),
+        None => (None, http.service.as_str()),
+    };
+    let service = registry.services.iter().find(|service| {
+        service.host.eq_ignore_ascii_case(host)
+            && namespace.is_none_or(|wanted| service.namespace == wanted)
+    })?;
+    let cluster_name = cluster_name(u32::from(http.port), "", &service.host);
+    Some(CheckProvider {
+        name: name.to_string(),
+        cluster: clusters.id(&cluster_name),
+        cluster_name,
+        http: http.clone(),
+    })
+}
+
 type Selected<'r> = [&'r Object<AuthorizationPolicy>];
 
-fn stages(selected: &Selected<'_>, settings: &ProxySettings, is_tcp: bool) -> Stages {
+fn stages(
+    selected: &Selected<'_>,
+    settings: &ProxySettings,
+    find: &FindProvider<'_>,
+    is_tcp: bool,
+) -> Stages {
     let set = |action: Action, dry_run: bool| {
         let mut objects = selected.iter().filter(|object| {
             object.spec.action == action && is_dry_run(&object.metadata) == dry_run
@@ -45,7 +87,7 @@ fn stages(selected: &Selected<'_>, settings: &ProxySettings, is_tcp: bool) -> St
         Some(RuleSet::new(rules.collect()))
     };
     let mut stages = Stages {
-        custom: custom(selected, settings, is_tcp),
+        custom: custom(selected, settings, find, is_tcp),
         audit: set(Action::Audit, false),
         ..Stages::default()
     };
@@ -64,7 +106,12 @@ pub(super) fn is_dry_run(metadata: &Metadata) -> bool {
 
 /// Rules of the action CUSTOM. As long as one workload has one provider, as in Istio, several are
 /// a mistake that denies; so is a provider that is not defined.
-fn custom(selected: &Selected<'_>, settings: &ProxySettings, is_tcp: bool) -> Option<Custom> {
+fn custom(
+    selected: &Selected<'_>,
+    settings: &ProxySettings,
+    find: &FindProvider<'_>,
+    is_tcp: bool,
+) -> Option<Custom> {
     let is_custom = |object: &&&Object<AuthorizationPolicy>| {
         object.spec.action == Action::Custom && !is_dry_run(&object.metadata)
     };
@@ -75,25 +122,26 @@ fn custom(selected: &Selected<'_>, settings: &ProxySettings, is_tcp: bool) -> Op
     };
     let name = name_of(objects.first()?);
     let is_alone = objects.iter().all(|object| name_of(object) == name);
-    let is_known = settings.extension_providers.contains_key(&name);
-    if is_alone && is_known && is_tcp {
+    let provider = is_alone.then(|| find(&name)).flatten();
+    if provider.is_some() && is_tcp {
         // A provider that is asked over HTTP knows requests alone.
         return None;
     }
     let rules = objects
         .iter()
         .flat_map(|object| rules_of(object, settings, is_tcp));
-    let (decider, rules) = if is_alone && is_known {
-        (Decider::Provider(name), rules.collect())
-    } else {
-        let denying = |rule: Rule| Rule {
-            denial: format!(
-                "rbac_access_denied_matched_policy[{}-deny-due-to-bad-CUSTOM-action]",
-                rule.name
-            ),
-            ..rule
-        };
-        (Decider::Nobody, rules.map(denying).collect())
+    let (decider, rules) = match provider {
+        Some(provider) => (Decider::Provider(Arc::new(provider)), rules.collect()),
+        None => {
+            let denying = |rule: Rule| Rule {
+                denial: format!(
+                    "rbac_access_denied_matched_policy[{}-deny-due-to-bad-CUSTOM-action]",
+                    rule.name
+                ),
+                ..rule
+            };
+            (Decider::Nobody, rules.map(denying).collect())
+        }
     };
     let rules = RuleSet::new(rules);
     Some(Custom { rules, decider })

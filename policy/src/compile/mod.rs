@@ -121,6 +121,7 @@ pub fn compile(
     rule_conflicts::report(&mut compiler);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let Compiler {
+        registry,
         clusters,
         splits,
         mut findings,
@@ -132,8 +133,13 @@ pub fn compile(
             &settings,
             &mut findings,
         ),
-        authorization: authorization::authorization(&resources.authorization_policies, &settings)
-            .map(Arc::new),
+        authorization: authorization::authorization(
+            &resources.authorization_policies,
+            &settings,
+            &registry,
+            &clusters,
+        )
+        .map(Arc::new),
     };
     let mut snapshot = Snapshot::new(
         settings.clone(),

@@ -108,6 +108,8 @@ limits! {
         "Most bytes of a request body that are kept so that a retry or a mirror can send them; a longer body is streamed on without either.";
     max_token_cache_bytes / "maxTokenCacheBytes": Bytes = 1024 * 1024,
         "Most bytes that one worker keeps of tokens whose signature it has verified; 0 verifies with each request.";
+    max_check_answer_bytes / "maxCheckAnswerBytes": Bytes = 64 * 1024,
+        "Longest body of a refusal by a provider of the action CUSTOM; above it the check has failed.";
     max_active_faults / "maxActiveFaults": Count = 10_000,
         "Most requests of the process that an injected delay holds at a time; further ones are not delayed.";
     max_mirrors_in_flight / "maxMirrorsInFlight": Count = 10_000,

@@ -13,7 +13,7 @@ pub struct HttpProvider {
     /// Host of the service as written: a full name, or one with `namespace/` before it.
     pub service: String,
     pub port: u16,
-    /// For the whole answer. Istio: 600 s.
+    /// For the whole answer, connecting among it. Istio: 600 s.
     pub timeout_ms: u64,
     /// Goes before the path of the request.
     pub path_prefix: String,
@@ -34,6 +34,27 @@ pub struct HttpProvider {
     pub headers_to_downstream_on_deny: Vec<String>,
     /// Headers of an answer 200 that the client gets.
     pub headers_to_downstream_on_allow: Vec<String>,
+    /// Whether what the service adds to a request counts for its route.
+    pub clear_route_cache: bool,
+}
+
+impl HttpProvider {
+    /// Whether one of `patterns`, as they are kept here, stands for the header of this name.
+    pub fn is_listed(patterns: &[String], name: &[u8]) -> bool {
+        let is_same = |a: &[u8], b: &[u8]| a.eq_ignore_ascii_case(b);
+        patterns.iter().any(|pattern| {
+            let pattern = pattern.as_bytes();
+            match (pattern.strip_prefix(b"*"), pattern.strip_suffix(b"*")) {
+                (Some(end), _) => {
+                    name.len() >= end.len() && is_same(&name[name.len() - end.len()..], end)
+                }
+                (None, Some(start)) => {
+                    name.len() >= start.len() && is_same(&name[..start.len()], start)
+                }
+                (None, None) => is_same(name, pattern),
+            }
+        })
+    }
 }
 
 /// How much of a body the service is shown.
@@ -68,6 +89,7 @@ pub struct HttpProviderSpec {
     pub headers_to_upstream_on_allow: Vec<String>,
     pub headers_to_downstream_on_deny: Vec<String>,
     pub headers_to_downstream_on_allow: Vec<String>,
+    pub clear_route_cache: bool,
 }
 
 /// `includeRequestBodyInCheck` as written.
@@ -191,6 +213,7 @@ impl HttpProviderSpec {
                 &self.headers_to_downstream_on_allow,
                 "headersToDownstreamOnAllow",
             )?,
+            clear_route_cache: self.clear_route_cache,
         })
     }
 }

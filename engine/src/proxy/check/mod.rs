@@ -1,0 +1,169 @@
+//! Asking a service whether a request may pass: the action CUSTOM of AuthorizationPolicy. Istio:
+//! `extensionProviders`; Envoy: the filter `ext_authz`.
+
+mod body;
+mod http;
+
+use super::admission::{Admission, Incoming, apply_grant};
+use super::answer::Answer;
+use super::deadline::alongside;
+use super::grpc::is_grpc;
+use super::head_bytes::HeadBytes;
+use super::retries::client_gone;
+use crate::rt::{self, Deadline};
+use crate::stats::ListenerStats;
+use body::{ShownBody, body_to_show};
+use http::CheckRequest;
+use ringroad_codec::http1::RequestHead;
+use ringroad_policy::authorize::CheckProvider;
+use ringroad_policy::settings::HttpProvider;
+use ringroad_policy::snapshot::{HeaderEdits, HeaderValue, HeaderWrite, WriteMode};
+use std::pin::pin;
+use std::time::Instant;
+
+/// What a check has left behind for the rest of the request.
+pub struct CheckEffects {
+    /// When the check began: the request has lasted since then.
+    pub began: Instant,
+    /// The head to choose a route by, where what the service has added does not count for that.
+    pub routed_by: Option<(RequestHead, HeadBytes)>,
+    /// What the service adds to the answer, whoever gives it.
+    pub response_edits: HeaderEdits,
+    /// The client left meanwhile.
+    pub client_is_gone: bool,
+}
+
+/// What a service says of a request.
+pub enum Verdict {
+    Allowed(Grant),
+    Denied(Refusal),
+    /// It could not be asked, or did not answer in time, or in no understandable way.
+    Failed,
+}
+
+/// What comes with a permission.
+#[derive(Default)]
+pub struct Grant {
+    /// Headers that take the place of those of the request. Lower-case names, each once.
+    pub set: Vec<(String, Vec<u8>)>,
+    /// Headers that the request loses.
+    pub remove: Vec<String>,
+    pub response_edits: HeaderEdits,
+}
+
+/// An answer in place of the upstream's.
+pub struct Refusal {
+    pub status: u16,
+    pub body: Vec<u8>,
+    pub response_edits: HeaderEdits,
+}
+
+/// Asks `provider`, and leaves what it says in `admission`.
+pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admission: &mut Admission) {
+    let Incoming {
+        connection,
+        worker,
+        rules,
+        limits,
+        head,
+        bytes,
+        request_id,
+    } = incoming;
+    let listener = connection.listener.clone();
+    let stats: &ListenerStats = &listener.stats;
+    let mut effects = CheckEffects {
+        began: rt::now(),
+        routed_by: None,
+        response_edits: HeaderEdits::default(),
+        client_is_gone: false,
+    };
+    let settings = &provider.http;
+    let shown = match settings.body_in_check {
+        None => ShownBody::Bytes(Vec::new()),
+        Some(wanted) => body_to_show(connection, head, limits, wanted).await,
+    };
+    let verdict = match shown {
+        ShownBody::Bytes(body) => {
+            let direction = rules.listener().direction;
+            let check = CheckRequest {
+                head,
+                bytes,
+                facts: connection.facts(direction),
+                peer: connection.peer.ip(),
+                direction,
+                request_id,
+                body,
+            };
+            let gone = pin!(client_gone(&connection.stream));
+            let asked = pin!(http::ask(worker, rules, limits, provider, check));
+            // The time limit is for each step of the check.
+            alongside(&Deadline::new(), gone, asked).await.ok()
+        }
+        ShownBody::Refused(answer) => {
+            admission.refusal = Some(answer);
+            admission.check = Some(Box::new(effects));
+            return;
+        }
+        ShownBody::ClientGone => None,
+    };
+    let error = || Answer::authorization_failed(settings.status_on_error);
+    match verdict {
+        None => effects.client_is_gone = true,
+        Some(Verdict::Allowed(grant)) => {
+            let before = head.clone();
+            match apply_grant(&grant, head, bytes, limits) {
+                Ok(replaced) => {
+                    stats.ext_authz_ok.add(1);
+                    effects.response_edits = grant.response_edits;
+                    effects.routed_by = replaced
+                        .filter(|_| !settings.clear_route_cache)
+                        .map(|bytes| (before, bytes));
+                }
+                Err(_) => {
+                    stats.ext_authz_error.add(1);
+                    admission.refusal = Some(error());
+                }
+            }
+        }
+        Some(Verdict::Denied(refusal)) => {
+            stats.ext_authz_denied.add(1);
+            effects.response_edits = refusal.response_edits;
+            if is_grpc(&head.headers(bytes)) {
+                // The status takes the place of the body.
+                let edits = &mut effects.response_edits.write;
+                edits.retain(|line| line.name != "content-type");
+            }
+            let answer = Answer::authorization_denied(refusal.status, refusal.body);
+            admission.refusal = Some(answer);
+        }
+        Some(Verdict::Failed) => {
+            stats.ext_authz_error.add(1);
+            match settings.fail_open {
+                true => stats.ext_authz_failure_mode_allowed.add(1),
+                false => admission.refusal = Some(error()),
+            }
+        }
+    }
+    admission.check = Some(Box::new(effects));
+}
+
+/// Whether a service may set or remove a header of this name: what belongs to the connection, to
+/// the framing of the message or to its routing by host is not its to change.
+fn may_change(name: &str) -> bool {
+    const NEVER: [&str; 5] = ["host", "te", "trailer", "expect", "http2-settings"];
+    !name.starts_with(':')
+        && !ringroad_policy::snapshot::is_framing_header(name)
+        && !NEVER.contains(&name)
+}
+
+fn is_listed(patterns: &[String], name: &str) -> bool {
+    HttpProvider::is_listed(patterns, name.as_bytes())
+}
+
+fn write(name: &str, value: &[u8], mode: WriteMode) -> HeaderWrite {
+    HeaderWrite {
+        name: name.to_string(),
+        value: HeaderValue::Literal(String::from_utf8_lossy(value).into_owned()),
+        mode,
+    }
+}
