@@ -6,6 +6,7 @@
 pub mod access;
 pub mod frames;
 pub mod name_server;
+pub mod namespaces;
 pub mod pki;
 pub mod pool;
 pub mod raw;

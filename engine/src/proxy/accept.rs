@@ -5,7 +5,7 @@ use super::connection::{Connection, deadline_after};
 use super::deadline::until;
 use super::tunnel::carry;
 use crate::http2::PREFACE_START;
-use crate::rt::Chunk;
+use crate::rt::{Chunk, Deadline};
 use crate::tls::PeerCertificate;
 use crate::transport::{HandshakeError, TlsStream, Transport};
 use crate::worker::Rules;
@@ -16,9 +16,10 @@ use ringroad_policy::snapshot::{
 };
 use rustls::ServerConnection;
 use std::cell::OnceCell;
-use std::net::SocketAddr;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a connection's chain was chosen by, and for.
 pub struct ChosenChain {
@@ -128,9 +129,16 @@ async fn by_chain(mut connection: Box<Connection>, rules: &Rules) -> Begun {
     let mut facts = ConnectionFacts {
         direction: listener.direction,
         peer: Some(connection.peer),
-        destination: destination(&connection.stream),
         ..ConnectionFacts::default()
     };
+    facts.destination = connection.stream.local_addr().ok();
+    if rules.view.snapshot.is_door(listener)
+        && let Transport::Plain(socket) = &connection.stream
+        && let Some(original) = socket.original_destination()
+    {
+        facts.is_redirected = facts.destination != Some(original);
+        facts.destination = Some(original);
+    }
     let inner = match &listener.kind {
         ListenerKind::Intercepted(outbound) => {
             facts.destination.and_then(|to| outbound.listener(to))
@@ -146,10 +154,19 @@ async fn by_chain(mut connection: Box<Connection>, rules: &Rules) -> Begun {
     };
     let port = facts.destination_port();
     let looks_at_tls = chains.inspects_tls(port);
-    if (looks_at_tls || chains.inspects_http(port))
-        && !look_at_first_bytes(&mut connection, &mut facts).await
-    {
-        return Begun::Over;
+    if looks_at_tls || chains.inspects_http(port) {
+        // Bytes that are carried as they are may begin with those of the server.
+        let of_silent = chains.choose(&facts).ok();
+        let may_be_silent =
+            of_silent.is_some_and(|chain| matches!(chain.handler, ChainHandler::Tcp(_)));
+        let patience_ms = rules.view.snapshot.settings.protocol_detection_timeout_ms;
+        let silent_until = match may_be_silent {
+            true => deadline_after(connection.accepted_at, patience_ms),
+            false => None,
+        };
+        if !look_at_first_bytes(&mut connection, &mut facts, silent_until).await {
+            return Begun::Over;
+        }
     }
     let stats = connection.listener.stats.clone();
     let Ok(chain) = chains.choose(&facts) else {
@@ -190,17 +207,21 @@ async fn serve_chain(
     }
 }
 
-/// Where the client had addressed the connection.
-fn destination(stream: &Transport) -> Option<SocketAddr> {
-    let redirected = match stream {
-        Transport::Plain(socket) => socket.original_destination(),
-        Transport::Tls(_) | Transport::Http2(_) => None,
-    };
-    redirected.or_else(|| stream.local_addr().ok())
-}
-
-/// Receives until it is clear what the client speaks. False: the connection is over.
-async fn look_at_first_bytes(connection: &mut Connection, facts: &mut ConnectionFacts) -> bool {
+/// Receives until it is clear what the client speaks, or until it has been silent for too long.
+/// False: the connection is over.
+async fn look_at_first_bytes(
+    connection: &mut Connection,
+    facts: &mut ConnectionFacts,
+    silent_until: Option<Instant>,
+) -> bool {
+    if silent_until.is_some() && connection.unread.is_empty() {
+        let silence = Deadline::new();
+        silence.set(silent_until);
+        let ready = poll_fn(|context| connection.stream.poll_ready(context));
+        if until(&silence, ready).await.is_err() {
+            return true;
+        }
+    }
     loop {
         match sniff::sniff(&connection.unread) {
             Sniff::Incomplete if connection.unread.len() <= MAX_CLIENT_HELLO_BYTES => {}

@@ -177,6 +177,11 @@ impl Connection {
         })
     }
 
+    /// Where the client had addressed the connection, if it was redirected here.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        self.chain.as_ref()?.facts.original_destination()
+    }
+
     /// Sends the last bytes of an answer, after what is still being sent, without waiting for the
     /// client to take them: the next answer, or the end of the connection, waits.
     ///

@@ -269,7 +269,9 @@ async fn exchange(
     // The tries.
     let answer = loop {
         let wanted = retries.next_pick(plan.hash.hash);
-        let Some((index, endpoint)) = cluster.pick(worker, &wanted) else {
+        let Some((index, endpoint)) =
+            cluster.pick(worker, &wanted, || connection.original_destination())
+        else {
             cluster.stats.upstream_cx_none_healthy.add(1);
             break Answer::no_healthy_upstream();
         };
@@ -278,7 +280,7 @@ async fn exchange(
         retries.begin(index);
         let outcome = attempt(
             &request,
-            endpoint,
+            &endpoint,
             connection,
             &mut body,
             &mut retries,

@@ -112,22 +112,23 @@ impl RequestCopy {
         let cluster = self.cluster.clone();
         let stats = &cluster.stats;
         let failed = || stats.shadow_rq_failed.add(1);
-        let Some((_, endpoint)) = cluster.pick(&self.worker, &PickRequest::default()) else {
+        let Some((_, endpoint)) = cluster.pick(&self.worker, &PickRequest::default(), || None)
+        else {
             stats.upstream_cx_none_healthy.add(1);
             failed();
             return None;
         };
         let _active = endpoint.count_request();
-        let upstream = match cluster.checkout(endpoint) {
+        let upstream = match cluster.checkout(&endpoint) {
             Some(pooled) => pooled,
-            None => cluster.connect(&self.worker, endpoint).await,
+            None => cluster.connect(&self.worker, &endpoint).await,
         };
         let upstream = upstream.inspect_err(|_| failed()).ok()?;
         match self.exchange(&upstream, head).await {
             Some(true) => return Some(upstream),
             Some(false) => {}
             None => {
-                cluster.report(endpoint, TryOutcome::Reset);
+                cluster.report(&endpoint, TryOutcome::Reset);
                 failed();
             }
         }

@@ -1,7 +1,7 @@
 //! Connections to one endpoint: one pool for each endpoint and worker.
 
 use super::upstream::ConnectError;
-use super::upstream_tls::{secure, tls_of};
+use super::upstream_tls::secure;
 use crate::health::{ConnectionSlot, EndpointShare, InFlight};
 use crate::rt::{self, EndpointAddr, Idle, Stream};
 use crate::stats::{ClusterStats, Counter, SeriesList};
@@ -11,7 +11,7 @@ use ringroad_policy::snapshot::{Cluster, EndpointAddress, TcpKeepalive};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -109,15 +109,18 @@ impl Drop for ActiveRequest {
 }
 
 impl Endpoint {
+    /// `source` is the address of ours to connect from.
     pub fn new(
         address: &EndpointAddress,
+        source: Option<IpAddr>,
         cluster_stats: Arc<ClusterStats>,
         share: Rc<EndpointShare>,
     ) -> Self {
         Self {
-            connect_to: match address {
-                EndpointAddress::Socket(address) => EndpointAddr::Socket(*address),
-                EndpointAddress::Unix(path) => EndpointAddr::Unix(path.into()),
+            connect_to: match (address, source) {
+                (EndpointAddress::Socket(to), None) => EndpointAddr::Socket(*to),
+                (EndpointAddress::Socket(to), Some(from)) => EndpointAddr::SocketFrom(*to, from),
+                (EndpointAddress::Unix(path), _) => EndpointAddr::Unix(path.into()),
             },
             address: address.clone(),
             cluster_stats,
@@ -172,6 +175,11 @@ impl Endpoint {
             });
         }
         None
+    }
+
+    /// Whether nobody but `self`'s owner has it, and no connection waits in it.
+    pub(super) fn is_unused(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) == 1 && self.idle.borrow().is_empty()
     }
 
     /// Closes pooled connections that are dead, stale or too old.
@@ -239,7 +247,7 @@ impl Endpoint {
         let connecting = async {
             let socket = Stream::connect(&self.connect_to).await;
             let socket = socket.map_err(ConnectError::Failed)?;
-            match tls_of(cluster, &self.address) {
+            match cluster.tls_at(&self.address) {
                 None => Ok(Transport::Plain(socket)),
                 // Boxed: the plain way keeps no room for a handshake.
                 Some(tls) => Box::pin(secure(worker, cluster, &self.address, tls, socket)).await,

@@ -42,11 +42,13 @@ pub async fn carry(
             hash: key.and_then(|key| key.hash),
             ..PickRequest::default()
         };
-        let Some((index, endpoint)) = cluster.pick(&worker, &request) else {
+        let Some((index, endpoint)) =
+            cluster.pick(&worker, &request, || facts.original_destination())
+        else {
             cluster.stats.upstream_cx_none_healthy.add(1);
             return connection.stream.reset_on_close();
         };
-        match cluster.connect(&worker, endpoint).await {
+        match cluster.connect(&worker, &endpoint).await {
             Ok(upstream) => break upstream,
             // Another endpoint is tried, once each.
             Err(_) if !tried.contains(&index) && tried.len() + 1 < cluster.endpoints.len() => {

@@ -10,8 +10,12 @@ use crate::stats::{ClusterStats, SeriesList};
 use crate::uptime;
 use crate::worker::Worker;
 use ringroad_policy::health::TryOutcome;
-use ringroad_policy::snapshot::{BalancerState, Cluster, EndpointView, PickRequest};
+use ringroad_policy::snapshot::{
+    BalancerState, Cluster, EndpointAddress, EndpointView, PickRequest,
+};
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,10 +28,19 @@ pub struct ClusterView {
     pub share: Rc<ClusterShare>,
     /// In the order of `cluster.endpoints`.
     pub endpoints: Vec<Rc<Endpoint>>,
+    /// Where clients had addressed their connections.
+    destinations: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
     balancer: RefCell<BalancerState>,
     /// Requests that no endpoint has answered.
     pub series: RefCell<SeriesList>,
 }
+
+/// The place of an endpoint that the cluster does not list.
+const NOT_LISTED: usize = usize::MAX;
+
+/// What the workload is reached from. Istio: `InboundPassthroughBindIpv4` and `…Ipv6`.
+const WORKLOAD_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+const WORKLOAD_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -59,12 +72,13 @@ impl ClusterView {
     /// Builds the view for a new snapshot; endpoints that were there before are taken over.
     pub fn new(cluster: Arc<Cluster>, share: Rc<ClusterShare>, before: Option<&Self>) -> Self {
         let stats = share.stats.clone();
+        // Connections of another security are not for this snapshot.
+        let before = before.filter(|view| view.cluster.tls == cluster.tls);
+        let destinations = before.map(|view| view.destinations.borrow().clone());
         let endpoints = cluster
             .endpoints
             .iter()
             .map(|endpoint| {
-                // Connections of another security are not for this snapshot.
-                let before = before.filter(|view| same_security(&view.cluster, &cluster));
                 let known = before.and_then(|view| {
                     view.endpoints
                         .iter()
@@ -73,7 +87,7 @@ impl ClusterView {
                 known.cloned().unwrap_or_else(|| {
                     let address = &endpoint.address;
                     let endpoint_share = share.endpoint(address);
-                    Rc::new(Endpoint::new(address, stats.clone(), endpoint_share))
+                    Rc::new(Endpoint::new(address, None, stats.clone(), endpoint_share))
                 })
             })
             .collect();
@@ -82,18 +96,26 @@ impl ClusterView {
             stats,
             share,
             endpoints,
+            destinations: RefCell::new(destinations.unwrap_or_default()),
             balancer: RefCell::default(),
             series: RefCell::default(),
         }
     }
 
     /// The endpoint for the next try, if there is one, and its place among the endpoints. The
-    /// clock of the request is set here.
+    /// clock of the request is set here. `original` says where the client had addressed the
+    /// connection; it is asked only where that decides.
     pub fn pick(
         &self,
         worker: &Worker,
         request: &PickRequest<'_>,
-    ) -> Option<(usize, &Rc<Endpoint>)> {
+        original: impl FnOnce() -> Option<SocketAddr>,
+    ) -> Option<(usize, Rc<Endpoint>)> {
+        if self.cluster.follows_destination
+            && let Some(address) = original()
+        {
+            return Some((NOT_LISTED, self.at(address)));
+        }
         let mut balancer = self.balancer.borrow_mut();
         let mut random = worker.random.borrow_mut();
         let request = match self.cluster.warm_up {
@@ -106,7 +128,23 @@ impl ClusterView {
         let at = self
             .cluster
             .pick_endpoint(&mut balancer, self, &mut random, &request)?;
-        Some((at, self.endpoints.get(at)?))
+        Some((at, self.endpoints.get(at)?.clone()))
+    }
+
+    /// The endpoint at an address that a client chose.
+    fn at(&self, address: SocketAddr) -> Rc<Endpoint> {
+        let mut destinations = self.destinations.borrow_mut();
+        let known = destinations.entry(address).or_insert_with(|| {
+            let source = self.cluster.is_workload.then(|| match address.is_ipv4() {
+                true => WORKLOAD_SOURCE_V4.into(),
+                false => WORKLOAD_SOURCE_V6.into(),
+            });
+            let address = EndpointAddress::Socket(address);
+            let share = self.share.endpoint(&address);
+            let stats = self.stats.clone();
+            Rc::new(Endpoint::new(&address, source, stats, share))
+        });
+        known.clone()
     }
 
     /// A pooled connection for a request, if there is one.
@@ -203,6 +241,11 @@ impl ClusterView {
         for endpoint in &self.endpoints {
             endpoint.sweep(&self.cluster, now);
         }
+        // There may be very many, each met once.
+        self.destinations.borrow_mut().retain(|_, endpoint| {
+            endpoint.sweep(&self.cluster, now);
+            !endpoint.is_unused()
+        });
     }
 }
 
@@ -219,14 +262,5 @@ impl EndpointView for ClusterView {
 
     fn active_requests(&self, index: usize) -> u32 {
         self.endpoints[index].active_requests()
-    }
-}
-
-/// Whether TLS is spoken to two clusters in the same way.
-fn same_security(one: &Cluster, other: &Cluster) -> bool {
-    match (&one.tls, &other.tls) {
-        (None, None) => true,
-        (Some(one), Some(other)) => one.is_same_security(other),
-        _ => false,
     }
 }

@@ -14,14 +14,6 @@ use rustls::ClientConnection;
 /// of the mesh.
 const OFFERS_IN_MESH: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
 
-/// How TLS is spoken to an endpoint of `cluster`, if it is.
-pub fn tls_of<'c>(cluster: &'c Cluster, address: &EndpointAddress) -> Option<&'c UpstreamTls> {
-    cluster.tls.as_ref()?;
-    let mut endpoints = cluster.endpoints.iter();
-    let endpoint = endpoints.find(|endpoint| endpoint.address == *address)?;
-    cluster.tls_for(endpoint)
-}
-
 /// Does the handshake on a connection that has just been opened.
 ///
 /// # Errors

@@ -70,6 +70,9 @@ impl Stream {
     pub async fn connect(address: &EndpointAddr) -> io::Result<Stream> {
         let raw = RawAddress::of(address)?;
         let fd = sys::stream_socket(&raw)?;
+        if let EndpointAddr::SocketFrom(_, source) = address {
+            sys::bind_source(fd.as_raw_fd(), *source)?;
+        }
         let attempt = Attempt(core::with(|core| core.driver.borrow_mut().connect(fd, raw)));
         let connected = poll_fn(|context| {
             core::with(|core| {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub enum EndpointAddr {
     /// TCP over IPv4 or IPv6.
     Socket(SocketAddr),
+    /// The same, from this address of ours.
+    SocketFrom(SocketAddr, IpAddr),
     /// A Unix stream socket; a path that starts with `@` names an abstract one.
     Unix(PathBuf),
 }
@@ -67,23 +69,29 @@ impl RawAddress {
     /// `InvalidInput` when a Unix path is empty or does not fit.
     pub fn of(address: &EndpointAddr) -> io::Result<Self> {
         match address {
-            EndpointAddr::Socket(SocketAddr::V4(v4)) => Ok(Self::holding(libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                },
-                sin_zero: [0; 8],
-            })),
-            EndpointAddr::Socket(SocketAddr::V6(v6)) => Ok(Self::holding(libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
-                sin6_scope_id: v6.scope_id(),
-            })),
+            EndpointAddr::Socket(SocketAddr::V4(v4))
+            | EndpointAddr::SocketFrom(SocketAddr::V4(v4), _) => {
+                Ok(Self::holding(libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: v4.port().to_be(),
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
+                    },
+                    sin_zero: [0; 8],
+                }))
+            }
+            EndpointAddr::Socket(SocketAddr::V6(v6))
+            | EndpointAddr::SocketFrom(SocketAddr::V6(v6), _) => {
+                Ok(Self::holding(libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: v6.port().to_be(),
+                    sin6_flowinfo: v6.flowinfo(),
+                    sin6_addr: libc::in6_addr {
+                        s6_addr: v6.ip().octets(),
+                    },
+                    sin6_scope_id: v6.scope_id(),
+                }))
+            }
             EndpointAddr::Unix(path) => {
                 let bytes = path.as_os_str().as_bytes();
                 let mut unix = libc::sockaddr_un {
@@ -127,6 +135,10 @@ impl RawAddress {
                 let v6 = unsafe { &*(&raw const self.storage).cast::<libc::sockaddr_in6>() };
                 let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
                 let port = u16::from_be(v6.sin6_port);
+                // An IPv4 client of a socket for both families.
+                if let Some(v4) = ip.to_ipv4_mapped() {
+                    return Ok(SocketAddrV4::new(v4, port).into());
+                }
                 Ok(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
             }
             _ => Err(io::ErrorKind::Unsupported.into()),
@@ -141,6 +153,18 @@ pub(super) fn stream_socket(address: &RawAddress) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::socket(address.family(), kind, 0) })?;
     // SAFETY: just made, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets the address that a socket connects from; its port is chosen when it connects.
+pub(super) fn bind_source(fd: RawFd, source: IpAddr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // Without it a port is taken from all connections at once; that is all that can go wrong.
+    let _ = set_option(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, &on);
+    let raw = RawAddress::of(&EndpointAddr::Socket(SocketAddr::new(source, 0)))?;
+    let place = (&raw const raw.storage).cast();
+    // SAFETY: the storage is readable for the length, and both live to the end of the call.
+    check(unsafe { libc::bind(fd, place, raw.length) })?;
+    Ok(())
 }
 
 type NameCall =

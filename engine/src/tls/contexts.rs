@@ -74,10 +74,7 @@ impl TlsContexts {
     /// # Errors
     /// Why there is no context.
     pub fn client(&self, tls: &UpstreamTls) -> Result<&Arc<ClientContext>, &str> {
-        let known = self
-            .clients
-            .iter()
-            .find(|(known, _)| known.is_same_security(tls));
+        let known = self.clients.iter().find(|(known, _)| **known == *tls);
         match known {
             Some((_, Ok(context))) => Ok(context),
             Some((_, Err(why))) => Err(why),
@@ -93,7 +90,7 @@ fn find<'c>(
     wanted: &Arc<DownstreamTls>,
 ) -> Result<&'c Arc<ServerContext>, &'c str> {
     let by_place = || known.iter().find(|(tls, _)| Arc::ptr_eq(tls, wanted));
-    let by_content = || known.iter().find(|(tls, _)| tls.is_same_security(wanted));
+    let by_content = || known.iter().find(|(tls, _)| *tls == *wanted);
     match by_place().or_else(by_content) {
         Some((_, Ok(context))) => Ok(context),
         Some((_, Err(why))) => Err(why),
@@ -163,11 +160,7 @@ impl TlsKeeper {
             next.servers.push((tls, context));
         }
         for tls in clients(snapshot) {
-            if next
-                .clients
-                .iter()
-                .any(|(known, _)| known.is_same_security(&tls))
-            {
+            if next.clients.iter().any(|(known, _)| *known == tls) {
                 continue;
             }
             let mut seen = Fingerprint::default();
@@ -212,7 +205,7 @@ impl TlsKeeper {
                 .clients
                 .iter()
                 .zip(&self.current.clients)
-                .all(|(one, other)| one.0.is_same_security(&other.0));
+                .all(|(one, other)| one.0 == other.0);
         if is_same {
             return None;
         }

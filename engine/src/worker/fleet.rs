@@ -3,7 +3,7 @@
 use super::context::Worker;
 use super::listeners::{accept_connections, serve};
 use super::shared::{Command, FleetState, OwnLine, WorkerDesk};
-use super::sockets::listen as listen_on;
+use super::sockets::{Families, listen as listen_on};
 use crate::control::access_log::AccessLogSink;
 use crate::health::HealthRegistry;
 use crate::proxy::connection::connection_spawner;
@@ -11,7 +11,7 @@ use crate::rt::{self, DriverChoice, DriverReport, Listener, Notified, RuntimeOpt
 use crate::stats::Registry;
 use crate::tls::TlsKeeper;
 use arc_swap::ArcSwap;
-use ringroad_policy::snapshot::{Listener as SnapshotListener, ListenerKind, Snapshot};
+use ringroad_policy::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -230,16 +230,20 @@ impl Fleet {
         let bound = lock(&self.bound);
         let mut sockets = Vec::new();
         for listener in &snapshot.listeners {
-            if bound.contains_key(&listener.name) || !is_served(listener) {
+            if bound.contains_key(&listener.name) {
                 continue;
             }
             let address = listener.address;
-            let group =
-                listen_on(address, self.state.desks.len()).map_err(|cause| ListenError {
-                    listener: listener.name.clone(),
-                    address,
-                    cause,
-                })?;
+            let families = match snapshot.is_door(listener) {
+                true => Families::Both,
+                false => Families::Own,
+            };
+            let count = self.state.desks.len();
+            let group = listen_on(address, families, count).map_err(|cause| ListenError {
+                listener: listener.name.clone(),
+                address,
+                cause,
+            })?;
             sockets.push((listener.name.clone(), address, group));
         }
         Ok(sockets)
@@ -264,7 +268,7 @@ impl Fleet {
             let stays = snapshot
                 .listeners
                 .iter()
-                .any(|listener| listener.name == *name && is_served(listener));
+                .any(|listener| listener.name == *name);
             if !stays {
                 for desk in &self.state.desks {
                     desk.send(Command::Unlisten { name: name.clone() });
@@ -346,13 +350,6 @@ impl FleetState {
             .iter()
             .map(|desk| desk.connections.load(Ordering::Relaxed))
             .sum()
-    }
-}
-
-/// Whether connections of this kind of listener are carried; others are not bound.
-fn is_served(listener: &SnapshotListener) -> bool {
-    match listener.kind {
-        ListenerKind::Http(_) | ListenerKind::Chains(_) | ListenerKind::Intercepted(_) => true,
     }
 }
 

@@ -2,24 +2,55 @@
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
 /// Connections that may wait for accept on each worker's socket.
 const LISTEN_BACKLOG: i32 = 4096;
 
-/// Opens `count` sockets that listen on `address`.
+/// Which clients a socket takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// Those of the family of its address.
+    Own,
+    /// IPv4 and IPv6, at any address of ours.
+    Both,
+}
+
+/// Opens `count` sockets that listen on `address`, or at any address for clients of both families.
 ///
 /// # Errors
 /// The address is taken by another program, not ours, or needs a privilege. A first socket without
 /// `SO_REUSEPORT` finds out whether somebody else has the port: with it, a second proxy of the
 /// same user would silently share the traffic.
-pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    let probe = open(address)?;
+pub fn listen(
+    address: SocketAddr,
+    families: Families,
+    count: usize,
+) -> io::Result<Vec<TcpListener>> {
+    if families == Families::Both {
+        let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
+        // A machine without IPv6 has no such socket.
+        return match listen_on(both, families, count) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                listen_on(address, Families::Own, count)
+            }
+            listening => listening,
+        };
+    }
+    listen_on(address, families, count)
+}
+
+fn listen_on(
+    address: SocketAddr,
+    families: Families,
+    count: usize,
+) -> io::Result<Vec<TcpListener>> {
+    let probe = open(address, families)?;
     probe.bind(&address.into())?;
     drop(probe);
     (0..count)
         .map(|_| {
-            let socket = open(address)?;
+            let socket = open(address, families)?;
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
             socket.listen(LISTEN_BACKLOG)?;
@@ -28,7 +59,7 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>>
         .collect()
 }
 
-fn open(address: SocketAddr) -> io::Result<Socket> {
+fn open(address: SocketAddr, families: Families) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -36,7 +67,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(families == Families::Own)?;
     }
     Ok(socket)
 }

@@ -77,6 +77,8 @@ impl Clusters {
             clusters.add(Cluster {
                 balancer: Balancer::Passthrough,
                 discovery: Discovery::OriginalDestination,
+                follows_destination: true,
+                is_workload: name == INBOUND_PASSTHROUGH,
                 connect_timeout_ms: settings.connect_timeout_ms,
                 ..Cluster::new(name.to_string())
             });
@@ -244,12 +246,14 @@ fn build_cluster(
         Resolution::Static => cluster.set_endpoints(endpoints.fixed),
         Resolution::Dns => cluster.discovery = Discovery::StrictDns(endpoints.named),
         Resolution::DnsRoundRobin => cluster.discovery = Discovery::LogicalDns(endpoints.named),
-        // Whoever knows addresses uses them, as long as nothing is intercepted.
+        // Addresses are used where a connection is not intercepted.
         Resolution::Passthrough if !endpoints.fixed.is_empty() => {
             cluster.set_endpoints(endpoints.fixed);
         }
         Resolution::Passthrough => cluster.discovery = Discovery::OriginalDestination,
     }
+    cluster.follows_destination =
+        service.resolution == Resolution::Passthrough || cluster.balancer == Balancer::Passthrough;
     cluster.retry_budget = policy
         .retry_budget
         .as_ref()

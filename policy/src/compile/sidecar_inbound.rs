@@ -182,6 +182,8 @@ fn add_cluster(port: &InboundPort<'_>, pool: Option<&ConnectionPool>, compiler: 
         port: port.service_port,
         origin: Some(port.origin.clone()),
         discovery: Discovery::OriginalDestination,
+        follows_destination: true,
+        is_workload: true,
         connect_timeout_ms: compiler.settings.connect_timeout_ms,
         ..Cluster::new(inbound_name(port.number))
     };
@@ -193,6 +195,8 @@ fn add_cluster(port: &InboundPort<'_>, pool: Option<&ConnectionPool>, compiler: 
     // The unspecified address stands for that of the workload.
     if let Some(address) = address.filter(|one| one.ip().is_none_or(|ip| !ip.is_unspecified())) {
         cluster.discovery = Discovery::Static;
+        cluster.follows_destination = false;
+        cluster.is_workload = false;
         cluster.set_endpoints(vec![Endpoint::at(address)]);
     }
     if let Some(pool) = pool {

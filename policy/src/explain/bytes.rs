@@ -5,8 +5,8 @@ use super::effects::{Setting, milliseconds, setting};
 use super::places::Places;
 use super::{Explanation, Request};
 use crate::snapshot::{
-    Cluster, ConnectionFacts, Destination, Direction, Discovery, HeaderEdits, RequestFacts,
-    Snapshot, TcpDestination, TcpRoute,
+    Cluster, ConnectionFacts, Destination, Direction, HeaderEdits, RequestFacts, Snapshot,
+    TcpDestination, TcpRoute,
 };
 
 impl Explanation {
@@ -88,8 +88,7 @@ pub(super) fn show_address(
     cluster: Option<&Cluster>,
     connection: &ConnectionFacts,
 ) {
-    let goes_there =
-        cluster.is_some_and(|cluster| cluster.discovery == Discovery::OriginalDestination);
+    let goes_there = cluster.is_some_and(|cluster| cluster.follows_destination);
     let known = connection
         .destination
         .filter(|to| !to.ip().is_unspecified());

@@ -95,6 +95,7 @@ impl Connection {
             direction: self.direction.unwrap_or_default(),
             peer: None,
             destination: Some(destination),
+            is_redirected: self.direction.is_some(),
             is_tls: self.security != Security::Plain,
             server_name: name
                 .filter(|_| self.security != Security::Plain)

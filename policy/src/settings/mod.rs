@@ -142,6 +142,10 @@ pub struct ProxySettings {
     pub reload_settle_ms: u64,
     /// Istio: mesh `connectTimeout`.
     pub connect_timeout_ms: u64,
+    /// How long a client may be silent on a port whose protocol is found out by its first bytes,
+    /// before the connection is taken for one whose server speaks first. Istio: mesh
+    /// `protocolDetectionTimeout`, which is without limit by default.
+    pub protocol_detection_timeout_ms: u64,
     pub certificates: CertificateFiles,
     /// Where all that is random begins, so that a run can be repeated; `None` is different in
     /// each process.
@@ -173,6 +177,7 @@ impl Default for ProxySettings {
             drain_deadline_ms: 45_000,
             reload_settle_ms: 20,
             connect_timeout_ms: 10_000,
+            protocol_detection_timeout_ms: 300,
             certificates: CertificateFiles::default(),
             seed: None,
             dns: DnsSettings::default(),
@@ -244,6 +249,7 @@ pub struct ProxySettingsSpec {
     pub drain_deadline: Option<String>,
     pub reload_settle: Option<String>,
     pub connect_timeout: Option<String>,
+    pub protocol_detection_timeout: Option<String>,
     pub certificates: CertificatesSpec,
     pub seed: Option<u64>,
     pub dns: DnsSpec,
@@ -375,6 +381,11 @@ impl ProxySettings {
             &mut settings.connect_timeout_ms,
             &spec.connect_timeout,
             &["connectTimeout"],
+        )?;
+        replace_ms(
+            &mut settings.protocol_detection_timeout_ms,
+            &spec.protocol_detection_timeout,
+            &["protocolDetectionTimeout"],
         )?;
         settings.dns = spec.dns.resolve()?;
         settings.extension_providers = providers::resolve(&spec.extension_providers)?;

@@ -45,6 +45,12 @@ pub struct Cluster {
     /// `None` is plain text; see [`Cluster::tls_for`].
     pub tls: Option<Arc<UpstreamTls>>,
     pub discovery: Discovery,
+    /// A redirected connection goes on to where the client had addressed it; the endpoints are for
+    /// connections of which that is not known. Istio: resolution NONE, PASSTHROUGH.
+    pub follows_destination: bool,
+    /// Whether it is the workload at hand. It is reached from 127.0.0.6 or ::6, by which the rules
+    /// that redirect know the proxy's own connections, as Istio's do.
+    pub is_workload: bool,
     pub service: ServiceLabels,
     /// Empty for the whole service.
     pub subset: String,
@@ -281,6 +287,8 @@ impl Cluster {
             outlier_detection: None,
             tls: None,
             discovery: Discovery::Static,
+            follows_destination: false,
+            is_workload: false,
             service: ServiceLabels::default(),
             subset: String::new(),
             port: 0,

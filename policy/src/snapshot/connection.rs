@@ -15,6 +15,8 @@ pub struct ConnectionFacts {
     /// Where the client had addressed the connection: the original destination where connections
     /// are intercepted, else the local address.
     pub destination: Option<SocketAddr>,
+    /// Whether the kernel has redirected the connection here, so that `destination` is elsewhere.
+    pub is_redirected: bool,
     /// Whether the client speaks TLS, no matter who terminates it.
     pub is_tls: bool,
     /// The server name that the client indicates (SNI), in lower case.
@@ -34,12 +36,18 @@ impl ConnectionFacts {
         direction: Direction::Gateway,
         peer: None,
         destination: None,
+        is_redirected: false,
         is_tls: false,
         server_name: None,
         application_protocols: Vec::new(),
         identity: None,
         source_labels: BTreeMap::new(),
     };
+
+    /// Where the client had addressed the connection, if that is not here.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        self.destination.filter(|_| self.is_redirected)
+    }
 
     /// The port that the client had addressed, or 0 where it is not known.
     pub fn destination_port(&self) -> u16 {

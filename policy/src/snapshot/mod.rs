@@ -135,6 +135,14 @@ impl Snapshot {
         }
     }
 
+    /// Whether a listener is one of the doors of a sidecar: connections of both address families
+    /// are redirected to it.
+    pub fn is_door(&self, listener: &Arc<Listener>) -> bool {
+        let is = |door: &Arc<Listener>| Arc::ptr_eq(door, listener);
+        let doors = self.doors.as_ref();
+        doors.is_some_and(|doors| is(&doors.outbound) || is(&doors.inbound))
+    }
+
     /// The cluster behind an id of this snapshot.
     ///
     /// # Panics

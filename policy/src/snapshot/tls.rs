@@ -1,8 +1,9 @@
 //! How TLS is terminated and originated. These are descriptions: files and secrets are named, and
 //! read by whoever serves.
 
-use super::cluster::{Cluster, Endpoint};
+use super::cluster::{Cluster, Endpoint, EndpointAddress};
 use crate::source::Origin;
+use std::hash::{Hash, Hasher};
 
 /// Where a certificate and its key come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,7 +59,7 @@ pub enum TlsVersion {
 
 /// TLS that is terminated here. Istio: Gateway `servers[].tls`, and what PeerAuthentication asks
 /// of a sidecar.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct DownstreamTls {
     pub mode: DownstreamTlsMode,
     /// More than one where certificates of several kinds of key are offered.
@@ -107,7 +108,7 @@ pub enum UpstreamSni {
 }
 
 /// TLS that is originated here. Istio: `trafficPolicy.tls`, or auto-mTLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct UpstreamTls {
     pub mode: UpstreamTlsMode,
     /// Only to endpoints that are labelled as able to ([`TLS_MODE_LABEL`]): nobody wrote a mode,
@@ -129,28 +130,70 @@ pub struct UpstreamTls {
 }
 
 impl DownstreamTls {
-    /// The same, wherever it was written.
-    pub fn is_same_security(&self, other: &Self) -> bool {
-        let origin = other.origin.clone();
-        let moved = Self {
-            origin,
-            ..self.clone()
-        };
-        moved == *other
+    fn security(&self) -> impl Eq + Hash + '_ {
+        let Self {
+            mode,
+            credentials,
+            trust,
+            revocations,
+            min_version,
+            max_version,
+            cipher_suites,
+            ecdh_curves,
+            subject_alt_names,
+            certificate_hashes,
+            public_key_hashes,
+            skips_verification,
+            alpn,
+            origin: _,
+        } = self;
+        let own = (mode, credentials, alpn, min_version, max_version);
+        let peers = (trust, revocations, skips_verification, subject_alt_names);
+        let hashes = (certificate_hashes, public_key_hashes);
+        (own, peers, hashes, cipher_suites, ecdh_curves)
     }
 }
 
 impl UpstreamTls {
-    /// The same, wherever it was written.
-    pub fn is_same_security(&self, other: &Self) -> bool {
-        let origin = other.origin.clone();
-        let moved = Self {
-            origin,
-            ..self.clone()
-        };
-        moved == *other
+    fn security(&self) -> impl Eq + Hash + '_ {
+        let Self {
+            mode,
+            is_automatic,
+            sni,
+            subject_alt_names,
+            verifies_sni,
+            credential,
+            trust,
+            revocations,
+            skips_verification,
+            origin: _,
+        } = self;
+        let own = (mode, is_automatic, sni, credential);
+        let peers = (trust, revocations, skips_verification, subject_alt_names);
+        (own, peers, verifies_sni)
     }
 }
+
+/// Two descriptions are equal when they do the same, wherever they were written.
+macro_rules! equal_by_security {
+    ($($name:ty),*) => {$(
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.security() == other.security()
+            }
+        }
+
+        impl Eq for $name {}
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.security().hash(state);
+            }
+        }
+    )*};
+}
+
+equal_by_security!(DownstreamTls, UpstreamTls);
 
 /// The label of an endpoint that takes mTLS of the mesh, when it has [`TLS_MODE_ISTIO`].
 pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
@@ -161,10 +204,22 @@ impl Cluster {
     /// How TLS is spoken to an endpoint, if it is.
     pub fn tls_for(&self, endpoint: &Endpoint) -> Option<&UpstreamTls> {
         let tls = self.tls.as_deref()?;
-        let is_able = || {
-            let label = endpoint.labels.get(TLS_MODE_LABEL);
-            label.is_some_and(|value| value == TLS_MODE_ISTIO)
-        };
-        (!tls.is_automatic || is_able()).then_some(tls)
+        (!tls.is_automatic || is_able(endpoint)).then_some(tls)
     }
+
+    /// How TLS is spoken to where a client had addressed its connection: as to the endpoint there,
+    /// else as all of them take it.
+    pub fn tls_at(&self, address: &EndpointAddress) -> Option<&UpstreamTls> {
+        let tls = self.tls.as_deref()?;
+        let mut endpoints = self.endpoints.iter();
+        match endpoints.find(|endpoint| endpoint.address == *address) {
+            Some(endpoint) => self.tls_for(endpoint),
+            None => (!tls.is_automatic || self.endpoints.iter().all(is_able)).then_some(tls),
+        }
+    }
+}
+
+fn is_able(endpoint: &Endpoint) -> bool {
+    let label = endpoint.labels.get(TLS_MODE_LABEL);
+    label.is_some_and(|value| value == TLS_MODE_ISTIO)
 }
