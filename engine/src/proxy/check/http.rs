@@ -97,14 +97,14 @@ async fn send(
     let stats = &cluster.stats;
     let mut may_reuse = true;
     loop {
-        let Some((_, endpoint)) = cluster.pick(worker, &PickRequest::default()) else {
+        let Some((_, endpoint)) = cluster.pick(worker, &PickRequest::default(), || None) else {
             stats.upstream_cx_none_healthy.add(1);
             return None;
         };
         let _active = endpoint.count_request();
-        let upstream = match may_reuse.then(|| cluster.checkout(endpoint)).flatten() {
+        let upstream = match may_reuse.then(|| cluster.checkout(&endpoint)).flatten() {
             Some(pooled) => pooled,
-            None => until(deadline, cluster.connect(worker, endpoint))
+            None => until(deadline, cluster.connect(worker, &endpoint))
                 .await
                 .ok()?,
         };
@@ -119,7 +119,7 @@ async fn send(
                     grpc_status: None,
                 };
                 stats.count_response(answer.head.status);
-                cluster.report(endpoint, outcome);
+                cluster.report(&endpoint, outcome);
                 upstream.leave(answer.goes_on);
                 return Some(answer);
             }
@@ -129,13 +129,13 @@ async fn send(
                 may_reuse = false;
             }
             Ok(Err(NoAnswer::Closed | NoAnswer::Broken)) => {
-                cluster.report(endpoint, TryOutcome::Reset);
+                cluster.report(&endpoint, TryOutcome::Reset);
                 upstream.close();
                 return None;
             }
             Err(_) => {
                 stats.upstream_rq_timeout.add(1);
-                cluster.report(endpoint, TryOutcome::Timeout);
+                cluster.report(&endpoint, TryOutcome::Timeout);
                 upstream.close();
                 return None;
             }
