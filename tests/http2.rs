@@ -2,11 +2,10 @@
 
 mod harness;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
+use harness::http2::{client, exchange, request};
 use harness::raw::ScriptedUpstream;
 use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use std::net::SocketAddr;
 
 fn start(driver: &str, upstream: SocketAddr) -> (Proxy, SocketAddr) {
@@ -58,66 +57,6 @@ fn echo() -> ScriptedUpstream {
             connection.send(body);
         }
     })
-}
-
-/// Runs a client of one connection to its end.
-fn client<F: Future<Output = ()>>(address: SocketAddr, talk: impl FnOnce(SendRequest<Bytes>) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let run = async {
-        let socket = tokio::net::TcpStream::connect(address)
-            .await
-            .expect("connects");
-        let (send, connection) = h2::client::handshake(socket).await.expect("speaks HTTP/2");
-        let driver = tokio::spawn(connection);
-        talk(send).await;
-        driver.abort();
-    };
-    let patient = async { tokio::time::timeout(harness::PATIENCE, run).await };
-    runtime.block_on(patient).expect("in time");
-}
-
-fn request(method: Method, path: &str) -> Request<()> {
-    let uri = format!("http://shop.test{path}");
-    let request = Request::builder().method(method).uri(uri);
-    request.body(()).expect("a request")
-}
-
-/// Sends a request with this body and reads the whole answer.
-async fn exchange(
-    send: &mut SendRequest<Bytes>,
-    request: Request<()>,
-    body: Option<&[u8]>,
-    trailers: Option<HeaderMap>,
-) -> Result<(Response<()>, Vec<u8>, Option<HeaderMap>), h2::Error> {
-    let ready = send.clone().ready().await?;
-    *send = ready;
-    let (response, mut out) = send.send_request(request, body.is_none())?;
-    if let Some(mut rest) = body {
-        while !rest.is_empty() {
-            out.reserve_capacity(rest.len());
-            let room = std::future::poll_fn(|cx| out.poll_capacity(cx)).await;
-            let Some(Ok(room)) = room else { break };
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            let is_last = later.is_empty() && trailers.is_none();
-            out.send_data(Bytes::copy_from_slice(now), is_last)?;
-            rest = later;
-        }
-        if let Some(trailers) = trailers {
-            out.send_trailers(trailers)?;
-        }
-    }
-    let (parts, mut incoming) = response.await?.into_parts();
-    let mut got = Vec::new();
-    while let Some(data) = incoming.data().await {
-        let data = data?;
-        got.extend_from_slice(&data);
-        let _ = incoming.flow_control().release_capacity(data.len());
-    }
-    let trailers = incoming.trailers().await?;
-    Ok((Response::from_parts(parts, ()), got, trailers))
 }
 
 #[test]

@@ -9,8 +9,6 @@ mod cli;
 mod control;
 mod demo;
 mod health;
-// Upstreams do not speak it yet.
-#[allow(dead_code)]
 mod http2;
 mod proxy;
 // The seam is whole, whatever of it is in use today.

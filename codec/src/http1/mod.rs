@@ -39,6 +39,7 @@ pub use response::{ResponseHead, parse_response};
 pub use span::{HeaderSpan, Headers, Span};
 pub use status::{is_known_status, reason_phrase};
 pub use target::TargetForm;
+pub use trailers::may_be_trailer;
 pub use write::{
     CONTINUE, LAST_CHUNK, begin_trailers, end_head, write_chunk_header, write_content_length,
     write_header, write_last_chunk, write_number, write_request_line, write_status_line,

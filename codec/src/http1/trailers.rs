@@ -76,6 +76,11 @@ fn trailer(line: &[u8], offset: usize) -> Result<HeaderSpan, BodyError> {
     })
 }
 
+/// Whether a field of this name may stand in a trailer section.
+pub fn may_be_trailer(name: &[u8]) -> bool {
+    !is_forbidden(name)
+}
+
 /// Fields that must stand in the head, since they frame, route, authenticate, modify the request
 /// or say how to read the content (RFC 9110 section 6.5.1), and those by which proxies tell each
 /// other whom to trust.

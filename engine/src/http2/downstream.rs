@@ -4,7 +4,8 @@ use super::guard::Guard;
 use super::heads::request_text;
 use super::inflow::Inflow;
 use super::pipe::{Pipe, PipeShared};
-use super::stream::{Http2Stream, StreamAddresses};
+use super::stream::Http2Stream;
+use super::websocket;
 use crate::proxy::accept::ChosenChain;
 use crate::proxy::connection::{Connection, CountedConnection, deadline_after};
 use crate::proxy::deadline::until;
@@ -34,7 +35,7 @@ struct Client {
     worker: Rc<Worker>,
     listener: Rc<ListenerSlot>,
     peer: SocketAddr,
-    addresses: StreamAddresses,
+    local: Option<SocketAddr>,
     counted: Option<CountedConnection>,
     /// What is known of the connection, for all its streams.
     facts: OnceCell<Rc<ConnectionFacts>>,
@@ -75,15 +76,12 @@ pub async fn serve_http2(connection: Connection) {
         chain,
         ..
     } = connection;
-    let addresses = StreamAddresses {
-        local: stream.local_addr().ok(),
-        peer: Some(peer),
-    };
+    let local = stream.local_addr().ok();
     let client = Client {
         worker,
         listener,
         peer,
-        addresses,
+        local,
         counted,
         facts,
         chain,
@@ -236,7 +234,9 @@ impl Client {
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
         self.listener.stats.downstream_rq_http2_total.add(1);
-        let Some((text, framing)) = request_text(&request, body.is_end_stream()) else {
+        let make_key = || websocket::new_key(&mut self.worker.random.borrow_mut());
+        let text = request_text(&request, body.is_end_stream(), make_key);
+        let Some((text, framing)) = text else {
             let mut refused = Response::new(());
             *refused.status_mut() = StatusCode::NOT_IMPLEMENTED;
             // A client that is gone needs no answer.
@@ -249,7 +249,7 @@ impl Client {
             respond,
             request.method() == Method::HEAD,
             request.method() == Method::CONNECT,
-            self.addresses,
+            self.local,
             Box::new(ActiveStream(self.active_streams.clone())),
         );
         self.worker.spawn_connection(Box::new(Connection {

@@ -3,17 +3,23 @@
 //! The engine knows one form of a head, HTTP/1.1 text, so routing, authorization and rewriting see
 //! the same whatever the peer speaks.
 
+use super::failure::StreamFailure;
 use super::inflow::Framing;
+use super::websocket;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use ringroad_codec::http1::{
-    BodyFraming, HeaderKind, Headers, RequestHead, ResponseHead, Upgrade, end_head, write_header,
-    write_status_line,
+    BodyFraming, HeaderKind, Headers, RequestHead, ResponseHead, Upgrade, end_head, may_be_trailer,
+    write_header, write_status_line,
 };
-use std::io;
 
 /// The text of a request head, and how its body is framed; `None` for what has no such text.
-pub fn request_text(request: &Request<()>, ends_here: bool) -> Option<(Vec<u8>, Framing)> {
+/// `make_key` makes the key of a WebSocket.
+pub fn request_text(
+    request: &Request<()>,
+    ends_here: bool,
+    make_key: impl FnOnce() -> String,
+) -> Option<(Vec<u8>, Framing)> {
     let mut out = Vec::with_capacity(512);
     let uri = request.uri();
     let headers = request.headers();
@@ -46,6 +52,7 @@ pub fn request_text(request: &Request<()>, ends_here: bool) -> Option<(Vec<u8>, 
     for (name, value) in headers {
         match name.as_str() {
             "host" => {}
+            websocket::KEY if is_upgrade => {}
             // Split for compression; one line in HTTP/1.1 (RFC 9113 section 8.2.3).
             "cookie" => cookies.push(value.as_bytes()),
             "content-length" => {
@@ -61,7 +68,8 @@ pub fn request_text(request: &Request<()>, ends_here: bool) -> Option<(Vec<u8>, 
     let framing = match (is_upgrade, ends_here, has_length) {
         (true, ..) => {
             out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
-            Framing::Length
+            write_header(&mut out, websocket::KEY.as_bytes(), make_key().as_bytes());
+            Framing::Tunnel
         }
         (_, true, _) => Framing::None,
         (_, false, true) => Framing::Length,
@@ -103,19 +111,53 @@ pub fn response_text<B>(
     (out, framing)
 }
 
+/// The text of the 101 that an accepted extended CONNECT stands for; `accept` answers the key of
+/// the request.
+pub fn switching_text<B>(response: &Response<B>, accept: Option<&str>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write_status_line(&mut out, 101);
+    write_fields(response.headers(), &mut out);
+    out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+    if let Some(accept) = accept {
+        write_header(&mut out, websocket::ACCEPT.as_bytes(), accept.as_bytes());
+    }
+    end_head(&mut out);
+    out
+}
+
+/// Appends a line for each field, but for those that do not belong behind a body.
+pub fn write_trailers(fields: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        let name = name.as_str().as_bytes();
+        if may_be_trailer(name) {
+            write_header(out, name, value.as_bytes());
+        }
+    }
+}
+
 /// Appends a line for each field.
-pub fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
+fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in fields {
         write_header(out, name.as_str().as_bytes(), value.as_bytes());
     }
 }
 
-/// The request of a parsed head; with it whether nothing follows the head.
+/// The request of a parsed head. `scheme` counts where no header names it, as that of Envoy.
 ///
 /// # Errors
 /// `InvalidData` for a head that HTTP/2 cannot carry.
-pub fn request_of(head: &RequestHead, bytes: &[u8], scheme: &str) -> io::Result<Request<()>> {
+pub fn request_of(
+    head: &RequestHead,
+    bytes: &[u8],
+    scheme: &'static str,
+) -> Result<Request<()>, StreamFailure> {
+    let headers = head.headers(bytes);
     let authority = head.host.map_or("", |host| ascii(host.of(bytes)));
+    let scheme = match headers.first("x-forwarded-proto") {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ => scheme,
+    };
     let (prefix, rest) = head.path_and_query(bytes);
     let path = [prefix, ascii(rest)].concat();
     let is_upgrade = head.upgrade == Upgrade::WebSocket;
@@ -124,20 +166,21 @@ pub fn request_of(head: &RequestHead, bytes: &[u8], scheme: &str) -> io::Result<
         .authority(authority)
         .path_and_query(path)
         .build()
-        .map_err(|_| io::ErrorKind::InvalidData)?;
+        .map_err(|_| StreamFailure::Protocol)?;
     let mut request = Request::new(());
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
     *request.method_mut() = match is_upgrade {
         true => Method::CONNECT,
-        false => Method::from_bytes(head.method.of(bytes))
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?,
+        false => Method::from_bytes(head.method.of(bytes)).map_err(|_| StreamFailure::Protocol)?,
     };
+    let mut fields = header_map(&headers, true);
     if is_upgrade {
         let websocket = h2::ext::Protocol::from_static("websocket");
         request.extensions_mut().insert(websocket);
+        fields.remove(websocket::KEY);
     }
-    *request.headers_mut() = header_map(&head.headers(bytes), true);
+    *request.headers_mut() = fields;
     Ok(request)
 }
 
@@ -145,20 +188,28 @@ pub fn request_of(head: &RequestHead, bytes: &[u8], scheme: &str) -> io::Result<
 ///
 /// # Errors
 /// `InvalidData` for a head that HTTP/2 cannot carry.
-pub fn response_of(head: &ResponseHead, bytes: &[u8]) -> io::Result<Response<()>> {
+pub fn response_of(
+    head: &ResponseHead,
+    bytes: &[u8],
+    to_upgrade: bool,
+) -> Result<Response<()>, StreamFailure> {
     let mut response = Response::new(());
     let status = match head.status {
         // The answer to an extended CONNECT (RFC 8441 section 5).
         101 => 200,
+        // Here the client would take it for an agreement that there is not.
+        200..=299 if to_upgrade => 502,
         status => status,
     };
-    *response.status_mut() =
-        StatusCode::from_u16(status).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| StreamFailure::Protocol)?;
     *response.version_mut() = Version::HTTP_2;
     let mut fields = header_map(&head.headers(bytes), false);
     // A gRPC status alone is all there is: a length would make it look like a message.
     if fields.contains_key("grpc-status") && head.framing == BodyFraming::Length(0) {
         fields.remove("content-length");
+    }
+    if to_upgrade {
+        fields.remove(websocket::ACCEPT);
     }
     *response.headers_mut() = fields;
     Ok(response)

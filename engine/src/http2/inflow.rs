@@ -1,10 +1,10 @@
 //! The receiving side of a stream, as HTTP/1.1 bytes.
 
+use super::failure::StreamFailure;
 use crate::rt::Chunk;
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use ringroad_codec::http1::{write_chunk_header, write_last_chunk};
-use std::io;
 use std::task::{Context, Poll};
 
 /// How a body is framed in HTTP/1.1.
@@ -14,6 +14,8 @@ pub enum Framing {
     /// By the `content-length` that came; `h2` holds the sender to it.
     Length,
     Chunked,
+    /// By its end: the stream carries another protocol.
+    Tunnel,
 }
 
 /// Head and body of one message, to be received.
@@ -23,7 +25,8 @@ pub struct Inflow {
     body: Option<RecvStream>,
     framing: Framing,
     data_ended: bool,
-    failure: Option<io::ErrorKind>,
+    failure: Option<StreamFailure>,
+    is_response: bool,
 }
 
 impl Inflow {
@@ -35,6 +38,16 @@ impl Inflow {
             framing,
             data_ended: false,
             failure: None,
+            is_response: false,
+        }
+    }
+
+    /// The message of a server. One that has sent it all may tell us to stop sending (RFC 9113
+    /// section 8.1), which is then the end of the message and no failure.
+    pub fn of_response(head: &[u8], body: RecvStream, framing: Framing) -> Self {
+        Self {
+            is_response: true,
+            ..Self::new(head, Some(body), framing)
         }
     }
 
@@ -43,8 +56,16 @@ impl Inflow {
         !self.ready.is_empty()
     }
 
-    /// The next bytes; pending for good behind the last.
-    pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+    /// Why nothing more comes, where that is a failure.
+    pub fn failure(&self) -> Option<StreamFailure> {
+        self.failure
+    }
+
+    /// The next bytes. Behind the last it is pending for good, or, in a tunnel, an empty chunk.
+    pub fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Chunk, StreamFailure>> {
         match self.poll_fill(context) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(std::mem::take(&mut self.ready))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -53,16 +74,21 @@ impl Inflow {
     }
 
     /// Receives until something is ready.
-    pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamFailure>> {
         loop {
             if self.has_bytes() {
                 return Poll::Ready(Ok(()));
             }
-            if let Some(kind) = self.failure {
-                return Poll::Ready(Err(kind.into()));
+            if let Some(failure) = self.failure {
+                return Poll::Ready(Err(failure));
             }
+            // A length has to be fulfilled.
+            let ends_response = self.is_response && self.framing != Framing::Length;
             let Some(body) = &mut self.body else {
-                return Poll::Pending;
+                return match self.framing {
+                    Framing::Tunnel => Poll::Ready(Ok(())),
+                    _ => Poll::Pending,
+                };
             };
             if self.data_ended {
                 let trailers = match body.poll_trailers(context) {
@@ -72,7 +98,8 @@ impl Inflow {
                 self.body = None;
                 match trailers {
                     Ok(trailers) => self.end(trailers.as_ref()),
-                    Err(error) => self.failure = Some(kind_of(&error)),
+                    Err(error) if ends_response && was_only_stopped(&error) => self.end(None),
+                    Err(error) => self.failure = Some(StreamFailure::of(&error)),
                 }
                 continue;
             }
@@ -82,12 +109,15 @@ impl Inflow {
                     // other side has taken this one.
                     let released = body.flow_control().release_capacity(data.len());
                     if let Err(error) = released {
-                        self.failure = Some(kind_of(&error));
+                        self.failure = Some(StreamFailure::of(&error));
                     }
                     self.take_data(&data);
                 }
+                Poll::Ready(Some(Err(error))) if ends_response && was_only_stopped(&error) => {
+                    self.data_ended = true;
+                }
                 Poll::Ready(Some(Err(error))) => {
-                    self.failure = Some(kind_of(&error));
+                    self.failure = Some(StreamFailure::of(&error));
                     self.body = None;
                 }
                 Poll::Ready(None) => self.data_ended = true,
@@ -108,7 +138,7 @@ impl Inflow {
                 framed.extend_from_slice(b"\r\n");
                 Chunk::copy_of(&framed)
             }
-            Framing::None | Framing::Length => Chunk::copy_of(data),
+            Framing::None | Framing::Length | Framing::Tunnel => Chunk::copy_of(data),
         };
     }
 
@@ -121,7 +151,7 @@ impl Inflow {
             None => write_last_chunk(&mut framed),
             Some(trailers) => {
                 framed.extend_from_slice(b"0\r\n");
-                super::heads::write_fields(trailers, &mut framed);
+                super::heads::write_trailers(trailers, &mut framed);
                 framed.extend_from_slice(b"\r\n");
             }
         }
@@ -129,14 +159,7 @@ impl Inflow {
     }
 }
 
-/// What a failure of `h2` looks like on a socket.
-pub fn kind_of(error: &h2::Error) -> io::ErrorKind {
-    match error.reason() {
-        // The peer has not begun with the request.
-        Some(h2::Reason::REFUSED_STREAM) => io::ErrorKind::ConnectionRefused,
-        _ => match error.get_io() {
-            Some(error) => error.kind(),
-            None => io::ErrorKind::ConnectionReset,
-        },
-    }
+/// Whether the peer has reset the stream without an error.
+fn was_only_stopped(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR)
 }

@@ -6,13 +6,20 @@
 //! retries or logging knows of HTTP/2. [`pipe`] lies under `h2` and joins the answers of many
 //! streams in one send.
 
+mod client_side;
 mod downstream;
+mod failure;
 mod guard;
 mod heads;
 mod inflow;
 mod outflow;
 mod pipe;
+mod server_side;
 mod stream;
+mod upstream;
+pub mod websocket;
 
 pub use downstream::{PREFACE_START, serve_http2};
+pub use failure::StreamFailure;
 pub use stream::Http2Stream;
+pub use upstream::{ConnectionEnd, ConnectionTimes, Http2Connection, Http2Driver};

@@ -1,12 +1,11 @@
 //! The sending side of a stream, fed with HTTP/1.1 bytes.
 
+use super::failure::StreamFailure;
 use super::heads::trailer_map;
-use super::inflow::kind_of;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use ringroad_codec::http1::{BodyFraming, BodyLimits, BodyScanner};
 use std::collections::VecDeque;
-use std::io;
 use std::task::{Context, Poll};
 
 /// The body of one message, to be sent.
@@ -37,20 +36,20 @@ impl Outflow {
     ///
     /// # Errors
     /// The framing is broken, or the stream is over.
-    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), StreamFailure> {
         let queue = &mut self.queue;
         let scan = self
             .scanner
             .decode(bytes, |payload| {
                 queue.push_back(Bytes::copy_from_slice(payload));
             })
-            .map_err(|_| io::ErrorKind::InvalidData)?;
+            .map_err(|_| StreamFailure::Protocol)?;
         self.is_whole = scan.complete;
         self.send_within_window()
     }
 
     /// Ready when all that was pushed has been handed over.
-    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamFailure>> {
         loop {
             self.send_within_window()?;
             let Some(front) = self.queue.front() else {
@@ -59,8 +58,10 @@ impl Outflow {
             self.stream.reserve_capacity(front.len());
             match self.stream.poll_capacity(context) {
                 Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(kind_of(&error).into())),
-                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(StreamFailure::of(&error)));
+                }
+                Poll::Ready(None) => return Poll::Ready(Err(StreamFailure::Reset)),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -70,7 +71,7 @@ impl Outflow {
     ///
     /// # Errors
     /// The stream is over.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self) -> Result<(), StreamFailure> {
         self.is_whole = true;
         self.send_within_window()
     }
@@ -89,7 +90,7 @@ impl Outflow {
         self.stream.send_reset(reason);
     }
 
-    fn send_within_window(&mut self) -> io::Result<()> {
+    fn send_within_window(&mut self) -> Result<(), StreamFailure> {
         while let Some(front) = self.queue.front_mut() {
             self.stream.reserve_capacity(front.len());
             let len = self.stream.capacity().min(front.len());
@@ -114,15 +115,15 @@ impl Outflow {
             return self
                 .stream
                 .send_trailers(trailers)
-                .map_err(|error| kind_of(&error).into());
+                .map_err(|error| StreamFailure::of(&error));
         }
         Ok(())
     }
 
-    fn send(&mut self, data: Bytes, is_last: bool) -> io::Result<()> {
+    fn send(&mut self, data: Bytes, is_last: bool) -> Result<(), StreamFailure> {
         self.is_finished = is_last;
         self.stream
             .send_data(data, is_last)
-            .map_err(|error| kind_of(&error).into())
+            .map_err(|error| StreamFailure::of(&error))
     }
 }

@@ -28,9 +28,30 @@ pub struct PipeShared {
     /// streams share a send.
     out: RefCell<Buffer>,
     unread: RefCell<Chunk>,
+    received: Cell<Received>,
     /// Whether a send may still be under way.
     is_sending: Cell<bool>,
     guard: Option<Guard>,
+}
+
+/// What `h2` has been given: the length of the first frame, and how much in all.
+#[derive(Debug, Clone, Copy, Default)]
+struct Received {
+    first_frame_len: u64,
+    bytes: u64,
+}
+
+/// The header of a frame, which begins with the length of the rest in three bytes (RFC 9113
+/// section 4.1).
+const FRAME_HEADER_BYTES: u64 = 9;
+
+impl Received {
+    fn note(&mut self, bytes: &[u8]) {
+        for (at, byte) in (self.bytes..3).zip(bytes) {
+            self.first_frame_len |= u64::from(*byte) << (8 * (2 - at));
+        }
+        self.bytes += bytes.len() as u64;
+    }
 }
 
 impl Pipe {
@@ -43,11 +64,13 @@ impl Pipe {
         Self::with(transport, unread, Some(guard))
     }
 
-    fn with(transport: Transport, unread: Chunk, guard: Option<Guard>) -> (Self, Rc<PipeShared>) {
+    /// The same without a guard where there is none.
+    pub fn with(transport: Transport, unread: Chunk, guard: Option<Guard>) -> (Self, Rc<PipeShared>) {
         let shared = Rc::new(PipeShared {
             transport,
             out: RefCell::new(Buffer::lease()),
             unread: RefCell::new(unread),
+            received: Cell::default(),
             is_sending: Cell::new(false),
             guard,
         });
@@ -67,6 +90,16 @@ impl PipeShared {
     /// When the head that is coming, or the end of the preface, has to be there.
     pub fn head_deadline(&self, patience_ms: u64) -> Option<Instant> {
         self.guard.as_ref()?.head_deadline(patience_ms)
+    }
+
+    /// Whether `h2` has been given the whole first frame: of a server, its SETTINGS (RFC 9113
+    /// section 3.4).
+    pub fn has_first_frame(&self) -> bool {
+        let Received {
+            first_frame_len,
+            bytes,
+        } = self.received.get();
+        bytes >= FRAME_HEADER_BYTES + first_frame_len
     }
 
     /// Sends what was collected; the task is woken when more may be sent.
@@ -115,6 +148,9 @@ impl AsyncRead for Pipe {
         }
         let len = unread.len().min(into.remaining());
         into.put_slice(&unread[..len]);
+        let mut received = self.shared.received.get();
+        received.note(&unread[..len]);
+        self.shared.received.set(received);
         unread.advance(len);
         Poll::Ready(Ok(()))
     }

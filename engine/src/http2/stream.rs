@@ -1,22 +1,19 @@
 //! A stream of HTTP/2 that looks like a connection of HTTP/1.1.
 
-use super::heads::{request_of, response_of, response_text};
-use super::inflow::{Framing, Inflow, kind_of};
+use super::client_side::ClientSide;
+use super::failure::StreamFailure;
+use super::inflow::Inflow;
 use super::outflow::Outflow;
+use super::server_side::ServerSide;
 use crate::rt::{Chunk, Idle};
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::Reason;
+use h2::client::SendRequest;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use ringroad_codec::http1::{
-    BodyFraming, BodyLimits, HeadLimits, Progress, RequestHead, ResponseHead, parse_request,
-    parse_response,
-};
+use ringroad_codec::http1::HeadLimits;
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// The longest head that is written to a stream: our own limits have bounded it already.
@@ -30,7 +27,6 @@ pub struct Http2Stream {
     is_closed: Cell<bool>,
     resets_on_drop: Cell<bool>,
     local: Option<SocketAddr>,
-    peer: Option<SocketAddr>,
 }
 
 enum Side {
@@ -40,42 +36,15 @@ enum Side {
     Client(ClientSide),
 }
 
-struct ServerSide {
-    inflow: Inflow,
-    respond: SendResponse<Bytes>,
-    head: Vec<u8>,
-    to_head_request: bool,
-    is_upgrade: bool,
-    outflow: Option<Outflow>,
-}
-
-struct ClientSide {
-    connection: SendRequest<Bytes>,
-    scheme: &'static str,
-    head: Vec<u8>,
-    to_head_request: bool,
-    is_upgrade: bool,
-    response: Option<ResponseFuture>,
-    outflow: Option<Outflow>,
-    inflow: Option<Inflow>,
-    failure: Option<io::ErrorKind>,
-}
-
-/// The addresses of the connection that a stream is of.
-#[derive(Clone, Copy, Default)]
-pub struct StreamAddresses {
-    pub local: Option<SocketAddr>,
-    pub peer: Option<SocketAddr>,
-}
-
 impl Http2Stream {
-    /// A request that a client has sent; `in_use` is dropped with the stream.
+    /// A request that a client has sent, over a connection with this address of ours; `in_use` is
+    /// dropped with the stream.
     pub fn of_server(
         inflow: Inflow,
         respond: SendResponse<Bytes>,
         to_head_request: bool,
         is_upgrade: bool,
-        addresses: StreamAddresses,
+        local: Option<SocketAddr>,
         in_use: Box<dyn std::any::Any>,
     ) -> Self {
         let side = Side::Server(ServerSide {
@@ -86,38 +55,27 @@ impl Http2Stream {
             is_upgrade,
             outflow: None,
         });
-        Self::new(side, addresses, in_use)
+        Self::new(side, local, in_use)
     }
 
     /// A request that we are going to send on `connection`.
     pub fn of_client(
         connection: SendRequest<Bytes>,
         scheme: &'static str,
-        addresses: StreamAddresses,
+        local: Option<SocketAddr>,
         in_use: Box<dyn std::any::Any>,
     ) -> Self {
-        let side = Side::Client(ClientSide {
-            connection,
-            scheme,
-            head: Vec::new(),
-            to_head_request: false,
-            is_upgrade: false,
-            response: None,
-            outflow: None,
-            inflow: None,
-            failure: None,
-        });
-        Self::new(side, addresses, in_use)
+        let side = Side::Client(ClientSide::new(connection, scheme));
+        Self::new(side, local, in_use)
     }
 
-    fn new(side: Side, addresses: StreamAddresses, in_use: Box<dyn std::any::Any>) -> Self {
+    fn new(side: Side, local: Option<SocketAddr>, in_use: Box<dyn std::any::Any>) -> Self {
         Self {
             side: RefCell::new(side),
             _in_use: in_use,
             is_closed: Cell::new(false),
             resets_on_drop: Cell::new(false),
-            local: addresses.local,
-            peer: addresses.peer,
+            local,
         }
     }
 
@@ -128,13 +86,13 @@ impl Http2Stream {
         let _ = side.poll_flush(context);
         let received = match side.poll_message(context) {
             Poll::Ready(Ok(inflow)) => inflow.poll_receive(context),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
             Poll::Pending => Poll::Pending,
         };
-        if matches!(received, Poll::Ready(Err(_))) {
+        received.map_err(|failure| {
             self.is_closed.set(true);
-        }
-        received
+            failure.into()
+        })
     }
 
     /// Ready when bytes are there, or the peer has given the stream up.
@@ -147,17 +105,14 @@ impl Http2Stream {
         }
         let filled = match side.poll_message(context) {
             Poll::Ready(Ok(inflow)) => inflow.poll_fill(context),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
             Poll::Pending => Poll::Pending,
         };
-        match filled {
-            Poll::Ready(Ok(())) => Poll::Ready(()),
-            Poll::Ready(Err(_)) => {
+        filled.map(|filled| {
+            if filled.is_err() {
                 self.is_closed.set(true);
-                Poll::Ready(())
             }
-            Poll::Pending => Poll::Pending,
-        }
+        })
     }
 
     pub fn peek_state(&self) -> Idle {
@@ -186,7 +141,8 @@ impl Http2Stream {
 
     /// Ready when all that was pushed is on its way.
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.side.borrow_mut().poll_flush(context)
+        let flushed = self.side.borrow_mut().poll_flush(context);
+        flushed.map_err(io::Error::from)
     }
 
     /// Ends our side of an upgraded stream; other messages end by their framing.
@@ -195,8 +151,16 @@ impl Http2Stream {
     /// The stream is over.
     pub fn finish(&self) -> io::Result<()> {
         match self.side.borrow_mut().outflow() {
-            Some(outflow) => outflow.finish(),
+            Some(outflow) => Ok(outflow.finish()?),
             None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Why a request of ours has no answer, or none that is whole.
+    pub fn failure(&self) -> Option<StreamFailure> {
+        match &*self.side.borrow() {
+            Side::Server(_) => None,
+            Side::Client(client) => client.failure(),
         }
     }
 
@@ -207,10 +171,6 @@ impl Http2Stream {
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.local.ok_or_else(|| io::ErrorKind::Unsupported.into())
-    }
-
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.peer.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -226,9 +186,10 @@ impl Drop for Http2Stream {
                 Some(_) => {}
                 None => server.respond.send_reset(Reason::INTERNAL_ERROR),
             },
+            // What is not read to its end is given up by the drop of `h2`'s own handles.
             Side::Client(client) => {
-                if let Some(outflow) = &mut client.outflow
-                    && (!outflow.is_finished() || client.inflow.is_none())
+                if client.is_under_way()
+                    && let Some(outflow) = &mut client.outflow
                 {
                     outflow.reset(Reason::CANCEL);
                 }
@@ -245,7 +206,7 @@ impl Side {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), StreamFailure> {
         match self {
             Self::Server(server) => server.push(bytes),
             Self::Client(client) => client.push(bytes),
@@ -259,7 +220,7 @@ impl Side {
         }
     }
 
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamFailure>> {
         match self.outflow() {
             Some(outflow) => outflow.poll_flush(context),
             None => Poll::Ready(Ok(())),
@@ -272,12 +233,15 @@ impl Side {
                 Some(outflow) => !outflow.is_finished() && outflow.is_reset(context),
                 None => server.respond.poll_reset(context).is_ready(),
             },
-            Self::Client(client) => client.failure.is_some(),
+            Self::Client(client) => client.failure().is_some(),
         }
     }
 
     /// The message that comes, once its head is there.
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&mut Inflow>> {
+    fn poll_message(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<&mut Inflow, StreamFailure>> {
         match self {
             Self::Server(server) => Poll::Ready(Ok(&mut server.inflow)),
             Self::Client(client) => client.poll_message(context),
@@ -285,147 +249,8 @@ impl Side {
     }
 }
 
-impl ServerSide {
-    fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while self.outflow.is_none() {
-            let before = self.head.len();
-            self.head.extend_from_slice(bytes);
-            let mut parsed = ResponseHead::default();
-            let progress = parse_response(
-                &self.head,
-                &our_heads(),
-                self.to_head_request,
-                false,
-                &mut parsed,
-            );
-            match progress {
-                Ok(Progress::Complete) => {}
-                Ok(Progress::Incomplete) => return Ok(()),
-                Err(_) => return Err(io::ErrorKind::InvalidData.into()),
-            }
-            bytes = &bytes[parsed.head_len - before..];
-            let response = response_of(&parsed, &self.head)?;
-            self.head.clear();
-            if parsed.is_interim() && !self.is_upgrade {
-                let sent = self.respond.send_informational(response);
-                sent.map_err(|error| kind_of(&error))?;
-                if bytes.is_empty() {
-                    return Ok(());
-                }
-                continue;
-            }
-            let framing = match (self.is_upgrade, parsed.status) {
-                (true, 101) => BodyFraming::UntilClose,
-                _ => parsed.framing,
-            };
-            let is_empty = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
-            let sent = self.respond.send_response(response, is_empty);
-            let stream = sent.map_err(|error| kind_of(&error))?;
-            self.outflow = Some(Outflow::new(stream, framing, &BodyLimits::default()));
-        }
-        match &mut self.outflow {
-            Some(outflow) if !bytes.is_empty() => outflow.push(bytes),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl ClientSide {
-    fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        if self.outflow.is_none() {
-            let before = self.head.len();
-            self.head.extend_from_slice(bytes);
-            let mut parsed = RequestHead::default();
-            match parse_request(&self.head, &our_heads(), &mut parsed) {
-                Ok(Progress::Complete) => {}
-                Ok(Progress::Incomplete) => return Ok(()),
-                Err(_) => return Err(io::ErrorKind::InvalidData.into()),
-            }
-            bytes = &bytes[parsed.head_len - before..];
-            let request = request_of(&parsed, &self.head, self.scheme)?;
-            self.to_head_request = parsed.method.of(&self.head) == b"HEAD";
-            self.is_upgrade = parsed.upgrade == ringroad_codec::http1::Upgrade::WebSocket;
-            let framing = match self.is_upgrade {
-                true => BodyFraming::UntilClose,
-                false => parsed.framing,
-            };
-            let is_empty = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
-            let sent = self.connection.send_request(request, is_empty);
-            let (response, stream) = sent.map_err(|error| kind_of(&error))?;
-            self.head = Vec::new();
-            self.response = Some(response);
-            self.outflow = Some(Outflow::new(stream, framing, &BodyLimits::default()));
-        }
-        match &mut self.outflow {
-            Some(outflow) if !bytes.is_empty() => outflow.push(bytes),
-            _ => Ok(()),
-        }
-    }
-
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&mut Inflow>> {
-        if let Some(kind) = self.failure {
-            return Poll::Ready(Err(kind.into()));
-        }
-        if self
-            .inflow
-            .as_ref()
-            .is_none_or(|interim| !interim.has_bytes())
-            && let Some(response) = &mut self.response
-        {
-            if let Poll::Ready(Some(interim)) = response.poll_informational(context) {
-                match interim {
-                    Ok(interim) => {
-                        let (text, _) = response_text(&interim, true, false);
-                        self.inflow = Some(Inflow::new(&text, None, Framing::None));
-                    }
-                    Err(error) => return self.fail(&error),
-                }
-            } else {
-                match Pin::new(response).poll(context) {
-                    Poll::Ready(Ok(response)) => {
-                        self.response = None;
-                        self.inflow = Some(self.begin(response));
-                    }
-                    Poll::Ready(Err(error)) => return self.fail(&error),
-                    Poll::Pending => {}
-                }
-            }
-        }
-        match &mut self.inflow {
-            Some(inflow) => Poll::Ready(Ok(inflow)),
-            None => Poll::Pending,
-        }
-    }
-
-    fn begin(&self, response: http::Response<RecvStream>) -> Inflow {
-        let is_end = response.body().is_end_stream();
-        if self.is_upgrade && response.status() == http::StatusCode::OK {
-            let mut accepted = http::Response::new(());
-            *accepted.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
-            *accepted.headers_mut() = response.headers().clone();
-            let (mut text, _) = response_text(&accepted, false, false);
-            let end = text.len() - 2;
-            text.splice(
-                end..end,
-                b"connection: upgrade\r\nupgrade: websocket\r\n"
-                    .iter()
-                    .copied(),
-            );
-            return Inflow::new(&text, Some(response.into_body()), Framing::Length);
-        }
-        let (text, framing) = response_text(&response, is_end, self.to_head_request);
-        Inflow::new(&text, Some(response.into_body()), framing)
-    }
-
-    fn fail<T>(&mut self, error: &h2::Error) -> Poll<io::Result<T>> {
-        let kind = kind_of(error);
-        self.failure = Some(kind);
-        Poll::Ready(Err(kind.into()))
-    }
-}
-
 /// Heads that the engine wrote itself.
-fn our_heads() -> HeadLimits {
+pub(super) fn our_heads() -> HeadLimits {
     HeadLimits {
         max_head_bytes: MOST_HEAD_BYTES,
         max_headers: usize::MAX,

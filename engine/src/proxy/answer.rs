@@ -197,6 +197,26 @@ impl Answer {
         )
     }
 
+    /// The upstream has reset the stream before a response.
+    pub fn upstream_reset() -> Self {
+        Self::reset(
+            503,
+            ResponseFlags::UPSTREAM_REMOTE_RESET,
+            "upstream_reset_before_response_started{remote_reset}",
+            "upstream connect error or disconnect/reset before headers. reset reason: remote reset",
+        )
+    }
+
+    /// The upstream has refused the stream.
+    pub fn upstream_refused() -> Self {
+        Self::reset(
+            503,
+            ResponseFlags::UPSTREAM_REMOTE_RESET,
+            "upstream_reset_before_response_started{remote_refused_stream_reset}",
+            "upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset",
+        )
+    }
+
     /// The upstream's response is no HTTP.
     pub fn upstream_protocol_error() -> Self {
         Self::reset(

@@ -21,6 +21,8 @@ use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::tunnel::Tunnel;
 use super::upstream::{ClusterView, ConnectError, Endpoint, UpstreamConnection};
+use crate::http2::StreamFailure;
+use crate::http2::websocket::is_accepted;
 use crate::rt::{Buffer, Chunk};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::transport::Transport;
@@ -114,6 +116,8 @@ enum Sent {
     NoResponse {
         nothing_sent: bool,
     },
+    /// It has taken its leave without beginning with the request.
+    LeftBehind,
     /// That was it, whatever the retry policy; neither is the connection good for more.
     Over(Outcome),
 }
@@ -150,14 +154,18 @@ pub async fn attempt(
     // A reused connection may turn out dead: then the request goes out again on a fresh one, once,
     // if that cannot double it.
     let mut may_reuse = true;
+    let is_upgrade = request.head.upgrade == Upgrade::WebSocket;
+    let carrier = cluster.carrier(connection.stream.is_http2(), is_upgrade);
     loop {
-        let pooled = may_reuse.then(|| cluster.checkout(endpoint)).flatten();
+        let pooled = may_reuse
+            .then(|| cluster.checkout(request.worker, endpoint, carrier))
+            .flatten();
         let connected = match pooled {
             Some(pooled) => pooled,
             None => {
                 let gone = pin!(client_gone(&connection.stream));
-                let connected = pin!(cluster.connect(request.worker, endpoint));
-                match alongside(&connection.deadline, gone, connected).await {
+                let connected = cluster.connect_for(request.worker, endpoint, carrier);
+                match alongside(&connection.deadline, gone, pin!(connected)).await {
                     Ok(connected) => connected,
                     Err(Interrupted::Side(())) => return Outcome::Client(ClientFailure::Gone),
                     Err(Interrupted::Elapsed) => return request.timed_out(retries, body, record),
@@ -228,6 +236,18 @@ pub async fn attempt(
                 };
                 let answer = Answer::upstream_closed();
                 return request.failed(failure, answer, retries, body, record);
+            }
+            Sent::LeftBehind => {
+                upstream.close();
+                let settings = &request.rules.view.snapshot.settings;
+                if may_reuse && body.can_repeat() && settings.replay_on_dead_connection {
+                    stats.upstream_rq_replayed.add(1);
+                    may_reuse = false;
+                    continue;
+                }
+                cluster.report(endpoint, TryOutcome::Reset);
+                let answer = Answer::upstream_refused();
+                return request.failed(TryFailure::Refused, answer, retries, body, record);
             }
             Sent::Failed(failure, answer) => {
                 upstream.close();
@@ -312,6 +332,9 @@ async fn exchange_on(
                 return malformed_response(cluster, endpoint);
             }
             Ok(Err(failure)) => {
+                if let Some(failure) = upstream.stream.stream_failure() {
+                    return stream_failed(cluster, endpoint, failure);
+                }
                 stats.upstream_cx_destroy_remote_with_active_rq.add(1);
                 if failure.after_bytes() {
                     return malformed_response(cluster, endpoint);
@@ -349,6 +372,13 @@ async fn exchange_on(
     };
     let is_upgraded = response_head.status == 101;
     let is_agreed = head.upgrade == Upgrade::WebSocket && response_head.upgrade == head.upgrade;
+    let is_proven = || {
+        // Other clients look for themselves.
+        let asked = head.headers(request.bytes);
+        !connection.stream.is_http2()
+            || is_accepted(&asked, &response_head.headers(&response_bytes))
+    };
+    let is_agreed = is_agreed && (!is_upgraded || is_proven());
     if is_upgraded && !is_agreed {
         // Nobody has asked for this.
         return malformed_response(cluster, endpoint);
@@ -436,7 +466,10 @@ async fn exchange_on(
                 SourceFailure::Framing(_) => stats.upstream_cx_protocol_error.add(1),
                 _ => stats.upstream_cx_destroy_remote_with_active_rq.add(1),
             }
-            failure.of_an_upstream()
+            match upstream.stream.stream_failure() {
+                Some(failure) => stream_broke_off(stats, failure),
+                None => failure.of_an_upstream(),
+            }
         }
         Err(Interrupted::Side(failure)) => return Sent::Over(Outcome::Client(failure)),
         Err(Interrupted::Elapsed) => {
@@ -460,6 +493,55 @@ fn malformed_response(cluster: &ClusterView, endpoint: &Endpoint) -> Sent {
         request_began: true,
     };
     Sent::Failed(failure, Answer::upstream_protocol_error())
+}
+
+/// A stream of HTTP/2 has ended without a response.
+#[cold]
+fn stream_failed(cluster: &ClusterView, endpoint: &Endpoint, failure: StreamFailure) -> Sent {
+    let stats = &cluster.stats;
+    let (failure, answer) = match failure {
+        StreamFailure::Connection => {
+            stats.upstream_cx_destroy_remote_with_active_rq.add(1);
+            return Sent::NoResponse {
+                nothing_sent: false,
+            };
+        }
+        StreamFailure::LeftBehind => return Sent::LeftBehind,
+        StreamFailure::Protocol | StreamFailure::NoUpgrades => {
+            return malformed_response(cluster, endpoint);
+        }
+        StreamFailure::Refused => (TryFailure::Refused, Answer::upstream_refused()),
+        StreamFailure::Reset => {
+            let request_began = true;
+            let failure = TryFailure::Reset { request_began };
+            (failure, Answer::upstream_reset())
+        }
+    };
+    stats.upstream_rq_rx_reset.add(1);
+    cluster.report(endpoint, TryOutcome::Reset);
+    Sent::Failed(failure, answer)
+}
+
+/// A stream of HTTP/2 has ended within its response.
+#[cold]
+fn stream_broke_off(stats: &ClusterStats, failure: StreamFailure) -> (ResponseFlags, &'static str) {
+    match failure {
+        StreamFailure::Connection => (
+            ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
+        StreamFailure::Protocol | StreamFailure::NoUpgrades => (
+            ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+            "upstream_reset_after_response_started{protocol_error}",
+        ),
+        StreamFailure::Reset | StreamFailure::Refused | StreamFailure::LeftBehind => {
+            stats.upstream_rq_rx_reset.add(1);
+            (
+                ResponseFlags::UPSTREAM_REMOTE_RESET,
+                "upstream_reset_after_response_started{remote_reset}",
+            )
+        }
+    }
 }
 
 impl<'a> RoutedRequest<'a> {

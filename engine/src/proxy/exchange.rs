@@ -247,7 +247,8 @@ async fn exchange(
         let mut copy = Buffer::lease();
         request.write_head(&format, 1, &mut copy);
         let to_head_request = head.method.of(&head_bytes) == b"HEAD";
-        mirrors.set_head(copy, to_head_request, timeout_ms);
+        let speaks_http2 = connection.stream.is_http2();
+        mirrors.set_head(copy, to_head_request, speaks_http2, timeout_ms);
     }
     let most_replayed = match retry.is_some() || !mirrors.is_empty() {
         true => limits.settings.max_replay_body_bytes as usize,

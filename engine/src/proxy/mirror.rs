@@ -19,6 +19,7 @@ pub struct Mirrors {
     clusters: Vec<Rc<ClusterView>>,
     head: Buffer,
     to_head_request: bool,
+    client_speaks_http2: bool,
     timeout_ms: u64,
 }
 
@@ -42,9 +43,16 @@ impl Mirrors {
     }
 
     /// Takes the head that the copies begin with.
-    pub fn set_head(&mut self, head: Buffer, to_head_request: bool, timeout_ms: u64) {
+    pub fn set_head(
+        &mut self,
+        head: Buffer,
+        to_head_request: bool,
+        client_speaks_http2: bool,
+        timeout_ms: u64,
+    ) {
         self.head = head;
         self.to_head_request = to_head_request;
+        self.client_speaks_http2 = client_speaks_http2;
         self.timeout_ms = timeout_ms;
     }
 
@@ -70,6 +78,7 @@ impl Mirrors {
                 cluster,
                 pieces: (0..body.len()).map(|at| body.piece(at)).collect(),
                 to_head_request: self.to_head_request,
+                client_speaks_http2: self.client_speaks_http2,
                 timeout_ms: self.timeout_ms,
             };
             rt::spawn(copy.run(head));
@@ -82,6 +91,7 @@ struct RequestCopy {
     cluster: Rc<ClusterView>,
     pieces: Vec<Chunk>,
     to_head_request: bool,
+    client_speaks_http2: bool,
     timeout_ms: u64,
 }
 
@@ -119,9 +129,10 @@ impl RequestCopy {
             return None;
         };
         let _active = endpoint.count_request();
-        let upstream = match cluster.checkout(&endpoint) {
+        let carrier = cluster.carrier(self.client_speaks_http2, false);
+        let upstream = match cluster.checkout(&self.worker, &endpoint, carrier) {
             Some(pooled) => pooled,
-            None => cluster.connect(&self.worker, &endpoint).await,
+            None => cluster.connect_for(&self.worker, &endpoint, carrier).await,
         };
         let upstream = upstream.inspect_err(|_| failed()).ok()?;
         match self.exchange(&upstream, head).await {

@@ -29,6 +29,7 @@ pub mod request_head;
 pub mod request_id;
 pub mod response_head;
 pub mod retries;
+mod shared_pool;
 pub mod target;
 pub mod timeouts;
 pub mod tunnel;

@@ -1,5 +1,6 @@
 //! Connections to one endpoint: one pool for each endpoint and worker.
 
+use super::shared_pool::SharedPool;
 use super::upstream::ConnectError;
 use super::upstream_tls::secure;
 use crate::health::{ConnectionSlot, EndpointShare, InFlight};
@@ -8,7 +9,7 @@ use crate::stats::{ClusterStats, Counter, SeriesList};
 use crate::transport::Transport;
 use crate::worker::Worker;
 use ringroad_policy::snapshot::{Cluster, EndpointAddress, TcpKeepalive};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +37,8 @@ pub struct Endpoint {
     idle: RefCell<Vec<IdleConnection>>,
     /// Requests that wait for a connection because the limit is reached, oldest first.
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    /// Connections of HTTP/2; made when a request first wants one.
+    pub(super) shared: OnceCell<Box<SharedPool>>,
 }
 
 struct IdleConnection {
@@ -47,11 +50,11 @@ struct IdleConnection {
 
 /// What ends a connection for its age.
 #[derive(Clone, Copy)]
-struct Age {
-    opened_at: Instant,
-    requests: u32,
+pub(super) struct Age {
+    pub opened_at: Instant,
+    pub requests: u32,
     /// The endpoint's ejections when it was opened.
-    ejections: u32,
+    pub ejections: u32,
 }
 
 /// A connection to an endpoint. Dropping it closes it.
@@ -130,6 +133,7 @@ impl Endpoint {
             series: RefCell::default(),
             idle: RefCell::default(),
             waiting: RefCell::default(),
+            shared: OnceCell::new(),
         }
     }
 
@@ -191,6 +195,9 @@ impl Endpoint {
             }
             end.is_none()
         });
+        if let Some(shared) = self.shared.get() {
+            shared.sweep(self, cluster, now);
+        }
     }
 
     /// What a pooled connection is to be closed for, if anything.
@@ -239,18 +246,56 @@ impl Endpoint {
         cluster: &Cluster,
         worker: &Worker,
     ) -> Result<UpstreamConnection, ConnectError> {
+        let ejections = self.share.health.ejections();
+        match self.dial(cluster, worker, false).await {
+            Ok(stream) => Ok(UpstreamConnection {
+                stream,
+                endpoint: self.clone(),
+                reused: false,
+                age: Age {
+                    opened_at: rt::now(),
+                    requests: 0,
+                    ejections,
+                },
+                is_last: false,
+                max_duration: None,
+                in_flight: None,
+                lease,
+            }),
+            Err(error) => {
+                let waiting = self.waiting.take();
+                drop(lease);
+                for waiter in waiting {
+                    self.cluster_stats.upstream_rq_pending_failure_eject.add(1);
+                    waiter.give(Turn::Failed(error.again()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects, with TLS where the cluster wants it, within the connect timeout; failures are
+    /// counted.
+    pub(super) async fn dial(
+        &self,
+        cluster: &Cluster,
+        worker: &Worker,
+        for_http2: bool,
+    ) -> Result<Transport, ConnectError> {
         let deadline = rt::Deadline::new();
         let timeout = Duration::from_millis(cluster.connect_timeout_ms);
         deadline.set(Some(rt::now() + timeout));
         let stats = &self.cluster_stats;
-        let ejections = self.share.health.ejections();
         let connecting = async {
             let socket = Stream::connect(&self.connect_to).await;
             let socket = socket.map_err(ConnectError::Failed)?;
             match cluster.tls_at(&self.address) {
                 None => Ok(Transport::Plain(socket)),
                 // Boxed: the plain way keeps no room for a handshake.
-                Some(tls) => Box::pin(secure(worker, cluster, &self.address, tls, socket)).await,
+                Some(tls) => {
+                    let to = &self.address;
+                    Box::pin(secure(worker, cluster, to, tls, socket, for_http2)).await
+                }
             }
         };
         let error = match super::deadline::until(&deadline, connecting).await {
@@ -258,20 +303,7 @@ impl Endpoint {
                 if let Some(keepalive) = &cluster.connection_pool.keepalive {
                     keep_alive(&stream, keepalive);
                 }
-                return Ok(UpstreamConnection {
-                    stream,
-                    endpoint: self.clone(),
-                    reused: false,
-                    age: Age {
-                        opened_at: rt::now(),
-                        requests: 0,
-                        ejections,
-                    },
-                    is_last: false,
-                    max_duration: None,
-                    in_flight: None,
-                    lease,
-                });
+                return Ok(stream);
             }
             Ok(Err(error)) => error,
             Err(_) => {
@@ -281,12 +313,6 @@ impl Endpoint {
         };
         stats.upstream_cx_connect_fail.add(1);
         self.share.figures.cx_connect_fail.add(1);
-        let waiting = self.waiting.take();
-        drop(lease);
-        for waiter in waiting {
-            stats.upstream_rq_pending_failure_eject.add(1);
-            waiter.give(Turn::Failed(error.again()));
-        }
         Err(error)
     }
 
@@ -309,9 +335,9 @@ impl Endpoint {
     }
 
     /// A connection has gone: whoever waits longest may open one.
-    fn offer_room(self: &Rc<Self>) {
+    pub(super) fn offer_room(self: &Rc<Self>) {
         if self.waiting.borrow().is_empty() {
-            return;
+            return self.call_next();
         }
         let Some(slot) = self.share.open_connection() else {
             return;
@@ -366,7 +392,31 @@ impl Drop for Lease {
     }
 }
 
+impl Lease {
+    /// The room alone; who takes it offers it when the connection is over.
+    pub(super) fn into_slot(mut self) -> Option<ConnectionSlot> {
+        self.slot.take()
+    }
+}
+
 impl UpstreamConnection {
+    /// A stream of a shared connection, which has the room.
+    pub(super) fn of_stream(stream: Transport, endpoint: Rc<Endpoint>, age: Age) -> Self {
+        Self {
+            stream,
+            reused: age.requests > 0,
+            age,
+            is_last: false,
+            max_duration: None,
+            in_flight: None,
+            lease: Lease {
+                slot: None,
+                endpoint: endpoint.clone(),
+            },
+            endpoint,
+        }
+    }
+
     /// A request begins on it.
     pub(super) fn begin(&mut self, request: InFlight, cluster: &Cluster) {
         self.in_flight = Some(request);
@@ -384,6 +434,10 @@ impl UpstreamConnection {
     /// mean to go on.
     pub fn release(mut self) {
         self.in_flight = None;
+        if self.lease.slot.is_none() {
+            // A stream, whose connection is in the pool all the while.
+            return;
+        }
         let endpoint = self.endpoint.clone();
         let stats = &endpoint.cluster_stats;
         if self.is_last || self.age.ejections != endpoint.share.health.ejections() {
@@ -434,7 +488,7 @@ impl UpstreamConnection {
     }
 }
 
-fn max_duration(cluster: &Cluster) -> Option<Duration> {
+pub(super) fn max_duration(cluster: &Cluster) -> Option<Duration> {
     let limit = cluster.connection_pool.max_connection_duration_ms;
     limit.map(Duration::from_millis)
 }

@@ -4,6 +4,7 @@
 pub use super::pool::{Endpoint, UpstreamConnection};
 
 use super::pool::Turn;
+use super::shared_pool::StreamWish;
 use crate::health::{ClusterShare, RetryPermit};
 use crate::rt;
 use crate::stats::{ClusterStats, SeriesList};
@@ -41,6 +42,17 @@ const NOT_LISTED: usize = usize::MAX;
 /// What the workload is reached from. Istio: `InboundPassthroughBindIpv4` and `…Ipv6`.
 const WORKLOAD_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 const WORKLOAD_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+
+/// What carries a request upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A connection of its own, of HTTP/1.1.
+    Connection,
+    /// A stream of a connection of HTTP/2.
+    Stream,
+    /// A stream that becomes a WebSocket.
+    UpgradedStream,
+}
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -147,16 +159,68 @@ impl ClusterView {
         known.clone()
     }
 
-    /// A pooled connection for a request, if there is one.
+    /// What carries the request of such a client.
+    #[inline]
+    pub fn carrier(&self, client_speaks_http2: bool, is_upgrade: bool) -> Carrier {
+        let protocol = self.cluster.upstream_protocol;
+        match (protocol.is_http2(client_speaks_http2), is_upgrade) {
+            (false, _) => Carrier::Connection,
+            (true, false) => Carrier::Stream,
+            (true, true) => Carrier::UpgradedStream,
+        }
+    }
+
+    /// A connection for a request, or a stream of one, if the pool has it at once.
     ///
     /// # Errors
     /// [`ConnectError::Overflow`] when `http2MaxRequests` is reached.
     pub fn checkout(
         &self,
+        worker: &Worker,
         endpoint: &Rc<Endpoint>,
+        carrier: Carrier,
     ) -> Option<Result<UpstreamConnection, ConnectError>> {
-        let connection = endpoint.take_idle(&self.cluster)?;
+        let connection = match carrier {
+            Carrier::Connection => endpoint.take_idle(&self.cluster)?,
+            shared => endpoint.take_stream(&self.cluster, self.wish(worker, shared))?,
+        };
         Some(self.begin(endpoint, connection))
+    }
+
+    /// A new connection for a request, or a stream; see [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_for(
+        &self,
+        worker: &Rc<Worker>,
+        endpoint: &Rc<Endpoint>,
+        carrier: Carrier,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        match carrier {
+            Carrier::Connection => self.connect(worker, endpoint).await,
+            // Boxed: requests of HTTP/1.1 keep no room for it.
+            shared => Box::pin(self.connect_stream(worker, endpoint, shared)).await,
+        }
+    }
+
+    async fn connect_stream(
+        &self,
+        worker: &Rc<Worker>,
+        endpoint: &Rc<Endpoint>,
+        carrier: Carrier,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let Some(pending) = self.share.wait_for_connection() else {
+            return Err(ConnectError::Overflow);
+        };
+        let wish = self.wish(worker, carrier);
+        let stream = endpoint.wait_for_stream(worker, &self.cluster, wish).await;
+        drop(pending);
+        self.connected(endpoint, stream)
+    }
+
+    fn wish(&self, worker: &Worker, carrier: Carrier) -> StreamWish {
+        StreamWish::new(worker, &self.cluster, carrier == Carrier::UpgradedStream)
     }
 
     /// A new connection for a request; or one that comes free, if `maxConnections` is reached. The
@@ -183,6 +247,14 @@ impl ClusterView {
             Turn::Failed(error) => Err(error),
         };
         drop(pending);
+        self.connected(endpoint, connected)
+    }
+
+    fn connected(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        connected: Result<UpstreamConnection, ConnectError>,
+    ) -> Result<UpstreamConnection, ConnectError> {
         match connected {
             Ok(connection) => self.begin(endpoint, connection),
             Err(error) => {

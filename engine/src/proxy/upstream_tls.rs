@@ -14,6 +14,9 @@ use rustls::ClientConnection;
 /// of the mesh.
 const OFFERS_IN_MESH: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
 
+/// The same for HTTP/2.
+const OFFERS_HTTP2_IN_MESH: &[&str] = &["istio-h2", "istio", "h2"];
+
 /// Does the handshake on a connection that has just been opened.
 ///
 /// # Errors
@@ -24,6 +27,7 @@ pub async fn secure(
     address: &EndpointAddress,
     tls: &UpstreamTls,
     socket: Stream,
+    for_http2: bool,
 ) -> Result<Transport, ConnectError> {
     let refused = |why: &str| ConnectError::Tls(why.to_string());
     let host = match &tls.sni {
@@ -39,9 +43,12 @@ pub async fn secure(
     let config = {
         let contexts = worker.fleet.tls.load();
         let context = contexts.client(tls).map_err(refused)?;
-        context.offering(match tls.mode {
-            UpstreamTlsMode::IstioMutual => OFFERS_IN_MESH,
-            UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual => &[],
+        let in_mesh = tls.mode == UpstreamTlsMode::IstioMutual;
+        context.offering(match (in_mesh, for_http2) {
+            (true, false) => OFFERS_IN_MESH,
+            (true, true) => OFFERS_HTTP2_IN_MESH,
+            (false, false) => &[],
+            (false, true) => &["h2"],
         })
     };
     let session =

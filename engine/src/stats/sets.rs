@@ -90,6 +90,8 @@ stat_set! {
     ClusterStats {
         Counter upstream_cx_total: "Connections opened",
         Gauge upstream_cx_active: "Connections open",
+        Counter upstream_cx_http2_total: "Connections opened that speak HTTP/2",
+        Counter http2_keepalive_timeout: "Connections closed because http2KeepAlive got no answer",
         Counter upstream_cx_connect_fail: "Connects that failed",
         Counter upstream_cx_connect_timeout: "Connects that took longer than the connect timeout",
         Counter upstream_cx_idle_timeout: "Pooled connections closed for idleness",

@@ -4,7 +4,7 @@ mod tls_stream;
 
 pub use tls_stream::{HandshakeError, TlsStream};
 
-use crate::http2::Http2Stream;
+use crate::http2::{Http2Stream, StreamFailure};
 use crate::rt::{Buffer, Chunk, Idle, Send, Stream};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -54,6 +54,19 @@ impl Transport {
     /// The connection is broken.
     pub async fn receive(&self) -> io::Result<Chunk> {
         poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    /// Whether the peer speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// Why a stream of HTTP/2 that we began has no answer, or none that is whole.
+    pub fn stream_failure(&self) -> Option<StreamFailure> {
+        match self {
+            Self::Http2(stream) => stream.failure(),
+            Self::Plain(_) | Self::Tls(_) => None,
+        }
     }
 
     pub fn peek_state(&self) -> Idle {

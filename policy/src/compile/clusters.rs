@@ -16,9 +16,10 @@ use crate::health::RetryBudget;
 use crate::resource::destination_rule;
 use crate::settings::{ProxySettings, Role, duration};
 use crate::snapshot::{
-    Balancer, Cluster, ClusterId, ConnectionPool, Discovery, OutlierDetection, PolicyOrigins,
-    TcpKeepalive, UNLIMITED,
+    Balancer, Cluster, ClusterId, ConnectionPool, Discovery, Http2Keepalive, OutlierDetection,
+    PolicyOrigins, TcpKeepalive, UNLIMITED, UpstreamProtocol,
 };
+use crate::source::Origin;
 
 /// Where requests go that no service is known for.
 pub const PASSTHROUGH: &str = "PassthroughCluster";
@@ -80,6 +81,7 @@ impl Clusters {
                 follows_destination: true,
                 is_workload: name == INBOUND_PASSTHROUGH,
                 connect_timeout_ms: settings.connect_timeout_ms,
+                upstream_protocol: UpstreamProtocol::AsDownstream,
                 ..Cluster::new(name.to_string())
             });
         }
@@ -212,9 +214,38 @@ fn base_cluster(service: &Service, port: &Port, settings: &ProxySettings, name: 
         connect_timeout_ms: settings.connect_timeout_ms,
         upstream_idle_timeout_ms: nonzero(settings.limits.upstream_idle_timeout_ms),
         service: service.labels_for_metrics(),
+        upstream_protocol: protocol_of(port.protocol, settings),
         port: port.number as u16,
         origin: Some(service.origin.clone()),
         ..Cluster::new(name)
+    }
+}
+
+/// What is sent to a port when no DestinationRule says more. A port that declares nothing is known
+/// by what came for it, which a sidecar has looked at; a gateway sends HTTP/1.1.
+pub fn protocol_of(declared: Protocol, settings: &ProxySettings) -> UpstreamProtocol {
+    match declared {
+        declared if declared.is_http2() => UpstreamProtocol::Http2,
+        Protocol::Sniffed if settings.role == Role::Sidecar => UpstreamProtocol::AsDownstream,
+        _ => UpstreamProtocol::Http1,
+    }
+}
+
+/// Where it was written what is sent to a port.
+fn protocol_origin(service: &Service, port: &Port, policy: &EffectivePolicy<'_>) -> Option<Origin> {
+    let pool = policy.connection_pool.as_ref();
+    let http = pool.and_then(|block| block.value.http.as_ref());
+    let field = http.and_then(|http| match http.h2_upgrade_policy.as_deref() {
+        _ if http.use_client_protocol => Some("useClientProtocol"),
+        Some("UPGRADE") => Some("h2UpgradePolicy"),
+        _ => None,
+    });
+    match (field, pool) {
+        (Some(name), Some(pool)) => Some(Origin {
+            document: pool.origin.document,
+            field: pool.origin.field.field("http").field(name),
+        }),
+        _ => port.protocol.is_http2().then(|| service.origin.clone()),
     }
 }
 
@@ -268,6 +299,7 @@ fn build_cluster(
             .connection_pool
             .as_ref()
             .map(|block| block.origin.clone()),
+        upstream_protocol: protocol_origin(service, port, policy),
         retry_budget: policy
             .retry_budget
             .as_ref()
@@ -329,6 +361,18 @@ pub fn apply_pool(block: &destination_rule::ConnectionPool, cluster: &mut Cluste
         pool.max_requests_per_connection =
             u32::try_from(http.max_requests_per_connection).unwrap_or(0);
         idle = ms(&http.idle_timeout).or(idle);
+        pool.max_concurrent_streams = limit(http.max_concurrent_streams);
+        pool.http2_keepalive = http.http2_keep_alive.as_ref().and_then(|keepalive| {
+            Some(Http2Keepalive {
+                interval_ms: ms(&keepalive.interval)?,
+                timeout_ms: ms(&keepalive.timeout)?,
+            })
+        });
+        if http.use_client_protocol {
+            cluster.upstream_protocol = UpstreamProtocol::AsDownstream;
+        } else if http.h2_upgrade_policy.as_deref() == Some("UPGRADE") {
+            cluster.upstream_protocol = UpstreamProtocol::Http2;
+        }
     }
     if let Some(idle) = idle {
         cluster.upstream_idle_timeout_ms = nonzero(idle);

@@ -46,6 +46,11 @@ impl Protocol {
         )
     }
 
+    /// Whether requests for such a port are sent in HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc | Self::GrpcWeb)
+    }
+
     /// Whether connections on such a port are carried as bytes.
     pub fn is_tcp(self) -> bool {
         matches!(

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Compiler;
-use super::clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, apply_pool, inbound_name};
+use super::clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, apply_pool, inbound_name, protocol_of};
 use super::peer_authentication::MtlsMode;
 use super::protocol::Protocol;
 use super::registry::Registry;
@@ -185,6 +185,7 @@ fn add_cluster(port: &InboundPort<'_>, pool: Option<&ConnectionPool>, compiler: 
         follows_destination: true,
         is_workload: true,
         connect_timeout_ms: compiler.settings.connect_timeout_ms,
+        upstream_protocol: protocol_of(port.protocol, compiler.settings),
         ..Cluster::new(inbound_name(port.number))
     };
     let written = port.ingress.map_or("", |ingress| &ingress.default_endpoint);

@@ -8,8 +8,8 @@ use super::effects::{Setting, edits, milliseconds, milliseconds_or, setting};
 use super::places::{Places, Written};
 use crate::health::RetryBudget;
 use crate::snapshot::{
-    Cluster, Destination, Discovery, OutlierDetection, RequestFacts, UNLIMITED, UpstreamSni,
-    UpstreamTlsMode,
+    Cluster, Destination, Discovery, OutlierDetection, RequestFacts, UNLIMITED, UpstreamProtocol,
+    UpstreamSni, UpstreamTlsMode,
 };
 use crate::source::Origin;
 
@@ -159,12 +159,23 @@ pub(crate) fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Settin
         let written = places.of_optional(&origins.retry_budget);
         list.push(setting("retry budget", value, written));
     }
+    list.push(protocol_setting(cluster, places));
     list.push(tls_setting(cluster, places));
     match &cluster.outlier_detection {
         None => list.push(setting("outlier detection", "off", None)),
         Some(outlier) => outlier_settings(cluster, outlier, places, &mut list),
     }
     list
+}
+
+/// The version of HTTP, and what decided about it.
+fn protocol_setting(cluster: &Cluster, places: &Places) -> Setting {
+    let written = places.of_optional(&cluster.policy_origins.upstream_protocol);
+    setting(
+        "upstream protocol",
+        cluster.upstream_protocol.as_str(),
+        written,
+    )
 }
 
 /// How the upstream is spoken to.
@@ -229,7 +240,9 @@ fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
         is_default,
     );
     let pool = &cluster.connection_pool;
-    let limits: [(&str, u32, u32, [&str; 2]); 5] = [
+    let protocol = cluster.upstream_protocol;
+    let streams_matter = protocol != UpstreamProtocol::Http1;
+    let limits: [(&str, u32, u32, [&str; 2]); 6] = [
         (
             "max connections",
             pool.max_connections,
@@ -260,8 +273,17 @@ fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
             0,
             ["http", "maxRequestsPerConnection"],
         ),
+        (
+            "max concurrent streams",
+            pool.max_concurrent_streams,
+            UNLIMITED,
+            ["http", "maxConcurrentStreams"],
+        ),
     ];
     for (name, value, unlimited, path) in limits {
+        if name == "max concurrent streams" && !streams_matter {
+            continue;
+        }
         let text = match value == unlimited {
             true => "no limit".to_string(),
             false => value.to_string(),
@@ -271,6 +293,15 @@ fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
     if let Some(ms) = pool.max_connection_duration_ms {
         let path = ["tcp", "maxConnectionDuration"];
         add("max connection duration", milliseconds(ms), &path, false);
+    }
+    if let Some(keepalive) = pool.http2_keepalive.filter(|_| streams_matter) {
+        let (every, patience) = (keepalive.interval_ms, keepalive.timeout_ms);
+        let value = format!(
+            "PING every {}, answered within {}",
+            milliseconds(every),
+            milliseconds(patience)
+        );
+        add("http2 keepalive", value, &["http", "http2KeepAlive"], false);
     }
 }
 

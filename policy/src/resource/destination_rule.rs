@@ -210,6 +210,18 @@ pub struct HttpSettings {
     pub max_requests_per_connection: i64,
     pub max_retries: i64,
     pub idle_timeout: Option<String>,
+    pub h2_upgrade_policy: Option<String>,
+    pub use_client_protocol: bool,
+    pub max_concurrent_streams: i64,
+    pub http2_keep_alive: Option<Http2KeepAlive>,
+}
+
+/// `connectionPool.http.http2KeepAlive`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Http2KeepAlive {
+    pub interval: Option<String>,
+    pub timeout: Option<String>,
 }
 
 /// `outlierDetection`.

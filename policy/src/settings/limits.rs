@@ -116,6 +116,8 @@ limits! {
         "Most mirrored requests of the process that wait for their responses; further ones are not sent.";
     max_concurrent_streams / "maxConcurrentStreams": Count = 100,
         "Most HTTP/2 streams that a client may have open on one connection.";
+    max_upstream_concurrent_streams / "maxUpstreamConcurrentStreams": Count = 1_024,
+        "Most HTTP/2 streams of one upstream connection; further requests open another one. connectionPool.http.maxConcurrentStreams and the upstream itself may allow fewer.";
     max_reset_streams / "maxResetStreams": Count = 100,
         "Most HTTP/2 streams of one connection that the client may have reset before we came to serve them, and most that we reset for its errors as long as it lasts; above it the connection ends with ENHANCE_YOUR_CALM.";
     max_bad_streams / "maxBadStreams": Count = 250,

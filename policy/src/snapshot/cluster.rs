@@ -39,6 +39,7 @@ pub struct Cluster {
     /// `connectionPool.http.idleTimeout`, else `tcp.idleTimeout`, else 1 h.
     pub upstream_idle_timeout_ms: Option<u64>,
     pub connection_pool: ConnectionPool,
+    pub upstream_protocol: UpstreamProtocol,
     /// In place of [`ConnectionPool::max_retries`]. Istio: `trafficPolicy.retryBudget`.
     pub retry_budget: Option<RetryBudget>,
     pub outlier_detection: Option<OutlierDetection>,
@@ -67,6 +68,7 @@ pub struct PolicyOrigins {
     pub subset: Option<Origin>,
     pub load_balancer: Option<Origin>,
     pub connection_pool: Option<Origin>,
+    pub upstream_protocol: Option<Origin>,
     pub retry_budget: Option<Origin>,
     pub outlier_detection: Option<Origin>,
 }
@@ -109,6 +111,39 @@ impl Balancer {
             Self::LeastRequest => "LEAST_REQUEST",
             Self::Random => "RANDOM",
             Self::Passthrough => "PASSTHROUGH",
+        }
+    }
+}
+
+/// The version of HTTP that requests are sent in. Istio: the protocol of the service's port,
+/// `connectionPool.http.h2UpgradePolicy` and `useClientProtocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UpstreamProtocol {
+    #[default]
+    Http1,
+    /// Without asking first where nothing is encrypted, by ALPN over TLS.
+    Http2,
+    /// What the client speaks.
+    AsDownstream,
+}
+
+impl UpstreamProtocol {
+    /// Envoy's words for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+            Self::AsDownstream => "as the client",
+        }
+    }
+
+    /// Whether the request of such a client goes upstream in HTTP/2.
+    #[inline]
+    pub fn is_http2(self, client_speaks_http2: bool) -> bool {
+        match self {
+            Self::Http1 => false,
+            Self::Http2 => true,
+            Self::AsDownstream => client_speaks_http2,
         }
     }
 }
@@ -200,6 +235,17 @@ pub struct ConnectionPool {
     /// `None` is no limit.
     pub max_connection_duration_ms: Option<u64>,
     pub keepalive: Option<TcpKeepalive>,
+    /// Of one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    pub http2_keepalive: Option<Http2Keepalive>,
+}
+
+/// PINGs on HTTP/2 connections. Istio: `connectionPool.http.http2KeepAlive`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2Keepalive {
+    pub interval_ms: u64,
+    /// Without an answer for so long the connection counts as broken.
+    pub timeout_ms: u64,
 }
 
 /// `None` leaves the value to the operating system.
@@ -223,6 +269,8 @@ impl Default for ConnectionPool {
             max_requests_per_connection: 0,
             max_connection_duration_ms: None,
             keepalive: None,
+            max_concurrent_streams: UNLIMITED,
+            http2_keepalive: None,
         }
     }
 }
@@ -283,6 +331,7 @@ impl Cluster {
             connect_timeout_ms: 10_000,
             upstream_idle_timeout_ms: Some(3_600_000),
             connection_pool: ConnectionPool::default(),
+            upstream_protocol: UpstreamProtocol::default(),
             retry_budget: None,
             outlier_detection: None,
             tls: None,

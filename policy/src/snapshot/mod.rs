@@ -39,7 +39,8 @@ pub use balancing::{
 };
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
-    OutlierDetection, PolicyOrigins, ServiceLabels, TcpKeepalive, UNLIMITED, WorkloadLabels,
+    Http2Keepalive, OutlierDetection, PolicyOrigins, ServiceLabels, TcpKeepalive, UNLIMITED,
+    UpstreamProtocol, WorkloadLabels,
 };
 pub use connection::{ConnectionFacts, PeerIdentity};
 pub use dns::{DnsName, DnsTable};

@@ -264,6 +264,7 @@ fn cluster_json(cluster: &Cluster, files: &[SourceFile]) -> Value {
         "name": cluster.name,
         "type": discovery,
         "balancer": cluster.balancer.as_str(),
+        "upstream_protocol": cluster.upstream_protocol.as_str(),
         "connect_timeout_ms": cluster.connect_timeout_ms,
         "upstream_idle_timeout_ms": cluster.upstream_idle_timeout_ms,
         "service": cluster.service.host,

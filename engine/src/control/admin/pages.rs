@@ -266,6 +266,8 @@ fn write_cluster(cluster: &Cluster, health: &HealthRegistry, out: &mut String) {
     let health = health.find(&cluster.name);
     let name = &cluster.name;
     let _ = writeln!(out, "{name}::observability_name::{name}");
+    let protocol = cluster.upstream_protocol.as_str();
+    let _ = writeln!(out, "{name}::upstream_protocol::{protocol}");
     if cluster.outlier_detection.is_some() {
         // Istio never ejects by success rates; Envoy lists them all the same.
         for figure in ["average", "ejection_threshold"] {
@@ -347,6 +349,7 @@ fn cluster_json(cluster: &Cluster, health: &HealthRegistry) -> serde_json::Value
     json!({
         "name": cluster.name,
         "observability_name": cluster.name,
+        "upstream_protocol": cluster.upstream_protocol.as_str(),
         "added_via_api": true,
         "host_statuses": hosts,
         "circuit_breakers": { "thresholds": [limits] },

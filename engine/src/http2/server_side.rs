@@ -1,0 +1,67 @@
+//! A stream whose request comes from a client.
+
+use super::failure::StreamFailure;
+use super::heads::response_of;
+use super::inflow::Inflow;
+use super::outflow::Outflow;
+use super::stream::our_heads;
+use bytes::Bytes;
+use h2::server::SendResponse;
+use ringroad_codec::http1::{BodyFraming, BodyLimits, Progress, ResponseHead, parse_response};
+
+pub(super) struct ServerSide {
+    pub inflow: Inflow,
+    pub respond: SendResponse<Bytes>,
+    /// Of a response, as far as it was pushed.
+    pub head: Vec<u8>,
+    pub to_head_request: bool,
+    pub is_upgrade: bool,
+    pub outflow: Option<Outflow>,
+}
+
+impl ServerSide {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), StreamFailure> {
+        while self.outflow.is_none() {
+            let before = self.head.len();
+            self.head.extend_from_slice(bytes);
+            let mut parsed = ResponseHead::default();
+            let progress = parse_response(
+                &self.head,
+                &our_heads(),
+                self.to_head_request,
+                false,
+                &mut parsed,
+            );
+            match progress {
+                Ok(Progress::Complete) => {}
+                Ok(Progress::Incomplete) => return Ok(()),
+                Err(_) => return Err(StreamFailure::Protocol),
+            }
+            bytes = &bytes[parsed.head_len - before..];
+            let is_switch = self.is_upgrade && parsed.status == 101;
+            let is_final = is_switch || !parsed.is_interim();
+            let response = response_of(&parsed, &self.head, self.is_upgrade && is_final)?;
+            self.head.clear();
+            if !is_final {
+                let sent = self.respond.send_informational(response);
+                sent.map_err(|error| StreamFailure::of(&error))?;
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            }
+            let framing = match is_switch {
+                true => BodyFraming::UntilClose,
+                false => parsed.framing,
+            };
+            let is_empty = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
+            let sent = self.respond.send_response(response, is_empty);
+            let stream = sent.map_err(|error| StreamFailure::of(&error))?;
+            self.outflow = Some(Outflow::new(stream, framing, &BodyLimits::default()));
+        }
+        match &mut self.outflow {
+            Some(outflow) if !bytes.is_empty() => outflow.push(bytes),
+            _ => Ok(()),
+        }
+    }
+}

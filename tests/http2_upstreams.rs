@@ -1,0 +1,776 @@
+//! Upstreams that speak HTTP/2, with clients of both versions, on both drivers.
+
+mod harness;
+
+use h2::Reason;
+use h2::server::Builder;
+use harness::http2::{
+    Call, Http2Upstream, client, exchange, fields, ok_with, read_all, request, send_all,
+};
+use harness::pool::{cluster_stat, pool};
+use harness::raw::{End, converse};
+use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, get, settings, until};
+use http::{Method, StatusCode};
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything goes to these upstreams by prior knowledge, and by this `connectionPool.http`.
+fn start(driver: &str, upstreams: &[SocketAddr], http: &str) -> (Proxy, SocketAddr) {
+    start_edited(driver, upstreams, http, |text| text)
+}
+
+fn start_edited(
+    driver: &str,
+    upstreams: &[SocketAddr],
+    http: &str,
+    edit: impl FnOnce(String) -> String,
+) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let policy = format!("connectionPool: {{http: {{{http}}}}}");
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("settings.yaml", &settings("{role: gateway}")),
+        ("pool.yaml", &edit(over_http2(&pool(upstreams, &policy)))),
+    ]);
+    let args = ["--driver", driver, "--workers", "1"];
+    (Proxy::start_with_workers(config, &args), address)
+}
+
+/// The service says that it speaks HTTP/2.
+fn over_http2(pool: &str) -> String {
+    let edited = pool.replace("protocol: HTTP}", "protocol: HTTP2}");
+    assert_ne!(edited, pool);
+    edited
+}
+
+const ANY: &str = "maxRetries: 1000";
+
+/// Answers with the body it got; the path asks for more.
+async fn echo(mut call: Call) {
+    let path = call.path();
+    let Ok(body) = read_all(&mut call.body).await else {
+        return;
+    };
+    let trailers = call.body.trailers().await.ok().flatten();
+    match path.as_str() {
+        "/trailers" => {
+            let sum = trailers.as_ref().and_then(|map| map.get("x-checksum"));
+            let sum = sum.map_or("none", |sum| sum.to_str().expect("text"));
+            let back = fields(&[("x-sum", sum), ("content-type", "dropped/here")]);
+            call.answer(&body, Some(back)).await;
+        }
+        "/interim" => {
+            let mut early = ok_with(&[("link", "</a.css>")]);
+            *early.status_mut() = StatusCode::EARLY_HINTS;
+            call.respond.send_informational(early).expect("is sent");
+            call.answer(&body, None).await;
+        }
+        "/empty" => drop(call.start(ok_with(&[("x-empty", "yes")]), true)),
+        "/length" => {
+            let length = body.len().to_string();
+            let mut out = call.start(ok_with(&[("content-length", &length)]), false);
+            let _ = send_all(&mut out, &body, true).await;
+        }
+        "/no-content" => {
+            let mut response = ok_with(&[]);
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            call.start(response, true);
+        }
+        _ => call.answer(&body, None).await,
+    }
+}
+
+#[test]
+fn an_http1_client_reaches_an_http2_upstream() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(echo);
+        let (proxy, address) = start(driver, &[upstream.address], ANY);
+        let mut client = Client::connect(address).expect("connects");
+        for _ in 0..50 {
+            let answer = client
+                .send("GET", "shop.test", "/a?b=c")
+                .expect("an answer");
+            assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+            assert_eq!(answer.header("server"), Some("istio-envoy"));
+        }
+        let head = upstream.heads().remove(0);
+        assert_eq!(head.uri().to_string(), "http://shop.test/a?b=c");
+        assert_eq!(head.headers()["x-forwarded-proto"], "http");
+        assert_eq!(head.headers()["x-envoy-attempt-count"], "1");
+        for gone in ["host", "connection", "transfer-encoding"] {
+            assert!(!head.headers().contains_key(gone), "{gone}");
+        }
+        assert_eq!(upstream.connections(), 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_http2_total"), 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_active"), 0);
+
+        // Bodies both ways, with and without a length, longer than any window.
+        let long: String = (0..200_000u32).map(|n| format!("{n:06} ")).collect();
+        for (path, framing) in [
+            ("/length", format!("content-length: {}", long.len())),
+            ("/", "transfer-encoding: chunked".to_string()),
+        ] {
+            client
+                .write(format!("POST {path} HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n").as_bytes());
+            if framing.starts_with("transfer") {
+                let (one, other) = long.split_at(77);
+                for piece in [one, other] {
+                    client.write(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes());
+                }
+                client.write(b"0\r\n\r\n");
+            } else {
+                client.write(long.as_bytes());
+            }
+            let answer = client.answer().expect("an answer");
+            assert!(answer.body == long, "{} bytes", answer.body.len());
+        }
+
+        let raw = |head: &str| converse(address, &[head.as_bytes()]).0;
+        let answer = raw("HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
+        let answer = raw("GET /empty HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        assert!(answer.contains("x-empty: yes\r\n"), "{answer}");
+        assert!(answer.contains("content-length: 0\r\n"), "{answer}");
+        let answer = raw("GET /no-content HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        assert!(!answer.contains("content-length"), "{answer}");
+        let answer = raw(
+            "POST /trailers HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n\
+             4\r\nbody\r\n0\r\nx-checksum: 7\r\n\r\n",
+        );
+        assert!(answer.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{answer}");
+        let answer = raw("GET /interim HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        assert!(
+            answer.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n"),
+            "{answer}"
+        );
+        assert!(answer.contains("\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
+        let answer = raw("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[test]
+fn an_http2_client_reaches_an_http2_upstream() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(echo);
+        let (_proxy, address) = start(driver, &[upstream.address], ANY);
+        client(address, |mut send| async move {
+            let mut get = request(Method::GET, "/a?b=c");
+            get.headers_mut().append("cookie", "a=1".parse().unwrap());
+            get.headers_mut().append("cookie", "b=2".parse().unwrap());
+            get.headers_mut().append("te", "trailers".parse().unwrap());
+            let (answer, body, _) = exchange(&mut send, get, None, None).await.unwrap();
+            assert_eq!((answer.status(), body.len()), (StatusCode::OK, 0));
+            assert!(!answer.headers().contains_key("transfer-encoding"));
+
+            let long: Vec<u8> = (0..600_000u32).flat_map(u32::to_be_bytes).collect();
+            for path in ["/", "/length"] {
+                let post = request(Method::POST, path);
+                let (_, body, _) = exchange(&mut send, post, Some(&long), None).await.unwrap();
+                assert!(body == long);
+            }
+            let post = request(Method::POST, "/trailers");
+            let sent = Some(fields(&[("x-checksum", "7")]));
+            let answer = exchange(&mut send, post, Some(b"body"), sent).await;
+            let (_, body, trailers) = answer.unwrap();
+            let trailers = trailers.expect("trailers");
+            assert_eq!(
+                (body.as_slice(), &trailers["x-sum"]),
+                (&b"body"[..], &"7".parse().unwrap())
+            );
+            assert!(!trailers.contains_key("content-type"));
+
+            let head = request(Method::HEAD, "/");
+            let (answer, body, _) = exchange(&mut send, head, None, None).await.unwrap();
+            assert_eq!((answer.status(), body.len()), (StatusCode::OK, 0));
+            let empty = request(Method::GET, "/empty");
+            let (answer, ..) = exchange(&mut send, empty, None, None).await.unwrap();
+            assert_eq!(answer.headers()["x-empty"], "yes");
+
+            let mut ready = send.clone().ready().await.unwrap();
+            let (mut response, _) = ready
+                .send_request(request(Method::GET, "/interim"), true)
+                .unwrap();
+            let interim = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+            assert_eq!(interim.expect("one").unwrap().status().as_u16(), 103);
+            assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+        });
+        let heads = upstream.heads();
+        assert_eq!(heads[0].headers()["te"], "trailers");
+        assert_eq!(heads[0].headers()["cookie"], "a=1; b=2");
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[test]
+fn streams_share_connections_up_to_what_the_peer_and_the_rule_allow() {
+    async fn late(mut call: Call) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        call.answer(b"late", None).await;
+    }
+    for (peers_most, http, most) in [
+        (7, ANY, 7),
+        (100, "maxConcurrentStreams: 3", 3),
+        (2, "maxConcurrentStreams: 3", 2),
+    ] {
+        let mut builder = Builder::new();
+        builder.max_concurrent_streams(peers_most);
+        let upstream = Http2Upstream::start_with(builder, late);
+        let (proxy, address) = start("auto", &[upstream.address], http);
+        assert_eq!(get(address, "a", "/").status, 200);
+        client(address, |send| async move {
+            let mut answers = Vec::new();
+            for _ in 0..20 {
+                let mut send = send.clone();
+                answers.push(tokio::spawn(async move {
+                    exchange(&mut send, request(Method::GET, "/"), None, None).await
+                }));
+            }
+            for answer in answers {
+                let answer = answer.await.unwrap().unwrap();
+                assert_eq!(
+                    (answer.0.status(), answer.1),
+                    (StatusCode::OK, b"late".to_vec())
+                );
+            }
+        });
+        let seen = upstream
+            .seen
+            .most_streams
+            .load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(seen, most, "{http}");
+        let connections = upstream.connections();
+        assert!(connections >= 20 / most, "{connections} for {http}");
+        assert_eq!(
+            cluster_stat(&proxy, "upstream_cx_active"),
+            connections as u64
+        );
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
+    }
+}
+
+#[test]
+fn a_limit_on_connections_lets_requests_wait_for_streams() {
+    for driver in DRIVERS {
+        let mut builder = Builder::new();
+        builder.max_concurrent_streams(2);
+        let upstream = Http2Upstream::start_with(builder, |mut call| async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            call.answer(b"late", None).await;
+        });
+        let limit = |text: String| {
+            text.replace(
+                "connectionPool: {",
+                "connectionPool: {tcp: {maxConnections: 1}, ",
+            )
+        };
+        let (proxy, address) = start_edited(driver, &[upstream.address], ANY, limit);
+        client(address, |send| async move {
+            let mut answers = Vec::new();
+            for _ in 0..30 {
+                let mut send = send.clone();
+                answers.push(tokio::spawn(async move {
+                    exchange(&mut send, request(Method::GET, "/"), None, None).await
+                }));
+            }
+            for answer in answers {
+                assert_eq!(answer.await.unwrap().unwrap().0.status(), StatusCode::OK);
+            }
+        });
+        assert_eq!(upstream.connections(), 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 1);
+        assert!(cluster_stat(&proxy, "upstream_cx_overflow") > 0);
+    }
+}
+
+#[test]
+fn active_requests_are_limited_and_requests_of_a_connection_are_counted() {
+    let upstream = Http2Upstream::start(|mut call| async move {
+        match call.path().as_str() {
+            "/wait" => call.wait_for_reset().await,
+            _ => call.answer(b"", None).await,
+        }
+    });
+    let http = "http2MaxRequests: 1, maxRequestsPerConnection: 3";
+    let (proxy, address) = start("auto", &[upstream.address], http);
+    for _ in 0..7 {
+        assert_eq!(get(address, "a", "/").status, 200);
+    }
+    assert_eq!(upstream.connections(), 3);
+    assert_eq!(cluster_stat(&proxy, "upstream_cx_max_requests"), 2);
+    until("the retired connections", || {
+        upstream.open_connections() == 1
+    });
+
+    let mut waiting = Client::connect(address).expect("connects");
+    waiting.start("GET", "a", "/wait").expect("sent");
+    until("the request", || upstream.requests() == 8);
+    let refused = get(address, "a", "/");
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("x-envoy-overloaded"), Some("true"));
+    drop(waiting);
+    until("the cancellation", || upstream.resets() == [Reason::CANCEL]);
+    until("the end of the request", || {
+        cluster_stat(&proxy, "upstream_rq_active") == 0
+    });
+    assert_eq!(get(address, "a", "/").status, 200);
+}
+
+#[test]
+fn resets_of_the_upstream_get_their_status_and_flag() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            match call.path().as_str() {
+                "/refused" => call.respond.send_reset(Reason::REFUSED_STREAM),
+                "/reset" => call.respond.send_reset(Reason::INTERNAL_ERROR),
+                "/closed" => {
+                    call.close_connection();
+                    std::future::pending::<()>().await;
+                }
+                "/late" => {
+                    let mut out = call.start(ok_with(&[]), false);
+                    let _ = send_all(&mut out, b"begun", false).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    out.send_reset(Reason::INTERNAL_ERROR);
+                }
+                "/short" => {
+                    let mut out = call.start(ok_with(&[("content-length", "10")]), false);
+                    let _ = out.send_data("abc".into(), true);
+                }
+                _ => call.answer(b"fine", None).await,
+            }
+        });
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            (
+                "settings.yaml",
+                &settings("{role: gateway, accessLog: {format: JSON}}"),
+            ),
+            ("pool.yaml", &over_http2(&pool(&[upstream.address], ""))),
+        ]);
+        let out = std::process::Stdio::piped();
+        let mut proxy = Proxy::start_with_stdout(config, &["--driver", driver], out);
+        let lines = harness::LogLines::of(&mut proxy);
+        for (path, status, flag, details) in [
+            (
+                "/refused",
+                503,
+                "UR",
+                "before_response_started{remote_refused_stream_reset}",
+            ),
+            ("/reset", 503, "UR", "before_response_started{remote_reset}"),
+            (
+                "/closed",
+                503,
+                "UC",
+                "before_response_started{connection_termination}",
+            ),
+        ] {
+            // The first request on a connection is not sent again when that is closed.
+            let answer = get(address, "a", path);
+            assert_eq!(answer.status, status, "{path}");
+            let line = lines.line_with(path);
+            assert!(
+                line.contains(&format!("\"response_flags\":\"{flag}\"")),
+                "{line}"
+            );
+            assert!(line.contains(details), "{line}");
+        }
+        for (path, flag) in [("/late", "UR"), ("/short", "UPE")] {
+            let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+            let (answer, _) = converse(address, &[head.as_bytes()]);
+            assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+            let line = lines.line_with(path);
+            assert!(
+                line.contains(&format!("\"response_flags\":\"{flag}\"")),
+                "{line}"
+            );
+            client(address, |mut send| async move {
+                let broken = exchange(&mut send, request(Method::GET, path), None, None).await;
+                assert!(broken.expect_err("is reset").is_reset());
+                let fine = exchange(&mut send, request(Method::GET, "/"), None, None).await;
+                assert_eq!(fine.unwrap().1, b"fine");
+            });
+        }
+        assert!(cluster_stat(&proxy, "upstream_rq_rx_reset") >= 4);
+    }
+}
+
+#[test]
+fn refused_streams_are_tried_again_by_the_default_policy() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            match call.number {
+                0 | 1 => call.respond.send_reset(Reason::REFUSED_STREAM),
+                _ => {
+                    let body = read_all(&mut call.body).await.expect("a body");
+                    call.answer(&body, None).await;
+                }
+            }
+        });
+        let with_default = |text: String| text.replace("    retries: {attempts: 0}\n", "");
+        let (proxy, address) = start_edited(driver, &[upstream.address], ANY, with_default);
+        client(address, |mut send| async move {
+            let post = request(Method::POST, "/");
+            let (answer, body, _) = exchange(&mut send, post, Some(b"once"), None)
+                .await
+                .unwrap();
+            assert_eq!((answer.status(), body), (StatusCode::OK, b"once".to_vec()));
+        });
+        assert_eq!(upstream.requests(), 3);
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_retry"), 2);
+    }
+}
+
+#[test]
+fn a_goodbye_lets_streams_finish_and_takes_no_more() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            if call.path() == "/last" {
+                call.say_goodbye();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let number = call.connection.to_string();
+            call.answer(number.as_bytes(), None).await;
+        });
+        let (proxy, address) = start(driver, &[upstream.address], ANY);
+        let mut last = Client::connect(address).expect("connects");
+        last.start("GET", "a", "/last").expect("sent");
+        until("the last request", || upstream.requests() == 1);
+        // Sent before or after the goodbye has arrived, each request is answered once.
+        for _ in 0..20 {
+            assert_eq!(get(address, "a", "/").status, 200);
+        }
+        assert_eq!(last.answer().expect("an answer").body, "0");
+        assert_eq!(get(address, "a", "/").body, "1");
+        assert_eq!(upstream.requests(), 22);
+        until("the end of the first", || upstream.open_connections() == 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 1);
+    }
+}
+
+#[test]
+fn a_connection_that_answers_no_ping_is_replaced() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            match call.path().as_str() {
+                "/freeze" => {
+                    call.freeze_connection();
+                    std::future::pending::<()>().await;
+                }
+                _ => call.answer(b"fine", None).await,
+            }
+        });
+        let http = "http2KeepAlive: {interval: 50ms, timeout: 1s}";
+        let (proxy, address) = start(driver, &[upstream.address], http);
+        assert_eq!(get(address, "a", "/").status, 200);
+        // Answered PINGs keep it.
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(get(address, "a", "/").status, 200);
+        assert_eq!(upstream.connections(), 1);
+        // A GET would be sent once more, on another connection.
+        let mut client = Client::connect(address).expect("connects");
+        let answer = client.send("POST", "a", "/freeze").expect("an answer");
+        assert_eq!(answer.status, 503);
+        assert_eq!(cluster_stat(&proxy, "http2_keepalive_timeout"), 1);
+        assert_eq!(get(address, "a", "/").body, "fine");
+        assert_eq!(upstream.connections(), 2);
+    }
+}
+
+#[test]
+fn idle_connections_are_closed() {
+    let upstream = Http2Upstream::start(echo);
+    let (proxy, address) = start("auto", &[upstream.address], "idleTimeout: 200ms");
+    assert_eq!(get(address, "a", "/").status, 200);
+    until("the end of the connection", || {
+        upstream.open_connections() == 0
+    });
+    assert_eq!(cluster_stat(&proxy, "upstream_cx_idle_timeout"), 1);
+    assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
+    assert_eq!(get(address, "a", "/").status, 200);
+}
+
+#[test]
+fn a_removed_endpoint_loses_its_connection() {
+    let (one, other) = (Http2Upstream::start(echo), Http2Upstream::start(echo));
+    let (proxy, address) = start("auto", &[one.address], ANY);
+    assert_eq!(get(address, "a", "/").status, 200);
+    assert_eq!(one.open_connections(), 1);
+    proxy.put("pool.yaml", &over_http2(&pool(&[other.address], "")));
+    until("the other upstream", || {
+        assert_eq!(get(address, "a", "/").status, 200);
+        other.requests() > 0
+    });
+    until("the end of the connection", || one.open_connections() == 0);
+}
+
+#[test]
+fn what_cannot_be_connected_to_fails_all_that_wait() {
+    let nobody = free_address();
+    let (proxy, address) = start("auto", &[nobody], ANY);
+    client(address, |send| async move {
+        let mut answers = Vec::new();
+        for _ in 0..10 {
+            let mut send = send.clone();
+            answers.push(tokio::spawn(async move {
+                exchange(&mut send, request(Method::GET, "/"), None, None).await
+            }));
+        }
+        for answer in answers {
+            let (answer, ..) = answer.await.unwrap().unwrap();
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+    });
+    assert!(cluster_stat(&proxy, "upstream_cx_connect_fail") >= 1);
+    assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
+    assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
+}
+
+#[test]
+fn an_early_answer_ends_the_upload() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            let mut response = ok_with(&[]);
+            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            let mut out = call.start(response, false);
+            let _ = out.send_data("too much".into(), true);
+            call.wait_for_reset_of(&mut out).await;
+        });
+        let (_proxy, address) = start(driver, &[upstream.address], ANY);
+        client(address, |send| async move {
+            let mut ready = send.clone().ready().await.unwrap();
+            let (response, mut out) = ready
+                .send_request(request(Method::POST, "/"), false)
+                .unwrap();
+            let _ = send_all(&mut out, b"the beginning", false).await;
+            let (parts, mut body) = response.await.unwrap().into_parts();
+            assert_eq!(parts.status, StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(read_all(&mut body).await.unwrap(), b"too much");
+        });
+        until("the end of the upload", || {
+            upstream.resets() == [Reason::CANCEL]
+        });
+    }
+}
+
+#[test]
+fn a_client_that_leaves_cancels_its_stream_and_no_other() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            match call.path().as_str() {
+                "/before" => call.wait_for_reset().await,
+                "/within" => {
+                    let mut out = call.start(ok_with(&[]), false);
+                    let _ = out.send_data("begun".into(), false);
+                    call.wait_for_reset_of(&mut out).await;
+                }
+                _ => call.answer(b"fine", None).await,
+            }
+        });
+        let (_proxy, address) = start(driver, &[upstream.address], ANY);
+        for (at, path) in ["/before", "/within"].into_iter().enumerate() {
+            let resets = || upstream.resets().len();
+            client(address, |send| async move {
+                let mut ready = send.clone().ready().await.unwrap();
+                let (response, mut out) = ready
+                    .send_request(request(Method::GET, path), true)
+                    .unwrap();
+                match path {
+                    "/before" => tokio::time::sleep(Duration::from_millis(50)).await,
+                    _ => drop(response.await.unwrap().into_body().data().await),
+                }
+                out.send_reset(Reason::CANCEL);
+                let mut send = send.clone();
+                let fine = exchange(&mut send, request(Method::GET, "/"), None, None).await;
+                assert_eq!(fine.unwrap().1, b"fine");
+            });
+            until("the cancellation", || resets() == 2 * at + 1);
+            let mut client = Client::connect(address).expect("connects");
+            let before = upstream.requests();
+            client.start("GET", "a", path).expect("sent");
+            until("the request", || upstream.requests() > before);
+            drop(client);
+            until("the cancellation", || resets() == 2 * at + 2);
+        }
+        assert!(
+            upstream
+                .resets()
+                .iter()
+                .all(|reset| *reset == Reason::CANCEL)
+        );
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[test]
+fn a_reader_who_stops_does_not_stop_others_and_costs_little() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            let bytes = match call.path().as_str() {
+                "/endless" => 20 << 20,
+                _ => 1 << 20,
+            };
+            call.answer(&vec![b'x'; bytes], None).await;
+        });
+        let (proxy, address) = start(driver, &[upstream.address], ANY);
+        assert_eq!(get(address, "a", "/").body.len(), 1 << 20);
+        let before = proxy.resident_bytes();
+        // Clients that ask and never read.
+        let mut stalled = Vec::new();
+        for _ in 0..60 {
+            let mut client = Client::connect(address).expect("connects");
+            client.start("GET", "a", "/endless").expect("sent");
+            stalled.push(client);
+        }
+        until("the requests", || upstream.requests() == 61);
+        for _ in 0..10 {
+            assert_eq!(get(address, "a", "/").body.len(), 1 << 20);
+        }
+        let grown = proxy.resident_bytes().saturating_sub(before);
+        assert!(grown < 60 << 20, "{grown} bytes");
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[test]
+fn an_upload_that_nobody_reads_is_not_collected() {
+    let upstream = Http2Upstream::start(|mut call| async move {
+        match call.path().as_str() {
+            "/upload" => call.wait_for_reset().await,
+            _ => call.answer(b"fine", None).await,
+        }
+    });
+    let (proxy, address) = start("auto", &[upstream.address], ANY);
+    assert_eq!(get(address, "a", "/").status, 200);
+    let before = proxy.resident_bytes();
+    let mut stream = std::net::TcpStream::connect(address).expect("connects");
+    let head = "POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .expect("set");
+    let piece = vec![0; 1 << 20];
+    let mut sent = 0;
+    while let Ok(len) = stream.write(&piece) {
+        sent += len;
+    }
+    assert!(sent < 50_000_000, "{sent} bytes");
+    let grown = proxy.resident_bytes().saturating_sub(before);
+    assert!(grown < 20 << 20, "{grown} bytes");
+    assert_eq!(get(address, "a", "/").status, 200);
+}
+
+#[test]
+fn the_protocol_follows_the_client_or_the_rule() {
+    let one = |protocol: &str, http: &str, upstream: SocketAddr| {
+        let address = free_address();
+        let policy = format!("connectionPool: {{http: {{{http}}}}}");
+        let text = pool(&[upstream], &policy).replace("protocol: HTTP}", protocol);
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("pool.yaml", &text),
+        ]);
+        (
+            Proxy::start_with_workers(config, &["--workers", "1"]),
+            address,
+        )
+    };
+    let upstream = Http2Upstream::start(echo);
+    for (protocol, http) in [
+        ("protocol: HTTP}", "h2UpgradePolicy: UPGRADE"),
+        ("protocol: GRPC}", ANY),
+        ("protocol: HTTP2}", "h2UpgradePolicy: DO_NOT_UPGRADE"),
+    ] {
+        let (proxy, address) = one(protocol, http, upstream.address);
+        assert_eq!(get(address, "a", "/").status, 200, "{protocol} {http}");
+        let dump = proxy.admin_json("/config_dump");
+        let clusters = dump["clusters"].as_array().expect("a list");
+        let cluster = clusters
+            .iter()
+            .find(|one| one["name"] == harness::pool::CLUSTER);
+        assert_eq!(cluster.expect("is there")["upstream_protocol"], "HTTP/2");
+        let page = proxy.admin("/clusters").body;
+        assert!(
+            page.contains("outbound|80||pool.test::upstream_protocol::HTTP/2\n"),
+            "{page}"
+        );
+    }
+
+    // An upstream of HTTP/1.1 gets what such clients send, the other what they send.
+    let plain = harness::Upstream::start("plain");
+    let (_proxy, address) = one("protocol: HTTP}", "useClientProtocol: true", plain.address);
+    assert_eq!(get(address, "a", "/").body, "plain");
+    let (_proxy, address) = one(
+        "protocol: HTTP}",
+        "useClientProtocol: true",
+        upstream.address,
+    );
+    client(address, |mut send| async move {
+        let answer = exchange(&mut send, request(Method::GET, "/"), None, None).await;
+        assert_eq!(answer.unwrap().0.status(), StatusCode::OK);
+    });
+    assert_ne!(get(address, "a", "/").status, 200);
+}
+
+#[test]
+fn an_upstream_that_speaks_no_http2_is_a_protocol_error() {
+    let plain = harness::raw::ScriptedUpstream::start(|connection| {
+        let mut piece = [0; 1024];
+        let _ = connection.stream.read(&mut piece);
+        connection.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    });
+    let (_proxy, address) = start("auto", &[plain.address], ANY);
+    let answer = get(address, "a", "/");
+    assert_eq!(answer.status, 502, "{}", answer.body);
+}
+
+#[test]
+fn a_drain_lets_streams_finish() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            if call.path() == "/slow" {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            call.answer(b"whole", None).await;
+        });
+        let (mut proxy, address) = start(driver, &[upstream.address], ANY);
+        let mut slow = Client::connect(address).expect("connects");
+        slow.start("GET", "a", "/slow").expect("sent");
+        until("the request", || upstream.requests() == 1);
+        proxy.signal(libc::SIGTERM);
+        assert_eq!(slow.answer().expect("an answer").body, "whole");
+        assert!(proxy.wait().success());
+        until("the end of the connection", || {
+            upstream.open_connections() == 0
+        });
+    }
+}
+
+#[test]
+fn an_http2_answer_ends_where_it_was_cut_for_the_client() {
+    // The connection breaks within an answer: no client may take it for whole.
+    let upstream = Http2Upstream::start(|mut call| async move {
+        let mut out = call.start(ok_with(&[]), false);
+        let _ = send_all(&mut out, b"begun", false).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        call.close_connection();
+        std::future::pending::<()>().await;
+    });
+    let (_proxy, address) = start("auto", &[upstream.address], ANY);
+    let (answer, end) = converse(address, &[b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"]);
+    assert!(
+        answer.contains("begun") && !answer.ends_with("0\r\n\r\n"),
+        "{answer}"
+    );
+    assert!(matches!(end, End::Closed | End::Reset));
+}
