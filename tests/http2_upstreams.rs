@@ -1,4 +1,4 @@
-//! Upstreams that speak HTTP/2, with clients of both versions, on both drivers.
+//! Requests to upstreams that speak HTTP/2, by clients of both versions, on both drivers.
 
 mod harness;
 
@@ -7,44 +7,14 @@ use h2::server::Builder;
 use harness::http2::{
     Call, Http2Upstream, client, exchange, fields, ok_with, read_all, request, send_all,
 };
-use harness::pool::{cluster_stat, pool};
+use harness::pool::{
+    ANY, cluster_stat, over_http2, pool, start_edited_http2_pool, start_http2_pool,
+};
 use harness::raw::{End, converse};
 use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, get, settings, until};
 use http::{Method, StatusCode};
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
 use std::time::Duration;
-
-/// Everything goes to these upstreams by prior knowledge, and by this `connectionPool.http`.
-fn start(driver: &str, upstreams: &[SocketAddr], http: &str) -> (Proxy, SocketAddr) {
-    start_edited(driver, upstreams, http, |text| text)
-}
-
-fn start_edited(
-    driver: &str,
-    upstreams: &[SocketAddr],
-    http: &str,
-    edit: impl FnOnce(String) -> String,
-) -> (Proxy, SocketAddr) {
-    let address = free_address();
-    let policy = format!("connectionPool: {{http: {{{http}}}}}");
-    let config = folder(&[
-        ("gate.yaml", &gateway(address)),
-        ("settings.yaml", &settings("{role: gateway}")),
-        ("pool.yaml", &edit(over_http2(&pool(upstreams, &policy)))),
-    ]);
-    let args = ["--driver", driver, "--workers", "1"];
-    (Proxy::start_with_workers(config, &args), address)
-}
-
-/// The service says that it speaks HTTP/2.
-fn over_http2(pool: &str) -> String {
-    let edited = pool.replace("protocol: HTTP}", "protocol: HTTP2}");
-    assert_ne!(edited, pool);
-    edited
-}
-
-const ANY: &str = "maxRetries: 1000";
 
 /// Answers with the body it got; the path asks for more.
 async fn echo(mut call: Call) {
@@ -85,7 +55,7 @@ async fn echo(mut call: Call) {
 fn an_http1_client_reaches_an_http2_upstream() {
     for driver in DRIVERS {
         let upstream = Http2Upstream::start(echo);
-        let (proxy, address) = start(driver, &[upstream.address], ANY);
+        let (proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         let mut client = Client::connect(address).expect("connects");
         for _ in 0..50 {
             let answer = client
@@ -160,7 +130,7 @@ fn an_http1_client_reaches_an_http2_upstream() {
 fn an_http2_client_reaches_an_http2_upstream() {
     for driver in DRIVERS {
         let upstream = Http2Upstream::start(echo);
-        let (_proxy, address) = start(driver, &[upstream.address], ANY);
+        let (_proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         client(address, |mut send| async move {
             let mut get = request(Method::GET, "/a?b=c");
             get.headers_mut().append("cookie", "a=1".parse().unwrap());
@@ -207,120 +177,6 @@ fn an_http2_client_reaches_an_http2_upstream() {
         assert_eq!(heads[0].headers()["cookie"], "a=1; b=2");
         assert_eq!(upstream.connections(), 1);
     }
-}
-
-#[test]
-fn streams_share_connections_up_to_what_the_peer_and_the_rule_allow() {
-    async fn late(mut call: Call) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        call.answer(b"late", None).await;
-    }
-    for (peers_most, http, most) in [
-        (7, ANY, 7),
-        (100, "maxConcurrentStreams: 3", 3),
-        (2, "maxConcurrentStreams: 3", 2),
-    ] {
-        let mut builder = Builder::new();
-        builder.max_concurrent_streams(peers_most);
-        let upstream = Http2Upstream::start_with(builder, late);
-        let (proxy, address) = start("auto", &[upstream.address], http);
-        assert_eq!(get(address, "a", "/").status, 200);
-        client(address, |send| async move {
-            let mut answers = Vec::new();
-            for _ in 0..20 {
-                let mut send = send.clone();
-                answers.push(tokio::spawn(async move {
-                    exchange(&mut send, request(Method::GET, "/"), None, None).await
-                }));
-            }
-            for answer in answers {
-                let answer = answer.await.unwrap().unwrap();
-                assert_eq!(
-                    (answer.0.status(), answer.1),
-                    (StatusCode::OK, b"late".to_vec())
-                );
-            }
-        });
-        let seen = upstream
-            .seen
-            .most_streams
-            .load(std::sync::atomic::Ordering::SeqCst);
-        assert_eq!(seen, most, "{http}");
-        let connections = upstream.connections();
-        assert!(connections >= 20 / most, "{connections} for {http}");
-        assert_eq!(
-            cluster_stat(&proxy, "upstream_cx_active"),
-            connections as u64
-        );
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
-    }
-}
-
-#[test]
-fn a_limit_on_connections_lets_requests_wait_for_streams() {
-    for driver in DRIVERS {
-        let mut builder = Builder::new();
-        builder.max_concurrent_streams(2);
-        let upstream = Http2Upstream::start_with(builder, |mut call| async move {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            call.answer(b"late", None).await;
-        });
-        let limit = |text: String| {
-            text.replace(
-                "connectionPool: {",
-                "connectionPool: {tcp: {maxConnections: 1}, ",
-            )
-        };
-        let (proxy, address) = start_edited(driver, &[upstream.address], ANY, limit);
-        client(address, |send| async move {
-            let mut answers = Vec::new();
-            for _ in 0..30 {
-                let mut send = send.clone();
-                answers.push(tokio::spawn(async move {
-                    exchange(&mut send, request(Method::GET, "/"), None, None).await
-                }));
-            }
-            for answer in answers {
-                assert_eq!(answer.await.unwrap().unwrap().0.status(), StatusCode::OK);
-            }
-        });
-        assert_eq!(upstream.connections(), 1);
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 1);
-        assert!(cluster_stat(&proxy, "upstream_cx_overflow") > 0);
-    }
-}
-
-#[test]
-fn active_requests_are_limited_and_requests_of_a_connection_are_counted() {
-    let upstream = Http2Upstream::start(|mut call| async move {
-        match call.path().as_str() {
-            "/wait" => call.wait_for_reset().await,
-            _ => call.answer(b"", None).await,
-        }
-    });
-    let http = "http2MaxRequests: 1, maxRequestsPerConnection: 3";
-    let (proxy, address) = start("auto", &[upstream.address], http);
-    for _ in 0..7 {
-        assert_eq!(get(address, "a", "/").status, 200);
-    }
-    assert_eq!(upstream.connections(), 3);
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_max_requests"), 2);
-    until("the retired connections", || {
-        upstream.open_connections() == 1
-    });
-
-    let mut waiting = Client::connect(address).expect("connects");
-    waiting.start("GET", "a", "/wait").expect("sent");
-    until("the request", || upstream.requests() == 8);
-    let refused = get(address, "a", "/");
-    assert_eq!(refused.status, 503);
-    assert_eq!(refused.header("x-envoy-overloaded"), Some("true"));
-    drop(waiting);
-    until("the cancellation", || upstream.resets() == [Reason::CANCEL]);
-    until("the end of the request", || {
-        cluster_stat(&proxy, "upstream_rq_active") == 0
-    });
-    assert_eq!(get(address, "a", "/").status, 200);
 }
 
 #[test]
@@ -417,7 +273,8 @@ fn refused_streams_are_tried_again_by_the_default_policy() {
             }
         });
         let with_default = |text: String| text.replace("    retries: {attempts: 0}\n", "");
-        let (proxy, address) = start_edited(driver, &[upstream.address], ANY, with_default);
+        let (proxy, address) =
+            start_edited_http2_pool(driver, &[upstream.address], ANY, with_default);
         client(address, |mut send| async move {
             let post = request(Method::POST, "/");
             let (answer, body, _) = exchange(&mut send, post, Some(b"once"), None)
@@ -431,111 +288,6 @@ fn refused_streams_are_tried_again_by_the_default_policy() {
 }
 
 #[test]
-fn a_goodbye_lets_streams_finish_and_takes_no_more() {
-    for driver in DRIVERS {
-        let upstream = Http2Upstream::start(|mut call| async move {
-            if call.path() == "/last" {
-                call.say_goodbye();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            let number = call.connection.to_string();
-            call.answer(number.as_bytes(), None).await;
-        });
-        let (proxy, address) = start(driver, &[upstream.address], ANY);
-        let mut last = Client::connect(address).expect("connects");
-        last.start("GET", "a", "/last").expect("sent");
-        until("the last request", || upstream.requests() == 1);
-        // Sent before or after the goodbye has arrived, each request is answered once.
-        for _ in 0..20 {
-            assert_eq!(get(address, "a", "/").status, 200);
-        }
-        assert_eq!(last.answer().expect("an answer").body, "0");
-        assert_eq!(get(address, "a", "/").body, "1");
-        assert_eq!(upstream.requests(), 22);
-        until("the end of the first", || upstream.open_connections() == 1);
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 1);
-    }
-}
-
-#[test]
-fn a_connection_that_answers_no_ping_is_replaced() {
-    for driver in DRIVERS {
-        let upstream = Http2Upstream::start(|mut call| async move {
-            match call.path().as_str() {
-                "/freeze" => {
-                    call.freeze_connection();
-                    std::future::pending::<()>().await;
-                }
-                _ => call.answer(b"fine", None).await,
-            }
-        });
-        let http = "http2KeepAlive: {interval: 50ms, timeout: 1s}";
-        let (proxy, address) = start(driver, &[upstream.address], http);
-        assert_eq!(get(address, "a", "/").status, 200);
-        // Answered PINGs keep it.
-        std::thread::sleep(Duration::from_millis(400));
-        assert_eq!(get(address, "a", "/").status, 200);
-        assert_eq!(upstream.connections(), 1);
-        // A GET would be sent once more, on another connection.
-        let mut client = Client::connect(address).expect("connects");
-        let answer = client.send("POST", "a", "/freeze").expect("an answer");
-        assert_eq!(answer.status, 503);
-        assert_eq!(cluster_stat(&proxy, "http2_keepalive_timeout"), 1);
-        assert_eq!(get(address, "a", "/").body, "fine");
-        assert_eq!(upstream.connections(), 2);
-    }
-}
-
-#[test]
-fn idle_connections_are_closed() {
-    let upstream = Http2Upstream::start(echo);
-    let (proxy, address) = start("auto", &[upstream.address], "idleTimeout: 200ms");
-    assert_eq!(get(address, "a", "/").status, 200);
-    until("the end of the connection", || {
-        upstream.open_connections() == 0
-    });
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_idle_timeout"), 1);
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
-    assert_eq!(get(address, "a", "/").status, 200);
-}
-
-#[test]
-fn a_removed_endpoint_loses_its_connection() {
-    let (one, other) = (Http2Upstream::start(echo), Http2Upstream::start(echo));
-    let (proxy, address) = start("auto", &[one.address], ANY);
-    assert_eq!(get(address, "a", "/").status, 200);
-    assert_eq!(one.open_connections(), 1);
-    proxy.put("pool.yaml", &over_http2(&pool(&[other.address], "")));
-    until("the other upstream", || {
-        assert_eq!(get(address, "a", "/").status, 200);
-        other.requests() > 0
-    });
-    until("the end of the connection", || one.open_connections() == 0);
-}
-
-#[test]
-fn what_cannot_be_connected_to_fails_all_that_wait() {
-    let nobody = free_address();
-    let (proxy, address) = start("auto", &[nobody], ANY);
-    client(address, |send| async move {
-        let mut answers = Vec::new();
-        for _ in 0..10 {
-            let mut send = send.clone();
-            answers.push(tokio::spawn(async move {
-                exchange(&mut send, request(Method::GET, "/"), None, None).await
-            }));
-        }
-        for answer in answers {
-            let (answer, ..) = answer.await.unwrap().unwrap();
-            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        }
-    });
-    assert!(cluster_stat(&proxy, "upstream_cx_connect_fail") >= 1);
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
-    assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
-}
-
-#[test]
 fn an_early_answer_ends_the_upload() {
     for driver in DRIVERS {
         let upstream = Http2Upstream::start(|mut call| async move {
@@ -545,7 +297,7 @@ fn an_early_answer_ends_the_upload() {
             let _ = out.send_data("too much".into(), true);
             call.wait_for_reset_of(&mut out).await;
         });
-        let (_proxy, address) = start(driver, &[upstream.address], ANY);
+        let (_proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         client(address, |send| async move {
             let mut ready = send.clone().ready().await.unwrap();
             let (response, mut out) = ready
@@ -576,7 +328,7 @@ fn a_client_that_leaves_cancels_its_stream_and_no_other() {
                 _ => call.answer(b"fine", None).await,
             }
         });
-        let (_proxy, address) = start(driver, &[upstream.address], ANY);
+        let (_proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         for (at, path) in ["/before", "/within"].into_iter().enumerate() {
             let resets = || upstream.resets().len();
             client(address, |send| async move {
@@ -609,64 +361,6 @@ fn a_client_that_leaves_cancels_its_stream_and_no_other() {
         );
         assert_eq!(upstream.connections(), 1);
     }
-}
-
-#[test]
-fn a_reader_who_stops_does_not_stop_others_and_costs_little() {
-    for driver in DRIVERS {
-        let upstream = Http2Upstream::start(|mut call| async move {
-            let bytes = match call.path().as_str() {
-                "/endless" => 20 << 20,
-                _ => 1 << 20,
-            };
-            call.answer(&vec![b'x'; bytes], None).await;
-        });
-        let (proxy, address) = start(driver, &[upstream.address], ANY);
-        assert_eq!(get(address, "a", "/").body.len(), 1 << 20);
-        let before = proxy.resident_bytes();
-        // Clients that ask and never read.
-        let mut stalled = Vec::new();
-        for _ in 0..60 {
-            let mut client = Client::connect(address).expect("connects");
-            client.start("GET", "a", "/endless").expect("sent");
-            stalled.push(client);
-        }
-        until("the requests", || upstream.requests() == 61);
-        for _ in 0..10 {
-            assert_eq!(get(address, "a", "/").body.len(), 1 << 20);
-        }
-        let grown = proxy.resident_bytes().saturating_sub(before);
-        assert!(grown < 60 << 20, "{grown} bytes");
-        assert_eq!(upstream.connections(), 1);
-    }
-}
-
-#[test]
-fn an_upload_that_nobody_reads_is_not_collected() {
-    let upstream = Http2Upstream::start(|mut call| async move {
-        match call.path().as_str() {
-            "/upload" => call.wait_for_reset().await,
-            _ => call.answer(b"fine", None).await,
-        }
-    });
-    let (proxy, address) = start("auto", &[upstream.address], ANY);
-    assert_eq!(get(address, "a", "/").status, 200);
-    let before = proxy.resident_bytes();
-    let mut stream = std::net::TcpStream::connect(address).expect("connects");
-    let head = "POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("sent");
-    stream
-        .set_write_timeout(Some(Duration::from_millis(500)))
-        .expect("set");
-    let piece = vec![0; 1 << 20];
-    let mut sent = 0;
-    while let Ok(len) = stream.write(&piece) {
-        sent += len;
-    }
-    assert!(sent < 50_000_000, "{sent} bytes");
-    let grown = proxy.resident_bytes().saturating_sub(before);
-    assert!(grown < 20 << 20, "{grown} bytes");
-    assert_eq!(get(address, "a", "/").status, 200);
 }
 
 #[test]
@@ -729,31 +423,9 @@ fn an_upstream_that_speaks_no_http2_is_a_protocol_error() {
         let _ = connection.stream.read(&mut piece);
         connection.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
     });
-    let (_proxy, address) = start("auto", &[plain.address], ANY);
+    let (_proxy, address) = start_http2_pool("auto", &[plain.address], ANY);
     let answer = get(address, "a", "/");
     assert_eq!(answer.status, 502, "{}", answer.body);
-}
-
-#[test]
-fn a_drain_lets_streams_finish() {
-    for driver in DRIVERS {
-        let upstream = Http2Upstream::start(|mut call| async move {
-            if call.path() == "/slow" {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            call.answer(b"whole", None).await;
-        });
-        let (mut proxy, address) = start(driver, &[upstream.address], ANY);
-        let mut slow = Client::connect(address).expect("connects");
-        slow.start("GET", "a", "/slow").expect("sent");
-        until("the request", || upstream.requests() == 1);
-        proxy.signal(libc::SIGTERM);
-        assert_eq!(slow.answer().expect("an answer").body, "whole");
-        assert!(proxy.wait().success());
-        until("the end of the connection", || {
-            upstream.open_connections() == 0
-        });
-    }
 }
 
 #[test]
@@ -766,7 +438,7 @@ fn an_http2_answer_ends_where_it_was_cut_for_the_client() {
         call.close_connection();
         std::future::pending::<()>().await;
     });
-    let (_proxy, address) = start("auto", &[upstream.address], ANY);
+    let (_proxy, address) = start_http2_pool("auto", &[upstream.address], ANY);
     let (answer, end) = converse(address, &[b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"]);
     assert!(
         answer.contains("begun") && !answer.ends_with("0\r\n\r\n"),

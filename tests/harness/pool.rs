@@ -63,6 +63,39 @@ fn start_with(driver: &str, workers: &str, pool: &str) -> (Proxy, SocketAddr) {
     (Proxy::start_with_workers(config, &args), address)
 }
 
+/// A proxy that sends everything to these upstreams by prior knowledge, and by this `connectionPool.http`.
+pub fn start_http2_pool(driver: &str, upstreams: &[SocketAddr], http: &str) -> (Proxy, SocketAddr) {
+    start_edited_http2_pool(driver, upstreams, http, |text| text)
+}
+
+/// The same after a change of its documents.
+pub fn start_edited_http2_pool(
+    driver: &str,
+    upstreams: &[SocketAddr],
+    http: &str,
+    edit: impl FnOnce(String) -> String,
+) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let policy = format!("connectionPool: {{http: {{{http}}}}}");
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("settings.yaml", &settings("{role: gateway}")),
+        ("pool.yaml", &edit(over_http2(&pool(upstreams, &policy)))),
+    ]);
+    let args = ["--driver", driver, "--workers", "1"];
+    (Proxy::start_with_workers(config, &args), address)
+}
+
+/// The service says that it speaks HTTP/2.
+pub fn over_http2(pool: &str) -> String {
+    let edited = pool.replace("protocol: HTTP}", "protocol: HTTP2}");
+    assert_ne!(edited, pool);
+    edited
+}
+
+/// What says nothing of interest in a `connectionPool.http`.
+pub const ANY: &str = "maxRetries: 1000";
+
 /// A figure of the service's cluster.
 pub fn cluster_stat(proxy: &Proxy, name: &str) -> u64 {
     proxy.stat(&format!("cluster.{CLUSTER}.{name}"))

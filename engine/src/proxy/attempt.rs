@@ -17,11 +17,11 @@ use super::request_head::UpstreamHead;
 use super::request_id::RequestId;
 use super::response_head::{Delivery, DownstreamHead, write_interim};
 use super::retries::{Retries, client_gone};
+use super::stream_end::{stream_broke_off, stream_failed};
 use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::tunnel::Tunnel;
 use super::upstream::{ClusterView, ConnectError, Endpoint, UpstreamConnection};
-use crate::http2::StreamFailure;
 use crate::http2::websocket::is_accepted;
 use crate::rt::{Buffer, Chunk};
 use crate::stats::{ClusterStats, ResponseFlags};
@@ -97,7 +97,7 @@ pub enum Outcome {
 }
 
 /// What became of the request on one connection.
-enum Sent {
+pub(super) enum Sent {
     Answered {
         upstream_goes_on: bool,
     },
@@ -486,62 +486,13 @@ async fn exchange_on(
 }
 
 /// The upstream broke the protocol before anything went downstream.
-fn malformed_response(cluster: &ClusterView, endpoint: &Endpoint) -> Sent {
+pub(super) fn malformed_response(cluster: &ClusterView, endpoint: &Endpoint) -> Sent {
     cluster.report(endpoint, TryOutcome::Reset);
     cluster.stats.upstream_cx_protocol_error.add(1);
     let failure = TryFailure::Reset {
         request_began: true,
     };
     Sent::Failed(failure, Answer::upstream_protocol_error())
-}
-
-/// A stream of HTTP/2 has ended without a response.
-#[cold]
-fn stream_failed(cluster: &ClusterView, endpoint: &Endpoint, failure: StreamFailure) -> Sent {
-    let stats = &cluster.stats;
-    let (failure, answer) = match failure {
-        StreamFailure::Connection => {
-            stats.upstream_cx_destroy_remote_with_active_rq.add(1);
-            return Sent::NoResponse {
-                nothing_sent: false,
-            };
-        }
-        StreamFailure::LeftBehind => return Sent::LeftBehind,
-        StreamFailure::Protocol | StreamFailure::NoUpgrades => {
-            return malformed_response(cluster, endpoint);
-        }
-        StreamFailure::Refused => (TryFailure::Refused, Answer::upstream_refused()),
-        StreamFailure::Reset => {
-            let request_began = true;
-            let failure = TryFailure::Reset { request_began };
-            (failure, Answer::upstream_reset())
-        }
-    };
-    stats.upstream_rq_rx_reset.add(1);
-    cluster.report(endpoint, TryOutcome::Reset);
-    Sent::Failed(failure, answer)
-}
-
-/// A stream of HTTP/2 has ended within its response.
-#[cold]
-fn stream_broke_off(stats: &ClusterStats, failure: StreamFailure) -> (ResponseFlags, &'static str) {
-    match failure {
-        StreamFailure::Connection => (
-            ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
-            "upstream_reset_after_response_started{connection_termination}",
-        ),
-        StreamFailure::Protocol | StreamFailure::NoUpgrades => (
-            ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
-            "upstream_reset_after_response_started{protocol_error}",
-        ),
-        StreamFailure::Reset | StreamFailure::Refused | StreamFailure::LeftBehind => {
-            stats.upstream_rq_rx_reset.add(1);
-            (
-                ResponseFlags::UPSTREAM_REMOTE_RESET,
-                "upstream_reset_after_response_started{remote_reset}",
-            )
-        }
-    }
 }
 
 impl<'a> RoutedRequest<'a> {

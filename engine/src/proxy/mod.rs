@@ -30,6 +30,7 @@ pub mod request_id;
 pub mod response_head;
 pub mod retries;
 mod shared_pool;
+mod stream_end;
 pub mod target;
 pub mod timeouts;
 pub mod tunnel;
