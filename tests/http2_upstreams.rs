@@ -3,7 +3,6 @@
 mod harness;
 
 use h2::Reason;
-use h2::server::Builder;
 use harness::http2::{
     Call, Http2Upstream, client, exchange, fields, ok_with, read_all, request, send_all,
 };
@@ -13,7 +12,8 @@ use harness::pool::{
 use harness::raw::{End, converse};
 use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, get, settings, until};
 use http::{Method, StatusCode};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Answers with the body it got; the path asks for more.

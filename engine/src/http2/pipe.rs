@@ -65,7 +65,11 @@ impl Pipe {
     }
 
     /// The same without a guard where there is none.
-    pub fn with(transport: Transport, unread: Chunk, guard: Option<Guard>) -> (Self, Rc<PipeShared>) {
+    pub fn with(
+        transport: Transport,
+        unread: Chunk,
+        guard: Option<Guard>,
+    ) -> (Self, Rc<PipeShared>) {
         let shared = Rc::new(PipeShared {
             transport,
             out: RefCell::new(Buffer::lease()),

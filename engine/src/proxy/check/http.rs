@@ -102,9 +102,13 @@ async fn send(
             return None;
         };
         let _active = endpoint.count_request();
-        let upstream = match may_reuse.then(|| cluster.checkout(&endpoint)).flatten() {
+        let carrier = cluster.carrier(false, false);
+        let upstream = match may_reuse
+            .then(|| cluster.checkout(worker, &endpoint, carrier))
+            .flatten()
+        {
             Some(pooled) => pooled,
-            None => until(deadline, cluster.connect(worker, &endpoint))
+            None => until(deadline, cluster.connect_for(worker, &endpoint, carrier))
                 .await
                 .ok()?,
         };
