@@ -181,6 +181,58 @@ fn tcp_is_carried_to_the_service_of_its_route() {
     }
 }
 
+/// Each connection goes to one destination, drawn by weight; one of weight 0 gets none.
+#[test]
+fn tcp_connections_are_split_by_weight() {
+    const CONNECTIONS: usize = 200;
+    let greeting = |name: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.write_all(name);
+            }
+        });
+        address
+    };
+    let services = [("db", greeting(b"often")), ("rare", greeting(b"rarely"))];
+    for driver in DRIVERS {
+        let address = free_address();
+        let mut route = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: db}}\n\
+             spec:\n  hosts: [\"*\"]\n  gateways: [gate]\n  tcp:\n  \
+             - match: [{{port: {}}}]\n    route:\n",
+            address.port(),
+        );
+        for (name, weight) in [("db", 75), ("rare", 25), ("never", 0)] {
+            route += &format!(
+                "    - {{weight: {weight}, destination: {{host: {name}.test, \
+                 port: {{number: 9000}}}}}}\n"
+            );
+        }
+        for (name, endpoint) in services {
+            let renamed = service(endpoint).replace("db", name);
+            route += &renamed;
+        }
+        let config = folder(&[
+            ("gate.yaml", &raw_gateway(address, "TCP", "")),
+            ("settings.yaml", &settings("{role: gateway, seed: 3}")),
+            ("route.yaml", &route),
+        ]);
+        let args = ["--driver", driver, "--workers", "1"];
+        let _proxy = Proxy::start_with_workers(config, &args);
+        let mut often = 0;
+        for _ in 0..CONNECTIONS {
+            let mut got = String::new();
+            connect(address).read_to_string(&mut got).expect("a name");
+            assert!(got == "often" || got == "rarely", "{got}");
+            often += usize::from(got == "often");
+        }
+        // 150 expected; six standard deviations either way.
+        assert!((113..=187).contains(&often), "{often} of {CONNECTIONS}");
+    }
+}
+
 #[test]
 fn tls_is_passed_through_by_its_server_name() {
     for driver in DRIVERS {

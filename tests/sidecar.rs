@@ -1,0 +1,151 @@
+//! What a sidecar sees and how rules for the mesh count, through real sockets, on both drivers.
+
+mod harness;
+
+use harness::raw::{converse, status};
+use harness::{Answer, DRIVERS, Proxy, Upstream, folder, free_address, get, settings, until};
+use std::net::SocketAddr;
+
+/// A service of `namespace` at the port of `listener`.
+fn service(host: &str, namespace: &str, listener: SocketAddr, endpoint: SocketAddr) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  hosts: [{host}]\n  \
+         resolution: STATIC\n  ports: [{{number: {}, name: http, protocol: HTTP}}]\n  endpoints:\n  \
+         - {{address: {}, ports: {{http: {}}}}}\n",
+        listener.port(),
+        endpoint.ip(),
+        endpoint.port(),
+        name = host.split('.').next().unwrap_or(host),
+    )
+}
+
+/// A rule for the mesh that answers by itself.
+fn answering(name: &str, namespace: &str, fields: &str, body: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  {fields}\n    \
+         directResponse: {{status: 200, body: {{string: \"{body}\"}}}}\n"
+    )
+}
+
+fn start(driver: &str, spec: &str, rules: &str) -> Proxy {
+    let config = folder(&[("settings.yaml", &settings(spec)), ("rules.yaml", rules)]);
+    Proxy::start(config, &["--driver", driver])
+}
+
+/// Absolute-form, with another name as Host.
+fn absolute(address: SocketAddr, host: &str) -> u16 {
+    let request =
+        format!("GET http://{host}/ HTTP/1.1\r\nhost: else.test\r\nconnection: close\r\n\r\n");
+    status(&converse(address, &[request.as_bytes()]).0)
+}
+
+fn told(answer: &Answer) -> (u16, &str) {
+    (answer.status, answer.body.as_str())
+}
+
+#[test]
+fn a_sidecar_sees_what_its_document_imports_and_nothing_else() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let (cart, pay) = (Upstream::start("cart"), Upstream::start("pay"));
+        let rules = service("cart.test", "shop", address, cart.address)
+            + &service("pay.test", "money", address, pay.address);
+        let scope = |hosts: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: Sidecar\n\
+                 metadata: {{name: default, namespace: shop}}\nspec:\n  egress:\n  \
+                 - hosts: [{hosts}]\n  outboundTrafficPolicy: {{mode: REGISTRY_ONLY}}\n"
+            )
+        };
+        let spec = "{role: sidecar, namespace: shop}";
+        let proxy = start(driver, spec, &rules);
+        let ask = |host: &str| get(address, host, "/");
+        assert_eq!(told(&ask("cart.test")), (200, "cart"));
+        assert_eq!(told(&ask("pay.test")), (200, "pay"));
+        assert_eq!(absolute(address, "pay.test"), 200);
+
+        proxy.put("sidecar.yaml", &scope("./*"));
+        until("the narrow scope", || ask("pay.test").status == 502);
+        let before = pay.requests();
+        assert_eq!(absolute(address, "pay.test"), 502);
+        assert_eq!(told(&ask("cart.test")), (200, "cart"));
+        assert_eq!(pay.requests(), before);
+        assert!(!proxy.log().contains("kind-not-carried"), "{}", proxy.log());
+
+        proxy.put("sidecar.yaml", &scope("./*, money/pay.test"));
+        until("the wider scope", || ask("pay.test").status == 200);
+        proxy.put("sidecar.yaml", &scope("~/*"));
+        until("the empty scope", || {
+            harness::Client::connect(address).is_err()
+        });
+    }
+}
+
+#[test]
+fn a_host_that_nobody_declares_is_refused_where_only_the_registry_counts() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let cart = Upstream::start("cart");
+        let rules = service("cart.test", "default", address, cart.address);
+        let spec = "{role: sidecar, outboundTrafficPolicy: REGISTRY_ONLY}";
+        let proxy = start(driver, spec, &rules);
+        assert_eq!(get(address, "cart.test", "/").status, 200);
+        assert_eq!(get(address, "unknown.test", "/").status, 502);
+        assert_eq!(absolute(address, "unknown.test"), 502);
+        // A service that is declared while it runs is known at once.
+        let more = service("unknown.test", "default", address, cart.address);
+        proxy.put("more.yaml", &more);
+        until("the new service", || {
+            get(address, "unknown.test", "/").status == 200
+        });
+    }
+}
+
+/// In the mesh the older rule has a host alone; it counts where it is exported to, and for the
+/// workloads that it names.
+#[test]
+fn rules_of_the_mesh_are_not_joined() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let upstream = Upstream::start("plain");
+        let mut rules = String::new();
+        for host in ["one.test", "kept.test", "label.test", "space.test"] {
+            rules += &service(host, "default", address, upstream.address);
+        }
+        let by_path = "hosts: [one.test]\n  http:\n  - match: [{uri: {prefix: /a}}]";
+        rules += &answering("a-older", "default", by_path, "older");
+        let all = "hosts: [one.test]\n  http:\n  - name: all";
+        rules += &answering("b-younger", "default", all, "younger");
+        let kept = "hosts: [kept.test]\n  exportTo: ['.']\n  http:\n  - name: all";
+        rules += &answering("kept", "elsewhere", kept, "kept back");
+        for (label, body) in [("other", "not ours"), ("cart", "ours")] {
+            let fields = format!(
+                "hosts: [label.test]\n  http:\n  - match: [{{sourceLabels: {{app: {label}}}}}]"
+            );
+            // One rule after the other, in one VirtualService.
+            let one = answering("label", "default", &fields, body);
+            match rules.contains("hosts: [label.test]\n  http") {
+                false => rules += &one,
+                true => rules += one.split_once("  http:\n").expect("routes").1,
+            }
+        }
+        let space = "hosts: [space.test]\n  http:\n  \
+                     - match: [{sourceNamespace: elsewhere}]";
+        rules += &answering("space", "default", space, "not ours");
+        let spec = "{role: sidecar, workload: {labels: {app: cart}}}";
+        let _proxy = start(driver, spec, &rules);
+        for (host, path, expected) in [
+            ("one.test", "/a", (200, "older")),
+            ("one.test", "/b", (404, "")),
+            ("kept.test", "/", (200, "plain")),
+            ("label.test", "/", (200, "ours")),
+            // A rule that leaves nothing for this workload is as if it were not there.
+            ("space.test", "/", (200, "plain")),
+        ] {
+            let answer = get(address, host, path);
+            assert_eq!(told(&answer), expected, "{driver} {host}{path}");
+        }
+    }
+}
