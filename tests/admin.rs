@@ -140,3 +140,29 @@ fn quitting_needs_post_and_ends_the_process() {
     assert_eq!(post(proxy.admin, "/quitquitquit").status, 200);
     assert_eq!(proxy.wait().code(), Some(0));
 }
+
+/// Routes with a `statPrefix` are counted under it, those that share one together.
+#[test]
+fn routes_are_counted_by_themselves_where_they_are_told_to() {
+    for driver in DRIVERS {
+        let upstream = Upstream::start("up");
+        let address = free_address();
+        let matches = "  - match: [{uri: {prefix: /api}, statPrefix: api}, \
+                       {uri: {prefix: /v2}, statPrefix: api}, {uri: {prefix: /other}}]\n    route:";
+        let rules = splitting(&[(upstream.address, 1)]).replace("  - route:", matches);
+        let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &rules)]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        assert!(!proxy.log().contains("statPrefix"), "{}", proxy.log());
+        for path in ["/api/1", "/api/2", "/v2", "/other"] {
+            assert_eq!(get(address, "shop.test", path).status, 200);
+        }
+        let (host, name) = (format!("*:{}", address.port()), "upstream_rq_2xx");
+        assert_eq!(proxy.stat(&format!("vhost.{host}.route.api.{name}")), 3);
+        let metrics = proxy.admin("/stats/prometheus").body;
+        let line = format!(
+            "envoy_vhost_route_upstream_rq_completed{{envoy_route=\"api\",\
+             envoy_virtual_host=\"{host}\"}} 3"
+        );
+        assert!(metrics.contains(&line), "{line} not in {metrics}");
+    }
+}

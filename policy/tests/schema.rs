@@ -92,6 +92,11 @@ fn checks_types() {
             "without quotes: 80",
         ),
         (
+            "match: [{port: 080}]",
+            "spec.http[0].match[0].port",
+            "without leading zeros: 80",
+        ),
+        (
             "match: [{port: 8.5}]",
             "spec.http[0].match[0].port",
             "a whole number",

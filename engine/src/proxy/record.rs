@@ -12,7 +12,7 @@ use super::target::{Plan, scheme};
 use super::upstream::{ClusterView, Endpoint};
 use crate::control::access_log;
 use crate::rt;
-use crate::stats::{ResponseFlags, Series, SeriesKey};
+use crate::stats::{ResponseFlags, RouteStats, Series, SeriesKey};
 use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead, Version};
 use ringroad_policy::settings::AccessLogFormat;
@@ -32,6 +32,8 @@ pub struct Record<'a> {
     started: Instant,
     pub direction: Direction,
     pub route_name: &'a str,
+    /// Where its route is counted by itself.
+    route_stats: Option<Arc<RouteStats>>,
     cluster: Option<Rc<ClusterView>>,
     pub endpoint: Option<Rc<Endpoint>>,
     status: u16,
@@ -83,6 +85,7 @@ impl<'a> Record<'a> {
             started: rt::now(),
             direction: Direction::Gateway,
             route_name: "",
+            route_stats: None,
             cluster: None,
             endpoint: None,
             status: 0,
@@ -107,6 +110,8 @@ impl<'a> Record<'a> {
     pub fn set_plan(&mut self, plan: &Plan<'a>) {
         self.route_name = &plan.route.name;
         self.cluster = Some(plan.cluster.clone());
+        let stats_name = plan.route.stats_name.as_ref();
+        self.route_stats = stats_name.map(|name| self.worker.route_stats(name));
         self.authority = Some(plan.authority);
     }
 
@@ -262,6 +267,9 @@ impl<'a> Record<'a> {
             .add(head_bytes + body_bytes);
         if let Some(cluster) = &self.cluster {
             self.count_upstream(cluster);
+        }
+        if let Some(route) = &self.route_stats {
+            route.count(self.status, self.flags);
         }
         if let Some(rules) = self.rules {
             self.count_istio(connection, rules, head_bytes);

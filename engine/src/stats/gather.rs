@@ -99,6 +99,15 @@ impl Registry {
         }
         totals.families("envoy_cluster_", "cluster_name", &mut families);
         let mut totals = Totals::default();
+        for ((name, _), set) in &inner.routes {
+            set.visit(&mut |stat, kind, help, n| totals.add(name, stat, kind, help, n));
+        }
+        let before = families.len();
+        totals.families("envoy_vhost_route_", "envoy_route", &mut families);
+        for sample in families[before..].iter_mut().flat_map(|f| &mut f.samples) {
+            name_host_and_route(sample);
+        }
+        let mut totals = Totals::default();
         for (id, set) in &inner.http2 {
             set.visit(&mut |stat, kind, help, n| totals.add(&id.to_string(), stat, kind, help, n));
         }
@@ -191,6 +200,12 @@ impl Registry {
                 *total = total.wrapping_add(n);
             });
         }
+        for ((name, _), set) in &inner.routes {
+            set.visit(&mut |stat, _, _, n| {
+                let total = totals.entry(format!("{name}.{stat}")).or_default();
+                *total = total.wrapping_add(n);
+            });
+        }
         for set in inner.http2.values() {
             set.visit(&mut |stat, _, _, n| {
                 let total = totals.entry(format!("http2.{stat}")).or_default();
@@ -203,6 +218,20 @@ impl Registry {
             });
         }
         totals.into_iter().collect()
+    }
+}
+
+/// Envoy's two labels in place of `vhost.HOST.route.PREFIX`.
+fn name_host_and_route(sample: &mut Sample) {
+    let Some((_, name)) = sample.labels.first() else {
+        return;
+    };
+    let name = name.strip_prefix("vhost.").unwrap_or(name);
+    if let Some((host, route)) = name.split_once(".route.") {
+        sample.labels = vec![
+            ("envoy_route", route.to_string()),
+            ("envoy_virtual_host", host.to_string()),
+        ];
     }
 }
 

@@ -14,8 +14,8 @@ pub use flags::ResponseFlags;
 pub use gather::{Family, FamilyKind, SampleValue, Totals};
 pub use series::{PeerLabels, Series, SeriesKey, SeriesList};
 pub use sets::{
-    ClusterStats, EndpointStats, Http2Stats, ListenerStats, OutlierStats, StatKind, VisitStat,
-    WorkerStats,
+    ClusterStats, EndpointStats, Http2Stats, ListenerStats, OutlierStats, RouteStats, StatKind,
+    VisitStat, WorkerStats,
 };
 
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ pub struct Registry {
 struct Inner {
     listeners: BTreeMap<(String, WorkerId), Arc<ListenerStats>>,
     clusters: BTreeMap<(String, WorkerId), Arc<ClusterStats>>,
+    /// By the name that a route is counted under.
+    routes: BTreeMap<(Arc<str>, WorkerId), Arc<RouteStats>>,
     http2: BTreeMap<WorkerId, Arc<Http2Stats>>,
     workers: BTreeMap<WorkerId, Arc<WorkerStats>>,
     series: HashMap<(SeriesKey, WorkerId), Arc<Series>>,
@@ -56,6 +58,12 @@ impl Registry {
             .entry((name.to_string(), worker))
             .or_default()
             .clone()
+    }
+
+    /// The figures of routes that are counted under `name`, `vhost.HOST.route.PREFIX`.
+    pub fn route(&self, name: &Arc<str>, worker: WorkerId) -> Arc<RouteStats> {
+        let key = (name.clone(), worker);
+        self.lock().routes.entry(key).or_default().clone()
     }
 
     pub fn http2(&self, worker: WorkerId) -> Arc<Http2Stats> {

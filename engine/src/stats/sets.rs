@@ -2,6 +2,7 @@
 //! `/stats?filter=upstream_rq` answers as people know it; our own are marked in the text.
 
 use super::counter::Counter;
+use super::flags::ResponseFlags;
 
 /// Whether a figure only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,40 @@ impl ClusterStats {
             _ => return,
         };
         by_class.add(1);
+    }
+}
+
+stat_set! {
+    /// One worker's figures of the requests that one route has forwarded. Istio: `statPrefix`.
+    RouteStats {
+        Counter upstream_rq_total: "Requests forwarded",
+        Counter upstream_rq_completed: "Requests that got an answer",
+        Counter upstream_rq_2xx: "Answers 2xx",
+        Counter upstream_rq_3xx: "Answers 3xx",
+        Counter upstream_rq_4xx: "Answers 4xx",
+        Counter upstream_rq_5xx: "Answers 5xx",
+        Counter upstream_rq_timeout: "Requests that took too long",
+    }
+}
+
+impl RouteStats {
+    /// Counts a request that is over; a status of 0 is none.
+    pub fn count(&self, status: u16, flags: ResponseFlags) {
+        self.upstream_rq_total.add(1);
+        if status > 0 {
+            self.upstream_rq_completed.add(1);
+        }
+        let by_class = match status / 100 {
+            2 => &self.upstream_rq_2xx,
+            3 => &self.upstream_rq_3xx,
+            4 => &self.upstream_rq_4xx,
+            5 => &self.upstream_rq_5xx,
+            _ => return,
+        };
+        by_class.add(1);
+        if flags.contains(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT) {
+            self.upstream_rq_timeout.add(1);
+        }
     }
 }
 

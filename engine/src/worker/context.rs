@@ -9,12 +9,13 @@ use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Scratch;
 use crate::proxy::request_id::{RequestId, write_uuid};
 use crate::rt;
-use crate::stats::{Http2Stats, Registry, WorkerId, WorkerStats};
+use crate::stats::{Http2Stats, Registry, RouteStats, WorkerId, WorkerStats};
 use ringroad_codec::http1::{BodyLimits, HeadLimits, write_http_date};
 use ringroad_policy::authenticate::TokenCache;
 use ringroad_policy::settings::Limits;
 use ringroad_policy::snapshot::{Listener, Random};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Worker {
     pub access_log: Option<AccessLogSink>,
     /// Tokens whose signature this worker has verified.
     pub tokens: RefCell<TokenCache>,
+    /// Of routes that are counted by themselves, by their name.
+    route_stats: RefCell<HashMap<Arc<str>, Arc<RouteStats>>>,
     view: RefCell<Rc<SnapshotView>>,
     limits: RefCell<Rc<WorkerLimits>>,
     slots: RefCell<Vec<Rc<ListenerSlot>>>,
@@ -120,6 +123,7 @@ impl Worker {
             random: RefCell::new(Random::new(seed)),
             access_log,
             tokens: RefCell::new(TokenCache::new(0)),
+            route_stats: RefCell::default(),
             limits: RefCell::new(WorkerLimits::new(&snapshot.settings.limits)),
             view: RefCell::new(Rc::new(SnapshotView::new(generation, snapshot, None))),
             slots: RefCell::default(),
@@ -134,6 +138,17 @@ impl Worker {
             log_lines: RefCell::default(),
             log_task: Cell::new(None),
             fleet,
+        })
+    }
+
+    /// The figures of the routes that are counted under `name`.
+    pub fn route_stats(&self, name: &Arc<str>) -> Arc<RouteStats> {
+        let mut known = self.route_stats.borrow_mut();
+        let stats = known.get(name).cloned();
+        stats.unwrap_or_else(|| {
+            let stats = self.registry.route(name, self.id);
+            known.insert(name.clone(), stats.clone());
+            stats
         })
     }
 

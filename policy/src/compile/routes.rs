@@ -176,6 +176,10 @@ impl RouteBuilder<'_, '_> {
             mirrors: Vec::new(),
             cors: None,
             operation: String::new(),
+            stats_name: condition
+                .map(|written| written.stat_prefix.as_str())
+                .filter(|prefix| !prefix.is_empty())
+                .map(Arc::from),
             split_slot: NO_SPLIT,
             identity: 0,
         };
@@ -468,6 +472,7 @@ pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String)
         mirrors: Vec::new(),
         cors: None,
         operation,
+        stats_name: None,
         split_slot: NO_SPLIT,
         identity: 0,
     }

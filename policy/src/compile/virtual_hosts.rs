@@ -33,6 +33,9 @@ impl Splits {
             ordinal.hash(&mut hasher);
             *ordinal += 1;
             route.identity = hasher.finish();
+            if let Some(prefix) = &route.stats_name {
+                route.stats_name = Some(format!("vhost.{name}.route.{prefix}").into());
+            }
             if route.destinations().len() > 1 {
                 route.split_slot = self.identities.len() as u32;
                 self.identities.push(route.identity);

@@ -60,9 +60,14 @@ pub fn wrong_type(node: &Node<'_>, expected: &str, report: &mut Report<'_>) {
     let help = match (node.value(), expected) {
         (Value::Number(value), "text") => format!("write it in quotes: \"{value}\""),
         (Value::Bool(value), "text") => format!("write it in quotes: \"{value}\""),
-        (Value::String(value), "a whole number") if value.parse::<i64>().is_ok() => {
-            format!("write it without quotes: {value}")
-        }
+        (Value::String(value), "a whole number") => match value.parse::<i64>() {
+            Ok(number) if number.to_string() == *value => {
+                format!("write it without quotes: {number}")
+            }
+            // To some parsers of YAML they make it octal, to others no number.
+            Ok(number) => format!("write it without leading zeros: {number}"),
+            Err(_) => format!("write {expected}"),
+        },
         (Value::String(value), "true or false") if value.parse::<bool>().is_ok() => {
             format!("write it without quotes: {value}")
         }

@@ -66,6 +66,9 @@ pub struct Route {
     pub cors: Option<CorsPolicy>,
     /// `host:port/path*`, the operation name of spans and of `x-envoy-decorator-operation`.
     pub operation: String,
+    /// Under which name its requests are counted by themselves, `vhost.HOST.route.PREFIX`. Istio:
+    /// `match[].statPrefix`.
+    pub stats_name: Option<Arc<str>>,
     /// Index of the split state of this route, or [`NO_SPLIT`] with fewer than two destinations.
     pub split_slot: u32,
     /// The same across reloads as long as the route table, the virtual host, the route's name and
