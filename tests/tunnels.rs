@@ -233,6 +233,64 @@ fn tcp_connections_are_split_by_weight() {
     }
 }
 
+/// An upstream that is a proxy is asked to connect on before the client's bytes go out.
+#[test]
+fn tcp_goes_through_a_tunnel_where_the_rule_says_so() {
+    for driver in DRIVERS {
+        let proxy_upstream = ScriptedUpstream::start(|connection| {
+            let Some((_, head)) = connection.head() else {
+                return;
+            };
+            if !head.starts_with("CONNECT db.example:5432 HTTP/1.1\r\n") {
+                return connection.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+            }
+            connection.send("HTTP/1.1 200 OK\r\n\r\nready ");
+            let got = connection.body(5);
+            connection.send(got);
+        });
+        let address = free_address();
+        let route = |target: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: db}}\n\
+                 spec:\n  hosts: [\"*\"]\n  gateways: [gate]\n  tcp:\n  \
+                 - route: [{{destination: {{host: db.test, port: {{number: 9000}}}}}}]\n{}\
+                 ---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                 metadata: {{name: db}}\nspec:\n  host: db.test\n  trafficPolicy:\n    \
+                 tunnel: {{targetHost: {target}, targetPort: 5432}}\n",
+                service(proxy_upstream.address)
+            )
+        };
+        let config = folder(&[
+            ("gate.yaml", &raw_gateway(address, "TCP", "")),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("route.yaml", &route("db.example")),
+        ]);
+        let args = ["--driver", driver, "--workers", "1"];
+        let proxy = Proxy::start_with_workers(config, &args);
+        let talk = || {
+            let mut client = connect(address);
+            // A tunnel that is refused may have ended already.
+            let _ = client.write_all(b"hello");
+            let mut got = String::new();
+            let ended = client.read_to_string(&mut got);
+            ended.map(|_| got).unwrap_or_default()
+        };
+        assert_eq!(talk(), "ready hello");
+        proxy.put("route.yaml", &route("elsewhere.example"));
+        harness::until("the other target", || talk().is_empty());
+        let heads = proxy_upstream.heads();
+        assert!(
+            heads[0].contains("\r\nhost: db.example:5432\r\n"),
+            "{heads:?}"
+        );
+        let refused = heads.last().expect("was asked");
+        assert!(
+            refused.starts_with("CONNECT elsewhere.example:5432 "),
+            "{heads:?}"
+        );
+    }
+}
+
 #[test]
 fn tls_is_passed_through_by_its_server_name() {
     for driver in DRIVERS {

@@ -236,32 +236,42 @@ fn finds_the_word_that_was_meant() {
     }
 }
 
+/// A DestinationRule whose ports have these balancers.
+fn balancers(blocks: &[&str]) -> String {
+    let mut text = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                    metadata: {name: a}\nspec:\n  host: b.example.com\n  trafficPolicy:\n    \
+                    portLevelSettings:\n"
+        .to_string();
+    for (at, block) in blocks.iter().enumerate() {
+        text += &format!(
+            "    - {{port: {{number: {}}}, loadBalancer: {{{block}}}}}\n",
+            at + 80
+        );
+    }
+    text
+}
+
 #[test]
 fn warns_once_for_each_field_that_is_not_carried() {
-    let text = virtual_service(
-        "http:\n\
-         - route: [{destination: {host: b.example.com}}]\n  match: [{uri: {exact: /a}, statPrefix: x}]\n\
-         - route: [{destination: {host: b.example.com}}]\n  match: [{uri: {exact: /b}, statPrefix: y}]\n\
-         - route: [{destination: {host: b.example.com}}]\n  match: [{uri: {exact: /c}, statPrefix: z}]",
-    );
-    let found = only(&text);
+    let block = "backendUtilization: {weightUpdatePeriod: 1s}";
+    let found = only(&balancers(&[block, block, block]));
     assert_eq!(found.severity, Severity::Warning);
     assert_eq!(found.code, "field-not-carried");
-    assert_eq!(found.path, "spec.http[0].match[0].statPrefix");
-    assert!(
-        found.message.contains("`spec.http[].match[].statPrefix`"),
-        "{found:?}"
-    );
+    let below = "loadBalancer.backendUtilization";
+    let first = format!("spec.trafficPolicy.portLevelSettings[0].{below}");
+    assert_eq!(found.path, first);
+    let all = format!("`spec.trafficPolicy.portLevelSettings[].{below}`");
+    assert!(found.message.contains(&all), "{found:?}");
 }
 
 #[test]
 fn checks_below_a_field_that_is_not_carried_but_warns_only_there() {
-    let text = route(&format!("{TO_B}match: [{{statPrefix: 7}}]"));
+    let text = balancers(&["backendUtilization: {weightUpdatePeriod: often}"]);
     assert_eq!(
         severity_and_codes(&text),
         [
             (Severity::Warning, "field-not-carried"),
-            (Severity::Error, "wrong-type")
+            (Severity::Error, "bad-duration")
         ]
     );
 }

@@ -34,5 +34,6 @@ mod stream_end;
 pub mod target;
 pub mod timeouts;
 pub mod tunnel;
+mod tunnel_request;
 pub mod upstream;
 pub mod upstream_tls;

@@ -3,6 +3,7 @@
 use super::admission::may_connect;
 use super::connection::{Connection, deadline_after};
 use super::deadline::until;
+use super::tunnel_request::open_tunnel;
 use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::transport::Transport;
 use crate::worker::Rules;
@@ -57,6 +58,19 @@ pub async fn carry(
             Err(_) => return connection.stream.reset_on_close(),
         }
     };
+    let mut first = Chunk::default();
+    if let Some(target) = &cluster.cluster.tunnel_target {
+        let patience_ms = cluster.cluster.connect_timeout_ms;
+        // Boxed: connections without a tunnel keep no room for it.
+        let opened = Box::pin(open_tunnel(&worker, &upstream.stream, target, patience_ms));
+        match opened.await {
+            Some(unread) => first = unread,
+            None => {
+                upstream.close();
+                return connection.stream.reset_on_close();
+            }
+        }
+    }
     let unread = std::mem::take(&mut connection.unread);
     let carried = Tunnel {
         client: &connection.stream,
@@ -68,7 +82,7 @@ pub async fn carry(
     let lifetime = Deadline::new();
     let longest_ms = route.max_connection_duration_ms.unwrap_or(0);
     lifetime.set(deadline_after(rt::now(), longest_ms));
-    let ended = until(&lifetime, carried.run(unread, Chunk::default())).await;
+    let ended = until(&lifetime, carried.run(unread, first)).await;
     if matches!(ended, Ok(TunnelEnd::Idle)) {
         stats.downstream_cx_idle_timeout.add(1);
     }

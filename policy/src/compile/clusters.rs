@@ -1,6 +1,7 @@
 //! A cluster for each port of each service, and for each subset of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::balancing::{self, ProxyPlaces};
@@ -289,6 +290,11 @@ fn build_cluster(
         .retry_budget
         .as_ref()
         .map(|budget| retry_budget_of(budget.value));
+    cluster.tunnel_target = policy
+        .tunnel
+        .as_ref()
+        .filter(|tunnel| tunnel.value.protocol != "POST")
+        .map(|tunnel| tunnel_target(tunnel.value));
     cluster.policy_origins = PolicyOrigins {
         subset: subset.map(|subset| subset.origin.clone()),
         load_balancer: policy
@@ -310,6 +316,15 @@ fn build_cluster(
             .map(|block| block.origin.clone()),
     };
     cluster
+}
+
+/// RFC 9110 section 9.3.6: what `CONNECT` asks for.
+fn tunnel_target(written: &destination_rule::Tunnel) -> Arc<str> {
+    let host = match written.target_host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => written.target_host.clone(),
+    };
+    format!("{host}:{}", written.target_port).into()
 }
 
 fn nonzero(ms: u64) -> Option<u64> {

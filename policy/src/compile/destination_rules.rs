@@ -6,7 +6,7 @@ use super::names::{by_specificity, is_exported, is_subset, resolve_short_name};
 use super::registry::Service;
 use crate::resource::destination_rule::{
     ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, RetryBudget,
-    TrafficPolicy,
+    TrafficPolicy, Tunnel,
 };
 use crate::resource::{Object, Resources};
 use crate::settings::ProxySettings;
@@ -58,6 +58,7 @@ pub struct EffectivePolicy<'r> {
     pub outlier_detection: Option<Sourced<'r, OutlierDetection>>,
     pub tls: Option<Sourced<'r, ClientTls>>,
     pub retry_budget: Option<Sourced<'r, RetryBudget>>,
+    pub tunnel: Option<Sourced<'r, Tunnel>>,
 }
 
 impl<'r> RuleIndex<'r> {
@@ -181,10 +182,11 @@ impl<'r> EffectivePolicy<'r> {
         let Origin { document, field } = &policy.origin;
         let (balancer, pool, outlier, tls, base) = match for_port {
             Some(at) => {
-                // A port has no retry budget of its own, so the destination's stays.
-                let retry_budget = self.retry_budget.take();
+                // A port has none of these of its own, so the destination's stay.
+                let (retry_budget, tunnel) = (self.retry_budget.take(), self.tunnel.take());
                 *self = Self {
                     retry_budget,
+                    tunnel,
                     ..Self::default()
                 };
                 let of_port = &value.port_level_settings[at];
@@ -214,6 +216,15 @@ impl<'r> EffectivePolicy<'r> {
                 origin: Origin {
                     document: *document,
                     field: field.field("retryBudget"),
+                },
+            });
+        }
+        if let Some(value) = &policy.value.tunnel {
+            self.tunnel = Some(Sourced {
+                value,
+                origin: Origin {
+                    document: *document,
+                    field: field.field("tunnel"),
                 },
             });
         }

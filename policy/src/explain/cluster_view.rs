@@ -145,6 +145,13 @@ pub(crate) fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Settin
     let origins = &cluster.policy_origins;
     let mut list = balancing_view::settings(cluster, places);
     pool_settings(cluster, places, &mut list);
+    if let Some(target) = &cluster.tunnel_target {
+        list.push(setting(
+            "tunnel",
+            format!("CONNECT {target}, for TCP"),
+            None,
+        ));
+    }
     if let Some(budget) = &cluster.retry_budget {
         let of = match budget.interval_ms {
             0 => "active requests".to_string(),

@@ -42,7 +42,17 @@ pub struct TrafficPolicy {
     pub outlier_detection: Option<OutlierDetection>,
     pub tls: Option<ClientTls>,
     pub retry_budget: Option<RetryBudget>,
+    pub tunnel: Option<Tunnel>,
     pub port_level_settings: Vec<PortPolicy>,
+}
+
+/// `tunnel`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tunnel {
+    pub protocol: String,
+    pub target_host: String,
+    pub target_port: u32,
 }
 
 /// `portLevelSettings[]`.

@@ -87,6 +87,10 @@ fn check_tunnel(tunnel: &Node<'_>, report: &mut Report<'_>) {
             "write `CONNECT` or `POST`",
         );
     }
+    if protocol.text() == "POST" {
+        let message = "tunnels by `POST` are not opened yet: bytes go on without one";
+        report.warning("value-not-carried", &protocol, message, "write `CONNECT`");
+    }
     let host = tunnel.get("targetHost");
     if let Err(problem) = check_fqdn(host.text())
         && !is_ip(host.text())

@@ -63,7 +63,7 @@ pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind
         );
         return None;
     }
-    not_supported(name, &kind_node, report);
+    not_supported(group, name, &kind_node, report);
     None
 }
 
@@ -75,7 +75,7 @@ fn unknown_in_own_group(
     report: &mut Report<'_>,
 ) {
     if UNSUPPORTED.contains(&name) {
-        not_supported(name, kind_node, report);
+        not_supported(group, name, kind_node, report);
         return;
     }
     if let Some(kind) = TABLE
@@ -108,11 +108,16 @@ fn unknown_in_own_group(
     report.error("unknown-kind", kind_node, message, help);
 }
 
-fn not_supported(name: &str, kind_node: &Node<'_>, report: &mut Report<'_>) {
+/// Names the group too: some kinds of others are called as Istio's are.
+fn not_supported(group: &str, name: &str, kind_node: &Node<'_>, report: &mut Report<'_>) {
+    let of_group = match group {
+        "" => String::new(),
+        group => format!(" of `{group}`"),
+    };
     report.warning(
         "kind-not-supported",
         kind_node,
-        format!("kind {name} is not supported and has no effect"),
+        format!("kind {name}{of_group} is not supported and has no effect"),
         "keep it out of the directory, or leave it for other programs",
     );
 }

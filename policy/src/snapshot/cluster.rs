@@ -43,6 +43,9 @@ pub struct Cluster {
     /// In place of [`ConnectionPool::max_retries`]. Istio: `trafficPolicy.retryBudget`.
     pub retry_budget: Option<RetryBudget>,
     pub outlier_detection: Option<OutlierDetection>,
+    /// Where its endpoints, which are proxies, are asked to connect TCP on to, as
+    /// `HOST:PORT`. Istio: `trafficPolicy.tunnel`.
+    pub tunnel_target: Option<Arc<str>>,
     /// `None` is plain text; see [`Cluster::tls_for`].
     pub tls: Option<Arc<UpstreamTls>>,
     pub discovery: Discovery,
@@ -334,6 +337,7 @@ impl Cluster {
             upstream_protocol: UpstreamProtocol::default(),
             retry_budget: None,
             outlier_detection: None,
+            tunnel_target: None,
             tls: None,
             discovery: Discovery::Static,
             follows_destination: false,
