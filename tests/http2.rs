@@ -253,3 +253,27 @@ fn a_client_that_resets_and_resets_is_told_to_be_calm() {
         until("no request in flight", || stat("downstream_rq_active") == 0);
     }
 }
+
+/// A stream whose body pauses for too long is answered; others on the connection go on.
+#[test]
+fn a_stream_that_stalls_within_its_body_is_told_so() {
+    for driver in DRIVERS {
+        let upstream = echo();
+        let spec = "{role: gateway, limits: {requestBodyIdleTimeout: 300ms}}";
+        let (proxy, address) = start_with(driver, upstream.address, spec);
+        client(address, |mut send| async move {
+            let mut ready = send.clone().ready().await.expect("ready");
+            let mut post = request(Method::POST, "/stalls");
+            post.headers_mut().insert("content-length", 4.into());
+            let (answer, mut out) = ready.send_request(post, false).expect("sent");
+            out.send_data("ab".into(), false).expect("sent");
+            let answer = answer.await.expect("an answer");
+            assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+            let get = request(Method::GET, "/");
+            let (answer, ..) = exchange(&mut send, get, None, None).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+        });
+        let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
+        assert_eq!(stat("downstream_rq_idle_timeout"), 1);
+    }
+}

@@ -152,6 +152,18 @@ fn what_is_retried_is_what_the_policy_says() {
         assert_eq!(stat(&proxy, "upstream_rq_retry"), 2 + 2 + 1 + 1 + 1 + 1 + 1);
         assert_eq!(stat(&proxy, "upstream_rq_retry_success"), 6);
         assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 1);
+        let told = proxy.admin("/stats?filter=retry").body;
+        for (name, count) in [
+            ("upstream_rq_retry", 9),
+            ("upstream_rq_retry_backoff_exponential", 9),
+            ("upstream_rq_retry_limit_exceeded", 1),
+            ("upstream_rq_retry_overflow", 0),
+            ("upstream_rq_retry_success", 6),
+            ("retry_or_shadow_abandoned", 0),
+        ] {
+            let line = format!("cluster.outbound|80||shop.test.{name}: {count}\n");
+            assert!(told.contains(&line), "{line} not in {told}");
+        }
         let metrics = proxy.admin("/stats/prometheus").body;
         assert!(metrics.contains("response_flags=\"URX\""), "{metrics}");
     }

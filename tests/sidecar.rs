@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::raw::{converse, status};
+use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{Answer, DRIVERS, Proxy, Upstream, folder, free_address, get, settings, until};
 use std::net::SocketAddr;
 
@@ -147,5 +147,44 @@ fn rules_of_the_mesh_are_not_joined() {
             let answer = get(address, host, path);
             assert_eq!(told(&answer), expected, "{driver} {host}{path}");
         }
+    }
+}
+
+/// Istio's default for the way in: what reached nobody is tried again, what may have begun is not.
+#[test]
+fn requests_to_the_workload_are_tried_again_only_if_they_have_not_begun() {
+    for driver in DRIVERS {
+        let (listener, nobody) = (free_address(), free_address());
+        let closing = ScriptedUpstream::start(|connection| drop(connection.head()));
+        let ingress = |app: SocketAddr| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: Sidecar\n\
+                 metadata: {{name: default}}\nspec:\n  ingress:\n  \
+                 - port: {{number: {}, protocol: HTTP, name: http}}\n    bind: 127.0.0.1\n    \
+                 captureMode: NONE\n    defaultEndpoint: {app}\n",
+                listener.port()
+            )
+        };
+        let proxy = start(driver, "{role: sidecar}", &ingress(nobody));
+        let name = |stat: &str| format!("cluster.inbound|{}||.{stat}", listener.port());
+        assert_eq!(get(listener, "any.test", "/").status, 503);
+        assert_eq!(proxy.stat(&name("upstream_cx_connect_fail")), 3);
+        assert_eq!(proxy.stat(&name("upstream_rq_retry")), 2);
+
+        proxy.put("rules.yaml", &ingress(closing.address));
+        until("the other application", || {
+            let _ = get(listener, "any.test", "/");
+            !closing.heads().is_empty()
+        });
+        let before = (
+            closing.heads().len(),
+            proxy.stat(&name("upstream_rq_retry")),
+        );
+        assert_eq!(get(listener, "any.test", "/").status, 503);
+        let after = (
+            closing.heads().len(),
+            proxy.stat(&name("upstream_rq_retry")),
+        );
+        assert_eq!(after, (before.0 + 1, before.1), "sent twice");
     }
 }
