@@ -62,8 +62,8 @@ fn valid_ip_literal(inside: &[u8]) -> bool {
 }
 
 fn valid_reg_name(name: &[u8]) -> bool {
-    if name.is_empty() {
-        return false;
+    if name.iter().all(|b| is_reg_name_byte(*b)) {
+        return !name.is_empty();
     }
     let mut rest = name;
     while let Some((&b, after)) = rest.split_first() {

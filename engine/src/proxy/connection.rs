@@ -32,7 +32,7 @@ pub struct Connection {
     /// One deadline for whatever the connection waits for at the moment.
     pub deadline: Deadline,
     pub accepted_at: Instant,
-    pub requests: u64,
+    pub requests: u32,
     /// What policies may ask about it; made when one does.
     pub facts: OnceCell<Rc<ConnectionFacts>>,
     /// `None` for a stream of a connection that is counted already: it ends with one request.

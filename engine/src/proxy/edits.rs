@@ -41,8 +41,9 @@ impl<'a> EditLevels<'a> {
     }
 
     /// Whether there is nothing to do.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.cors.is_none() && self.levels == [None; 3]
+        self.cors.is_none() && self.levels.iter().all(Option::is_none)
     }
 
     /// Whether some operation writes a header of this lower-case name.
@@ -58,6 +59,10 @@ impl<'a> EditLevels<'a> {
     /// Whether a header that is there stays: no level removes or sets it.
     #[inline]
     pub fn keeps(&self, name: &[u8]) -> bool {
+        self.is_empty() || self.nothing_replaces(name)
+    }
+
+    fn nothing_replaces(&self, name: &[u8]) -> bool {
         let is_replaced = |cors: &CorsGrant<'_>| cors.replaces(name);
         if self.cors.as_ref().is_some_and(is_replaced) {
             return false;
@@ -74,7 +79,14 @@ impl<'a> EditLevels<'a> {
 
     /// Appends the lines that the operations write. A later `set` or removal of the same name
     /// takes an earlier line back.
+    #[inline]
     pub fn write(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
+        if !self.is_empty() {
+            self.write_lines(format, out);
+        }
+    }
+
+    fn write_lines(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
         for (at, edits) in self.levels.iter().enumerate() {
             let Some(edits) = edits else { continue };
             for (line, write) in edits.write.iter().enumerate() {

@@ -95,7 +95,7 @@ async fn exchange(
         Ok(bytes) => bytes,
         Err(failure) => return refuse(connection, worker, failure).await,
     };
-    connection.requests += 1;
+    connection.requests = connection.requests.saturating_add(1);
     connection.deadline.set(None);
 
     // The rules: one snapshot for the whole request.

@@ -1,7 +1,7 @@
 //! Receiving a head: in place when it came in one piece, joined when it did not.
 
 use super::connection::{Connection, deadline_after};
-use super::deadline::until;
+use super::deadline::{poll_once, until};
 use crate::rt::{self, Buffer, Chunk};
 use crate::transport::Transport;
 use crate::worker::WorkerLimits;
@@ -9,6 +9,7 @@ use ringroad_codec::http1::{HeadError, HeadLimits, Progress, RequestHead, Respon
 use ringroad_codec::http1::{parse_request, parse_response};
 use std::future::poll_fn;
 use std::ops::Deref;
+use std::pin::pin;
 
 /// The bytes a head was parsed from. Whatever follows the head has been split off.
 pub enum HeadBytes {
@@ -66,23 +67,27 @@ pub async fn receive_request_head(
     limits: &WorkerLimits,
     head: &mut RequestHead,
 ) -> Result<HeadBytes, RequestHeadFailure> {
-    let since = if connection.requests == 0 {
-        connection.accepted_at
-    } else {
-        rt::now()
-    };
-    let patience_ms = limits.settings.request_head_timeout_ms;
-    connection.deadline.set(deadline_after(since, patience_ms));
     head.reset();
     let parse = |bytes: &[u8]| {
         let progress = parse_request(bytes, &limits.head, head)?;
         Ok((progress == Progress::Complete).then_some(head.head_len))
     };
-    let received = until(
-        &connection.deadline,
-        receive(&connection.stream, &mut connection.unread, false, parse),
-    );
-    match received.await {
+    let unread = &mut connection.unread;
+    let mut received = pin!(receive(&connection.stream, unread, false, parse));
+    // Most heads are there, whole: only one that is waited for needs a limit.
+    let received = match poll_once(&mut received).await {
+        Some(received) => Ok(received),
+        None => {
+            let since = match connection.requests {
+                0 => connection.accepted_at,
+                _ => rt::now(),
+            };
+            let patience_ms = limits.settings.request_head_timeout_ms;
+            connection.deadline.set(deadline_after(since, patience_ms));
+            until(&connection.deadline, received).await
+        }
+    };
+    match received {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(HeadFailure::Malformed(error))) => Err(RequestHeadFailure::Malformed(error)),
         Ok(Err(HeadFailure::Closed { .. })) => Err(RequestHeadFailure::Gone),

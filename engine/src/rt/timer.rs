@@ -4,6 +4,7 @@
 
 use super::core;
 use super::slab::{Key, Slab};
+use std::cell::Cell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -198,6 +199,7 @@ impl Timers {
 /// progress, which costs next to nothing while it moves to later times.
 pub struct Deadline {
     key: Key,
+    is_set: Cell<bool>,
     local: PhantomData<*const ()>,
 }
 
@@ -210,16 +212,23 @@ impl Deadline {
         let key = core::with(|core| core.timers.borrow_mut().create());
         Deadline {
             key,
+            is_set: Cell::new(false),
             local: PhantomData,
         }
     }
 
     /// Moves the deadline; `None` lifts it.
+    #[inline]
     pub fn set(&self, time: Option<Instant>) {
+        let was_set = self.is_set.replace(time.is_some());
+        if !was_set && time.is_none() {
+            return;
+        }
         core::try_with(|core| core.timers.borrow_mut().set(self.key, time));
     }
 
     /// Ready when the time has passed. The last task that polled is woken at the deadline.
+    #[inline]
     pub fn poll_expired(&self, context: &mut Context<'_>) -> Poll<()> {
         let polled = core::try_with(|core| core.timers.borrow_mut().poll(self.key, context));
         polled.map_or(Poll::Ready(()), |(expired, _replaced)| expired)
