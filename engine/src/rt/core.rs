@@ -128,11 +128,7 @@ impl Core {
         let wait = if self.executor.has_ready() {
             Wait::No
         } else {
-            match self.timers.borrow().sleep_limit(self.now()) {
-                Some(limit) if limit.is_zero() => Wait::No,
-                Some(limit) => Wait::AtMost(limit),
-                None => Wait::UntilEvent,
-            }
+            self.timers.borrow().wait(self.now())
         };
         self.drive(wait, woken)
     }

@@ -127,7 +127,11 @@ pub struct Counters {
 #[derive(Clone, Copy)]
 enum Wait {
     No,
-    AtMost(Duration),
+    /// Until a timer is due: at this millisecond of the loop, which is so far away.
+    AtMost {
+        at_ms: u64,
+        limit: Duration,
+    },
     UntilEvent,
 }
 

@@ -11,16 +11,18 @@ pub(super) enum Kind {
     Connect,
     Accept,
     Mailbox,
+    Timer,
     Cancel,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Receive,
     Kind::Readiness,
     Kind::Send,
     Kind::Connect,
     Kind::Accept,
     Kind::Mailbox,
+    Kind::Timer,
     Kind::Cancel,
 ];
 

@@ -2,6 +2,7 @@
 //! removing one is cheap too. Moving a deadline to a later time only notes it; the entry is put
 //! in its new place when the old one comes up.
 
+use super::Wait;
 use super::core;
 use super::slab::{Key, Slab};
 use std::cell::Cell;
@@ -143,10 +144,19 @@ impl Timers {
         }
     }
 
-    /// How long the loop may sleep; `None` when no timer is armed.
-    pub fn sleep_limit(&self, now: Instant) -> Option<Duration> {
-        let at_ms = self.heap.first()?.at_ms;
-        Some((self.base + Duration::from_millis(at_ms)).saturating_duration_since(now))
+    /// How long the loop may sleep.
+    pub fn wait(&self, now: Instant) -> Wait {
+        match self.heap.first() {
+            None => Wait::UntilEvent,
+            Some(first) if first.at_ms <= self.now_ms => Wait::No,
+            Some(&Armed { at_ms, .. }) => {
+                let due = self.base + Duration::from_millis(at_ms);
+                Wait::AtMost {
+                    at_ms,
+                    limit: due.saturating_duration_since(now),
+                }
+            }
+        }
     }
 
     /// Time has moved on to `now`.

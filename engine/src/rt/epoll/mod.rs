@@ -96,7 +96,7 @@ impl Epoll {
             _ if !self.table.woken.is_empty() => 0,
             Wait::No => 0,
             Wait::UntilEvent => -1,
-            Wait::AtMost(limit) => {
+            Wait::AtMost { limit, .. } => {
                 let rounded = limit + Duration::from_nanos(999_999);
                 libc::c_int::try_from(rounded.as_millis()).unwrap_or(libc::c_int::MAX)
             }
@@ -147,7 +147,7 @@ impl Epoll {
                 unsafe { libc::read(self.mailbox, (&raw mut value).cast(), 8) };
                 self.mailbox_rang = true;
             }
-            Kind::Readiness | Kind::Send | Kind::Cancel => {}
+            Kind::Readiness | Kind::Send | Kind::Timer | Kind::Cancel => {}
         }
     }
 

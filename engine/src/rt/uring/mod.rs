@@ -36,6 +36,9 @@ pub(super) struct Uring {
     mailbox_value: Box<u64>,
     mailbox_armed: bool,
     mailbox_rang: bool,
+    /// When the kernel's timer wakes the loop, in its milliseconds; `None` while it is not armed.
+    timer_at_ms: Option<u64>,
+    timer_value: Box<Timespec>,
     /// Operations whose last completion is yet to come.
     in_flight: usize,
     enters: u64,
@@ -84,6 +87,8 @@ impl Uring {
             mailbox_value: Box::new(0),
             mailbox_armed: false,
             mailbox_rang: false,
+            timer_at_ms: None,
+            timer_value: Box::new(Timespec::new()),
             in_flight: 0,
             enters: 0,
         }
@@ -161,9 +166,41 @@ impl Uring {
         unsafe { self.start(entry, Kind::Mailbox, NO_KEY) };
     }
 
+    /// Makes the kernel wake the loop at `at_ms` or before, which is `limit` away. One timer goes on
+    /// over many turns: a limit on each wait would start and stop one every time. It may wake the
+    /// loop for nothing, when the timer it was armed for has moved on.
+    fn arm_timer(&mut self, at_ms: u64, limit: Duration) {
+        let armed_at_ms = self.timer_at_ms;
+        if armed_at_ms.is_some_and(|armed| armed <= at_ms) {
+            return;
+        }
+        self.timer_at_ms = Some(at_ms);
+        *self.timer_value = Timespec::new()
+            .sec(limit.as_secs())
+            .nsec(limit.subsec_nanos());
+        let place = &raw const *self.timer_value;
+        if armed_at_ms.is_none() {
+            let entry = opcode::Timeout::new(place).build();
+            // SAFETY: the value is boxed, and the kernel reads it while it takes the entry.
+            unsafe { self.start(entry, Kind::Timer, NO_KEY) };
+        } else {
+            let tag = Tag::new(Kind::Timer, NO_KEY).0;
+            let entry = opcode::TimeoutUpdate::new(tag, place)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(Tag::new(Kind::Cancel, NO_KEY).0);
+            // SAFETY: as above. A timer that has fired meanwhile cannot be moved, and its
+            // completion wakes the loop.
+            unsafe { self.push(entry) };
+        }
+    }
+
     /// Submits, waits if told to, and works on all completions.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
         self.arm_mailbox();
+        if let Wait::AtMost { at_ms, limit } = wait {
+            self.arm_timer(at_ms, limit);
+        }
         self.feed_starved();
         self.move_backlog();
         let queued = self.ring.submission().len() as u32;
@@ -175,12 +212,11 @@ impl Uring {
         self.enters += 1;
         let entered = match wait {
             Wait::No => self.enter(queued, 0, None),
-            Wait::UntilEvent => self.enter(queued, 1, None),
-            Wait::AtMost(limit) => self.enter(queued, 1, Some(limit)),
+            Wait::UntilEvent | Wait::AtMost { .. } => self.enter(queued, 1, None),
         };
         if let Err(error) = entered {
-            // Time over; interrupted; completions overflow or memory is short: reaping helps.
-            let passing = [libc::ETIME, libc::EINTR, libc::EBUSY, libc::EAGAIN];
+            // Interrupted; completions overflow or memory is short: reaping helps.
+            let passing = [libc::EINTR, libc::EBUSY, libc::EAGAIN];
             if !error
                 .raw_os_error()
                 .is_some_and(|errno| passing.contains(&errno))
@@ -259,6 +295,7 @@ impl Uring {
                 self.mailbox_armed = false;
                 self.mailbox_rang = true;
             }
+            Kind::Timer => self.timer_at_ms = None,
             Kind::Cancel => {}
         }
     }
@@ -281,6 +318,9 @@ impl Uring {
         let deadline = Instant::now() + SHUTDOWN_LIMIT;
         if self.mailbox_armed {
             self.cancel(Kind::Mailbox, NO_KEY);
+        }
+        if self.timer_at_ms.is_some() {
+            self.cancel(Kind::Timer, NO_KEY);
         }
         while self.in_flight > 0 {
             self.move_backlog();

@@ -141,6 +141,8 @@ fn check(ring: &IoUring) -> Result<(), String> {
         (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
         (opcode::PollAdd::CODE, "POLL_ADD"),
         (opcode::Read::CODE, "READ"),
+        (opcode::Timeout::CODE, "TIMEOUT"),
+        (opcode::TimeoutUpdate::CODE, "TIMEOUT_UPDATE"),
         // Multishot receive came in the same release as this one and has no bit of its own.
         (opcode::SendZc::CODE, "multishot RECV (Linux 6.0)"),
     ];
