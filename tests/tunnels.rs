@@ -4,16 +4,11 @@ mod harness;
 
 use harness::pki::{Authority, get, secret};
 use harness::raw::ScriptedUpstream;
-use harness::{DRIVERS, PATIENCE, Proxy, folder, free_address, gateway, settings, splitting};
+use harness::tcp::{connect, echo, raw_gateway, route, service};
+use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting};
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    stream
-}
 
 fn until_head_ends(stream: &mut TcpStream) -> String {
     let mut got = Vec::new();
@@ -23,34 +18,6 @@ fn until_head_ends(stream: &mut TcpStream) -> String {
         got.push(byte[0]);
     }
     String::from_utf8(got).expect("text")
-}
-
-/// Sends back what it gets and `bye` when the other side has ended.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let mut piece = [0; 65536];
-                loop {
-                    match stream.read(&mut piece) {
-                        Ok(0) => {
-                            let _ = stream.write_all(b"bye");
-                            return;
-                        }
-                        Ok(len) => {
-                            if stream.write_all(&piece[..len]).is_err() {
-                                return;
-                            }
-                        }
-                        Err(_) => return,
-                    }
-                }
-            });
-        }
-    });
-    address
 }
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nhost: a.test\r\nconnection: keep-alive, Upgrade\r\n\
@@ -123,40 +90,11 @@ fn a_websocket_is_carried_both_ways_with_its_half_close() {
     }
 }
 
-/// A gateway port of another protocol than HTTP.
-fn raw_gateway(address: SocketAddr, protocol: &str, tls: &str) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
-         servers:\n  - port: {{number: {}, name: raw, protocol: {protocol}}}\n    bind: {}\n    \
-         hosts: [\"*\"]\n{tls}",
-        address.port(),
-        address.ip()
-    )
-}
-
-fn service(endpoint: SocketAddr) -> String {
-    format!(
-        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: db}}\n\
-         spec:\n  hosts: [db.test]\n  resolution: STATIC\n  \
-         ports: [{{number: 9000, name: tcp, protocol: TCP}}]\n  endpoints:\n  \
-         - address: {}\n    ports: {{tcp: {}}}\n",
-        endpoint.ip(),
-        endpoint.port()
-    )
-}
-
 #[test]
 fn tcp_is_carried_to_the_service_of_its_route() {
     for driver in DRIVERS {
         let address = free_address();
-        let route = format!(
-            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: db}}\n\
-             spec:\n  hosts: [\"*\"]\n  gateways: [gate]\n  tcp:\n  \
-             - match: [{{port: {}}}]\n    \
-             route: [{{destination: {{host: db.test, port: {{number: 9000}}}}}}]\n{}",
-            address.port(),
-            service(echo())
-        );
+        let route = route(address) + &service(echo());
         let config = folder(&[
             ("gate.yaml", &raw_gateway(address, "TCP", "")),
             ("settings.yaml", &settings("{role: gateway}")),

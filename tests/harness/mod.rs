@@ -11,6 +11,7 @@ pub mod namespaces;
 pub mod pki;
 pub mod pool;
 pub mod raw;
+pub mod tcp;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -164,6 +165,12 @@ impl Proxy {
     pub fn start_with_workers(folder: tempfile::TempDir, args: &[&str]) -> Self {
         let binary = Command::new(env!("CARGO_BIN_EXE_ringroad"));
         Self::start_as_said(binary, folder, args, Stdio::null())
+    }
+
+    /// Starts it with `--workers` among `args` and its standard output piped.
+    pub fn start_piped(folder: tempfile::TempDir, args: &[&str]) -> Self {
+        let binary = Command::new(env!("CARGO_BIN_EXE_ringroad"));
+        Self::start_as_said(binary, folder, args, Stdio::piped())
     }
 
     fn start_as_said(

@@ -43,6 +43,9 @@ pub struct ConnectionArgs {
     /// Who the client's certificate says that it is: `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`
     #[arg(long, value_name = "ID", alias = "peer")]
     pub peer_identity: Option<String>,
+    /// The address that it comes from
+    #[arg(long, value_name = "IP", alias = "source")]
+    pub source_ip: Option<std::net::IpAddr>,
     /// Labels of the client's workload; of a sidecar's own, when it comes from there
     #[arg(
         long,
@@ -99,6 +102,7 @@ impl ConnectionArgs {
             request.port = port.or(request.port);
         }
         request.port = args.port.or(request.port);
+        connection.source = args.source_ip;
         connection.protocol = match args.protocol {
             ProtocolArg::Http => WireProtocol::Http,
             ProtocolArg::Http2 => WireProtocol::Http2,

@@ -1,6 +1,7 @@
 //! `ringroad explain`.
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringroad_policy::explain::{Request, explain as explain_request};
 use ringroad_policy::settings::Overrides;
@@ -63,6 +64,8 @@ fn request(args: &ExplainArgs) -> Result<Request, String> {
         },
     };
     request.method = args.method.clone();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    request.now_unix_s = now.ok().map(|now| now.as_secs());
     for header in &args.header {
         let (name, value) = header
             .split_once(':')

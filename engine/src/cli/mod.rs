@@ -55,7 +55,7 @@ enum Command {
     /// Validate a configuration without running it
     Check(CheckArgs),
     /// Tell where a request would go, and why, without sending it
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Hold routing test cases against a configuration, in the format of istio-config-validator
     Test(TestArgs),
     /// Tell what another configuration would change, and for which recorded requests

@@ -3,7 +3,9 @@
 
 use super::connection::{Connection, deadline_after};
 use super::deadline::until;
+use super::proxy_header;
 use super::tunnel::carry;
+use super::tunnel_record::TunnelRecord;
 use crate::http2::PREFACE_START;
 use crate::rt::{Chunk, Deadline};
 use crate::tls::PeerCertificate;
@@ -66,6 +68,10 @@ pub async fn begin(connection: Box<Connection>) -> Begun {
     let patience_ms = worker.limits().settings.request_head_timeout_ms;
     let deadline = deadline_after(connection.accepted_at, patience_ms);
     connection.deadline.set(deadline);
+    let mut connection = connection;
+    if proxy_header::is_expected(&rules) && !proxy_header::take(&mut connection).await {
+        return Begun::Over;
+    }
     match &rules.listener().kind {
         ListenerKind::Http(_) => by_first_bytes(connection).await,
         ListenerKind::Chains(_) | ListenerKind::Intercepted(_) => {
@@ -139,6 +145,9 @@ async fn by_chain(mut connection: Box<Connection>, rules: &Rules) -> Begun {
         facts.is_redirected = facts.destination != Some(original);
         facts.destination = Some(original);
     }
+    if let Some(named) = connection.facts.get() {
+        facts.destination = named.destination;
+    }
     let inner = match &listener.kind {
         ListenerKind::Intercepted(outbound) => {
             facts.destination.and_then(|to| outbound.listener(to))
@@ -171,6 +180,7 @@ async fn by_chain(mut connection: Box<Connection>, rules: &Rules) -> Begun {
     let stats = connection.listener.stats.clone();
     let Ok(chain) = chains.choose(&facts) else {
         stats.no_filter_chain_match.add(1);
+        TunnelRecord::log_unmatched(&connection, rules, &facts);
         connection.stream.reset_on_close();
         return Begun::Over;
     };
@@ -263,7 +273,7 @@ async fn speaks_http2(connection: &mut Connection) -> bool {
     connection.unread.starts_with(PREFACE_START)
 }
 
-async fn receive_more(connection: &mut Connection) -> bool {
+pub async fn receive_more(connection: &mut Connection) -> bool {
     let received = until(&connection.deadline, connection.stream.receive()).await;
     match received {
         Ok(Ok(more)) if !more.is_empty() => {

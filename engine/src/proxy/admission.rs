@@ -14,16 +14,15 @@ use crate::rt::Buffer;
 use crate::stats::ListenerStats;
 use crate::worker::{Rules, Worker, WorkerLimits};
 use ringroad_codec::http1::{
-    HeadLimits, HeaderKind, Headers, RequestHead, Upgrade, parse_request, write_header,
+    HeadLimits, HeaderKind, RequestHead, Upgrade, parse_request, write_header,
 };
 use ringroad_policy::authenticate::{
     Authentication, TokenError, VerifiedToken, without_parameters,
 };
 use ringroad_policy::authorize::{
-    AccessFacts, CheckProvider, CustomDecision, Decision, Denial, Stages,
+    AccessFacts, CheckProvider, CustomDecision, Decision, Denial, Stages, client_address,
 };
-use ringroad_policy::snapshot::{Access, ConnectionFacts, Direction, RequestFacts};
-use std::net::IpAddr;
+use ringroad_policy::snapshot::{Access, ConnectionFacts, RequestFacts};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -92,7 +91,7 @@ pub fn whom_to_ask<'p>(
     let decision = with_facts(head, bytes, facts, None, |request| {
         authorization.http.custom(&AccessFacts {
             request: Some(request),
-            client: client_address(direction, facts, head.headers(bytes)),
+            client: client_address(facts, request.headers),
             connection: facts,
         })
     })?;
@@ -138,7 +137,7 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
     if let Some(authorization) = &access.authorization {
         let claims = admission.token.as_ref().map(|token| &token.claims);
         let decision = with_facts(head, bytes, &facts, claims, |request| {
-            let client = client_address(direction, &facts, head.headers(bytes));
+            let client = client_address(&facts, request.headers);
             authorization.http.decide(&AccessFacts {
                 request: Some(request),
                 client,
@@ -155,18 +154,34 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
 
 /// Whether a connection that is no HTTP may pass: policies are asked once, about its ends and its
 /// identity.
-pub fn may_connect(access: &Access, facts: &ConnectionFacts, stats: &ListenerStats) -> bool {
+///
+/// # Errors
+/// Envoy's detail of the refusal.
+pub fn may_connect<'p>(
+    access: &'p Access,
+    facts: &ConnectionFacts,
+    stats: &ListenerStats,
+) -> Result<(), &'p str> {
     let Some(authorization) = &access.authorization else {
-        return true;
+        return Ok(());
     };
     let asked = AccessFacts::of_connection(facts);
-    if !matches!(authorization.tcp.custom(&asked), CustomDecision::Pass) {
+    let denial = match authorization.tcp.custom(&asked) {
+        CustomDecision::Pass => None,
+        CustomDecision::Deny(denial) => Some(denial),
+        // Nobody can be asked about a connection, so nobody lets it pass.
+        CustomDecision::Ask(_, rule) => Some(Denial::NoDecider(rule)),
+    };
+    if let Some(denial) = denial {
         stats.rbac_denied.add(1);
-        return false;
+        return Err(denial.details());
     }
     let decision = authorization.tcp.decide(&asked);
     count(&decision, &authorization.tcp, stats);
-    decision.denied.is_none()
+    match decision.denied {
+        Some(denial) => Err(denial.details()),
+        None => Ok(()),
+    }
 }
 
 /// Writes the head anew as a grant says; the bytes of the one before, if anything changes.
@@ -307,24 +322,6 @@ fn replace(
     head.reset();
     parse_request(&written, &limits, head).map_err(|error| Answer::malformed(&error))?;
     Ok(std::mem::replace(bytes, HeadBytes::Joined(written)))
-}
-
-/// Where a request comes from: at the edge the peer, inside whoever the peer names last.
-fn client_address(
-    direction: Direction,
-    facts: &ConnectionFacts,
-    headers: Headers<'_>,
-) -> Option<IpAddr> {
-    let peer = facts.peer.map(|address| address.ip());
-    if direction == Direction::Gateway {
-        return peer;
-    }
-    let mut last = None;
-    headers.visit("x-forwarded-for", &mut |value| {
-        let text = std::str::from_utf8(value).unwrap_or_default();
-        last = text.rsplit(',').next().map(|text| text.trim().parse().ok());
-    });
-    last.flatten().or(peer)
 }
 
 fn count(decision: &Decision<'_>, stages: &Stages, stats: &ListenerStats) {

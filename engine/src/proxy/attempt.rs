@@ -20,7 +20,7 @@ use super::retries::{Retries, client_gone};
 use super::stream_end::{stream_broke_off, stream_failed};
 use super::target::Plan;
 use super::timeouts::Timeouts;
-use super::tunnel::Tunnel;
+use super::tunnel::carry_upgraded;
 use super::upstream::{ClusterView, ConnectError, Endpoint, UpstreamConnection};
 use crate::http2::websocket::is_accepted;
 use crate::rt::{Buffer, Chunk};
@@ -198,18 +198,11 @@ pub async fn attempt(
                 return Outcome::Answered;
             }
             Sent::Upgraded { head, first } => {
-                let tunnel = Tunnel {
-                    client: &connection.stream,
-                    upstream: &upstream.stream,
-                    idle_timeout_ms: request.limits.settings.downstream_idle_timeout_ms,
-                    from_client: &Cell::new(0),
-                    from_upstream: &Cell::new(0),
-                };
-                connection.deadline.set(None);
-                connection.stream.send_detached(head, Chunk::default());
-                let from_client = std::mem::take(&mut connection.unread);
                 // Boxed: requests without an upgrade keep no room for it.
-                Box::pin(tunnel.run(from_client, first)).await;
+                Box::pin(carry_upgraded(
+                    request, connection, &upstream, head, first, record,
+                ))
+                .await;
                 record.keep_alive = false;
                 upstream.close();
                 return Outcome::Answered;

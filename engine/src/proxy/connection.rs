@@ -182,6 +182,12 @@ impl Connection {
         self.chain.as_ref()?.facts.original_destination()
     }
 
+    /// Where the client had addressed it, as far as somebody knows; else our own address.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        let known = self.facts.get().and_then(|facts| facts.destination);
+        known.or_else(|| self.stream.local_addr().ok())
+    }
+
     /// Sends the last bytes of an answer, after what is still being sent, without waiting for the
     /// client to take them: the next answer, or the end of the connection, waits.
     ///

@@ -2,7 +2,7 @@
 
 use crate::stats::PeerLabels;
 use ringroad_policy::settings::ProxySettings;
-use ringroad_policy::snapshot::{Cluster, Direction, Endpoint, WorkloadLabels};
+use ringroad_policy::snapshot::{Cluster, Direction, Endpoint, PeerIdentity, WorkloadLabels};
 
 /// The labels that stay the same for all requests to one endpoint.
 pub fn peer_labels(
@@ -79,4 +79,31 @@ pub fn peer_labels(
             if inbound { "none" } else { "unknown" }.to_string(),
         ),
     ])
+}
+
+/// The labels of connections that are no HTTP; `identity` is that of the client.
+pub fn tcp_labels(
+    settings: &ProxySettings,
+    direction: Direction,
+    cluster: Option<&Cluster>,
+    endpoint: Option<&Endpoint>,
+    identity: Option<&PeerIdentity>,
+) -> PeerLabels {
+    let PeerLabels(mut labels) = peer_labels(settings, direction, cluster, endpoint);
+    labels.retain(|(name, _)| *name != "grpc_response_status");
+    let mut set = |name: &str, value: String| {
+        let label = labels.iter_mut().find(|(known, _)| *known == name);
+        if let Some((_, known)) = label {
+            *known = value;
+        }
+    };
+    set("request_protocol", "tcp".to_string());
+    if let (Direction::Inbound, Some(identity)) = (direction, identity) {
+        set(
+            "source_principal",
+            format!("spiffe://{}", identity.principal),
+        );
+        set("connection_security_policy", "mutual_tls".to_string());
+    }
+    PeerLabels(labels)
 }

@@ -327,6 +327,13 @@ impl<'a> Record<'a> {
         record(list.borrow_mut().get(self.status, self.flags, create));
     }
 
+    /// Bytes of the client have gone on behind the request.
+    pub fn count_received(&self, bytes: u64) {
+        if let Some(received) = self.received {
+            received.add(bytes as usize, bytes as usize);
+        }
+    }
+
     /// Content of the request's body, without framing.
     fn bytes_received(&self) -> u64 {
         self.received.map_or(0, |received| received.payload.get())
@@ -392,7 +399,7 @@ impl<'a> Record<'a> {
                 EndpointAddress::Unix(path) => access_log::Address::Unix(path),
             }),
             upstream_cluster: self.cluster.as_ref().map(|view| view.cluster.name.as_str()),
-            downstream_local_address: connection.stream.local_addr().ok(),
+            downstream_local_address: connection.local_addr(),
             downstream_remote_address: Some(connection.peer),
             route_name: (!self.route_name.is_empty()).then_some(self.route_name),
             ..access_log::Record::default()

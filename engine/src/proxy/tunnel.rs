@@ -1,16 +1,23 @@
 //! Carrying bytes as they are, both ways: TCP, and what a connection was upgraded to.
 
 use super::admission::may_connect;
+use super::answer::Answer;
+use super::attempt::RoutedRequest;
 use super::connection::{Connection, deadline_after};
-use super::deadline::until;
+use super::deadline::{alongside, until};
+use super::record::Record;
+use super::retries::client_gone;
+use super::tunnel_record::{IDLE, TOO_LONG, TunnelRecord};
 use super::tunnel_request::open_tunnel;
+use super::upstream::{ClusterView, ConnectError, UpstreamConnection};
 use crate::rt::{self, Buffer, Chunk, Deadline};
+use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use crate::worker::Rules;
 use ringroad_policy::snapshot::{ConnectionFacts, PickRequest, TcpRoute};
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 /// Carries a connection to the upstream that its route says, to its end.
@@ -20,23 +27,92 @@ pub async fn carry(
     route: &TcpRoute,
     facts: &ConnectionFacts,
 ) {
+    let mut record = TunnelRecord::begin(connection, rules, facts);
+    let is_broken = tunnel(connection, rules, route, facts, &mut record)
+        .await
+        .is_err();
+    if is_broken {
+        connection.stream.reset_on_close();
+    }
+    record.finish(connection);
+}
+
+/// There was nobody to carry the bytes to: the client sees a reset.
+struct NotCarried;
+
+async fn tunnel<'r>(
+    connection: &mut Connection,
+    rules: &'r Rules,
+    route: &'r TcpRoute,
+    facts: &'r ConnectionFacts,
+    record: &mut TunnelRecord<'r>,
+) -> Result<(), NotCarried> {
     let worker = connection.worker.clone();
     let stats = connection.listener.stats.clone();
     if let Some(access) = rules.access()
-        && !may_connect(access, facts, &stats)
+        && let Err(denial) = may_connect(access, facts, &stats)
     {
-        return;
+        record.end_by(denial);
+        return Ok(());
     }
     let destination = route.pick_destination(&mut worker.random.borrow_mut());
-    let Some(cluster) = destination.cluster else {
+    let cluster = destination.cluster;
+    let cluster = cluster.map(|id| rules.view.cluster(&worker, id).clone());
+    record.leads_to(&destination.cluster_name, cluster.clone());
+    let Some(cluster) = cluster else {
         stats.no_cluster.add(1);
-        return connection.stream.reset_on_close();
+        return Err(NotCarried);
     };
-    let cluster = rules.view.cluster(&worker, cluster).clone();
+    let upstream = open(connection, &cluster, facts, record).await?;
+    let mut first = Chunk::default();
+    if let Some(target) = &cluster.cluster.tunnel_target {
+        let patience_ms = cluster.cluster.connect_timeout_ms;
+        // Boxed: connections without a tunnel keep no room for it.
+        let opened = Box::pin(open_tunnel(&worker, &upstream.stream, target, patience_ms));
+        let Some(unread) = opened.await else {
+            upstream.close();
+            record.fail(ResponseFlags::UPSTREAM_CONNECTION_FAILURE, None);
+            return Err(NotCarried);
+        };
+        first = unread;
+    }
+    record.connected(upstream.stream.local_addr().ok());
+    let unread = std::mem::take(&mut connection.unread);
+    let carried = Tunnel {
+        client: &connection.stream,
+        upstream: &upstream.stream,
+        idle_timeout_ms: route.idle_timeout_ms.unwrap_or(0),
+        count_up: &|bytes| record.count_up(connection, bytes),
+        count_down: &|bytes| record.count_down(connection, bytes),
+    };
+    let lifetime = Deadline::new();
+    let longest_ms = route.max_connection_duration_ms.unwrap_or(0);
+    lifetime.set(deadline_after(rt::now(), longest_ms));
+    let ended = until(&lifetime, carried.run(unread, first)).await;
+    upstream.close();
+    match ended {
+        Ok(TunnelEnd::Closed) => {}
+        Ok(TunnelEnd::Idle) => {
+            stats.downstream_cx_idle_timeout.add(1);
+            record.end_by(IDLE);
+        }
+        Err(_) => record.end_by(TOO_LONG),
+    }
+    Ok(())
+}
+
+/// A connection to one of the cluster's endpoints, each of which is tried once.
+async fn open(
+    connection: &mut Connection,
+    cluster: &Rc<ClusterView>,
+    facts: &ConnectionFacts,
+    record: &mut TunnelRecord<'_>,
+) -> Result<UpstreamConnection, NotCarried> {
+    let worker = connection.worker.clone();
     let policy = cluster.cluster.hash_policy.as_ref();
     let key = policy.map(|policy| policy.key_of_connection(Some(connection.peer)));
     let mut tried = Vec::new();
-    let upstream = loop {
+    loop {
         let request = PickRequest {
             tried: &tried,
             avoids_tried: true,
@@ -47,51 +123,81 @@ pub async fn carry(
             cluster.pick(&worker, &request, || facts.original_destination())
         else {
             cluster.stats.upstream_cx_none_healthy.add(1);
-            return connection.stream.reset_on_close();
+            record.fail(ResponseFlags::NO_HEALTHY_UPSTREAM, None);
+            return Err(NotCarried);
         };
-        match cluster.connect(&worker, &endpoint).await {
-            Ok(upstream) => break upstream,
+        record.tries(&endpoint);
+        let connecting = pin!(cluster.connect_at_once(&worker, &endpoint));
+        let broken = pin!(client_broke(&connection.stream));
+        let connected = match alongside(&Deadline::new(), broken, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                let stats = &connection.listener.stats;
+                stats.downstream_cx_destroy_remote_active_rq.add(1);
+                record.fail(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, None);
+                return Err(NotCarried);
+            }
+        };
+        match connected {
+            Ok(upstream) => return Ok(upstream),
+            Err(ConnectError::Overflow) => {
+                record.fail(ResponseFlags::UPSTREAM_OVERFLOW, None);
+                return Err(NotCarried);
+            }
             // Another endpoint is tried, once each.
             Err(_) if !tried.contains(&index) && tried.len() + 1 < cluster.endpoints.len() => {
                 tried.push(index);
             }
-            Err(_) => return connection.stream.reset_on_close(),
-        }
-    };
-    let mut first = Chunk::default();
-    if let Some(target) = &cluster.cluster.tunnel_target {
-        let patience_ms = cluster.cluster.connect_timeout_ms;
-        // Boxed: connections without a tunnel keep no room for it.
-        let opened = Box::pin(open_tunnel(&worker, &upstream.stream, target, patience_ms));
-        match opened.await {
-            Some(unread) => first = unread,
-            None => {
-                upstream.close();
-                return connection.stream.reset_on_close();
+            Err(error) => {
+                record.no_connection(Answer::connect_failed(error).transport_failure);
+                return Err(NotCarried);
             }
         }
     }
-    let unread = std::mem::take(&mut connection.unread);
-    let carried = Tunnel {
+}
+
+/// Ends when the client has broken its connection. One that has only ended its side may still wait
+/// for what the server has to say.
+async fn client_broke(stream: &Transport) {
+    client_gone(stream).await;
+    if stream.receive().await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Carries what a request was upgraded to, to its end; `head` tells the client of it.
+pub async fn carry_upgraded(
+    request: &RoutedRequest<'_>,
+    connection: &mut Connection,
+    upstream: &UpstreamConnection,
+    head: Buffer,
+    first: Chunk,
+    record: &mut Record<'_>,
+) {
+    let stats = connection.listener.stats.clone();
+    let cluster = &request.plan.cluster.stats;
+    connection.deadline.set(None);
+    record.sent.add(head.len(), 0);
+    connection.stream.send_detached(head, Chunk::default());
+    let from_client = std::mem::take(&mut connection.unread);
+    let tunnel = Tunnel {
         client: &connection.stream,
         upstream: &upstream.stream,
-        idle_timeout_ms: route.idle_timeout_ms.unwrap_or(0),
-        from_client: &Cell::new(0),
-        from_upstream: &Cell::new(0),
+        idle_timeout_ms: request.limits.settings.downstream_idle_timeout_ms,
+        count_up: &|bytes| {
+            cluster.upstream_cx_tx_bytes_total.add(bytes);
+            record.count_received(bytes);
+        },
+        count_down: &|bytes| record.sent.add(bytes as usize, bytes as usize),
     };
-    let lifetime = Deadline::new();
-    let longest_ms = route.max_connection_duration_ms.unwrap_or(0);
-    lifetime.set(deadline_after(rt::now(), longest_ms));
-    let ended = until(&lifetime, carried.run(unread, first)).await;
-    if matches!(ended, Ok(TunnelEnd::Idle)) {
-        stats.downstream_cx_idle_timeout.add(1);
+    stats.downstream_cx_upgrades_total.add(1);
+    stats.downstream_cx_upgrades_active.add(1);
+    let ended = tunnel.run(from_client, first).await;
+    stats.downstream_cx_upgrades_active.sub(1);
+    if ended == TunnelEnd::Idle {
+        let flags = ResponseFlags::STREAM_IDLE_TIMEOUT;
+        record.fail(flags, "stream_idle_timeout");
     }
-    let (from_client, from_upstream) = (carried.from_client.get(), carried.from_upstream.get());
-    stats.downstream_cx_rx_bytes_total.add(from_client);
-    stats.downstream_cx_tx_bytes_total.add(from_upstream);
-    cluster.stats.upstream_cx_tx_bytes_total.add(from_client);
-    cluster.stats.upstream_cx_rx_bytes_total.add(from_upstream);
-    upstream.close();
 }
 
 /// Two connections whose bytes go to each other.
@@ -100,9 +206,9 @@ pub struct Tunnel<'a> {
     pub upstream: &'a Transport,
     /// Without a byte either way for so long, both end; 0 is never.
     pub idle_timeout_ms: u64,
-    /// Bytes carried.
-    pub from_client: &'a Cell<u64>,
-    pub from_upstream: &'a Cell<u64>,
+    /// Told of bytes on their way.
+    pub count_up: &'a dyn Fn(u64),
+    pub count_down: &'a dyn Fn(u64),
 }
 
 /// How a tunnel ended.
@@ -123,14 +229,14 @@ impl Tunnel<'_> {
             self.client,
             self.upstream,
             from_client,
-            self.from_client,
+            self.count_up,
             &touch,
         );
         let down = one_way(
             self.upstream,
             self.client,
             from_upstream,
-            self.from_upstream,
+            self.count_down,
             &touch,
         );
         let (mut up, mut down) = (pin!(up), pin!(down));
@@ -167,14 +273,14 @@ async fn one_way(
     from: &Transport,
     to: &Transport,
     first: Chunk,
-    bytes: &Cell<u64>,
+    count: &dyn Fn(u64),
     touch: &impl Fn(),
 ) -> std::io::Result<()> {
     let mut piece = first;
     loop {
         if !piece.is_empty() {
             touch();
-            bytes.set(bytes.get() + piece.len() as u64);
+            count(piece.len() as u64);
             to.send(Buffer::default(), piece).await?;
             touch();
         }

@@ -264,6 +264,27 @@ impl ClusterView {
         }
     }
 
+    /// A new connection whose bytes are carried as they are. Nobody waits for room.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); [`ConnectError::Overflow`] when `maxConnections` is reached.
+    pub async fn connect_at_once(
+        &self,
+        worker: &Worker,
+        endpoint: &Rc<Endpoint>,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let Some(lease) = endpoint.lease() else {
+            return Err(ConnectError::Overflow);
+        };
+        match endpoint.open(lease, &self.cluster, worker).await {
+            Ok(connection) => self.begin(endpoint, connection),
+            Err(error) => {
+                self.report(endpoint, TryOutcome::ConnectFailed);
+                Err(error)
+            }
+        }
+    }
+
     fn begin(
         &self,
         endpoint: &Rc<Endpoint>,

@@ -48,6 +48,8 @@ flags! {
     NO_CLUSTER_FOUND = 14, "NC";
     /// Somebody else was asked, and did not let the request pass.
     UNAUTHORIZED_EXTERNAL_SERVICE = 15, "UAEX";
+    /// The connection lasted longer than it may.
+    DURATION_TIMEOUT = 31, "DT";
 }
 
 impl ResponseFlags {

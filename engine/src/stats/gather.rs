@@ -1,6 +1,6 @@
 //! Merging the workers' figures for a scrape.
 
-use super::{HistogramTotal, Registry, ResponseFlags, StatKind};
+use super::{HistogramTotal, Registry, ResponseFlags, StatKind, TcpSeries};
 use std::collections::BTreeMap;
 
 /// What Prometheus calls a metric family.
@@ -113,12 +113,18 @@ impl Registry {
         }
         totals.families("envoy_http2_", "worker", &mut families);
         let mut totals = Totals::default();
+        for ((name, _), set) in &inner.tcp {
+            set.visit(&mut |stat, kind, help, n| totals.add(name, stat, kind, help, n));
+        }
+        totals.families("envoy_tcp_", "envoy_tcp_prefix", &mut families);
+        let mut totals = Totals::default();
         for (id, set) in &inner.workers {
             set.visit(&mut |stat, kind, help, n| totals.add(&id.to_string(), stat, kind, help, n));
         }
         totals.families("ringroad_worker_", "worker", &mut families);
         drop(inner);
         self.gather_istio(&mut families);
+        self.gather_istio_tcp(&mut families);
         families
     }
 
@@ -184,6 +190,53 @@ impl Registry {
         );
     }
 
+    /// Istio's metrics of connections that are no HTTP.
+    fn gather_istio_tcp(&self, families: &mut Vec<Family>) {
+        type Figure = fn(&TcpSeries) -> u64;
+        let names: [(&str, &str, Figure); 4] = [
+            (
+                "istio_tcp_connections_opened_total",
+                "Connections opened",
+                |series| series.opened.get(),
+            ),
+            (
+                "istio_tcp_connections_closed_total",
+                "Connections closed",
+                |series| series.closed.get(),
+            ),
+            (
+                "istio_tcp_received_bytes_total",
+                "Bytes received from clients",
+                |series| series.received_bytes.get(),
+            ),
+            (
+                "istio_tcp_sent_bytes_total",
+                "Bytes sent to clients",
+                |series| series.sent_bytes.get(),
+            ),
+        ];
+        let inner = self.lock();
+        for (name, help, value) in names {
+            let mut totals: BTreeMap<Vec<(&'static str, String)>, u64> = BTreeMap::new();
+            for ((key, _), series) in &inner.tcp_series {
+                let mut labels = key.peers.0.clone();
+                labels.push(("response_flags", flags_label(key.flags)));
+                let total = totals.entry(labels).or_default();
+                *total = total.wrapping_add(value(series));
+            }
+            let samples = totals.into_iter().map(|(labels, total)| Sample {
+                labels,
+                value: SampleValue::Number(total),
+            });
+            families.push(Family {
+                name: name.to_string(),
+                help,
+                kind: FamilyKind::Counter,
+                samples: samples.collect(),
+            });
+        }
+    }
+
     /// Envoy's dotted names for `/stats`, sorted.
     pub fn text_stats(&self) -> Vec<(String, u64)> {
         let inner = self.lock();
@@ -209,6 +262,12 @@ impl Registry {
         for set in inner.http2.values() {
             set.visit(&mut |stat, _, _, n| {
                 let total = totals.entry(format!("http2.{stat}")).or_default();
+                *total = total.wrapping_add(n);
+            });
+        }
+        for ((name, _), set) in &inner.tcp {
+            set.visit(&mut |stat, _, _, n| {
+                let total = totals.entry(format!("tcp.{name}.{stat}")).or_default();
                 *total = total.wrapping_add(n);
             });
         }

@@ -12,10 +12,10 @@ mod sets;
 pub use counter::{Counter, HistogramTotal};
 pub use flags::ResponseFlags;
 pub use gather::{Family, FamilyKind, SampleValue, Totals};
-pub use series::{PeerLabels, Series, SeriesKey, SeriesList};
+pub use series::{PeerLabels, Series, SeriesKey, SeriesList, TcpSeries, TcpSeriesKey};
 pub use sets::{
     ClusterStats, EndpointStats, Http2Stats, ListenerStats, OutlierStats, RouteStats, StatKind,
-    VisitStat, WorkerStats,
+    TcpStats, VisitStat, WorkerStats,
 };
 
 use std::collections::BTreeMap;
@@ -39,8 +39,10 @@ struct Inner {
     /// By the name that a route is counted under.
     routes: BTreeMap<(Arc<str>, WorkerId), Arc<RouteStats>>,
     http2: BTreeMap<WorkerId, Arc<Http2Stats>>,
+    tcp: BTreeMap<(String, WorkerId), Arc<TcpStats>>,
     workers: BTreeMap<WorkerId, Arc<WorkerStats>>,
     series: HashMap<(SeriesKey, WorkerId), Arc<Series>>,
+    tcp_series: HashMap<(TcpSeriesKey, WorkerId), Arc<TcpSeries>>,
 }
 
 impl Registry {
@@ -68,6 +70,18 @@ impl Registry {
 
     pub fn http2(&self, worker: WorkerId) -> Arc<Http2Stats> {
         self.lock().http2.entry(worker).or_default().clone()
+    }
+
+    /// The figures of the connections whose bytes go to the cluster of this name.
+    pub fn tcp(&self, cluster: &str, worker: WorkerId) -> Arc<TcpStats> {
+        let mut inner = self.lock();
+        let known = inner.tcp.entry((cluster.to_string(), worker));
+        known.or_default().clone()
+    }
+
+    pub fn tcp_series(&self, key: TcpSeriesKey, worker: WorkerId) -> Arc<TcpSeries> {
+        let mut inner = self.lock();
+        inner.tcp_series.entry((key, worker)).or_default().clone()
     }
 
     pub fn worker(&self, worker: WorkerId) -> Arc<WorkerStats> {

@@ -5,7 +5,7 @@ use super::flags::ResponseFlags;
 use std::sync::Arc;
 
 /// Labels of `istio_requests_total` that do not depend on the answer, in the order they are shown.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PeerLabels(pub Vec<(&'static str, String)>);
 
 /// What tells one series from another.
@@ -24,6 +24,25 @@ pub struct Series {
     pub duration_ms: Histogram,
     pub request_bytes: Histogram,
     pub response_bytes: Histogram,
+}
+
+/// What tells one series of connections from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TcpSeriesKey {
+    pub peers: PeerLabels,
+    pub flags: ResponseFlags,
+}
+
+/// One worker's figures of one series of connections that are no HTTP.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct TcpSeries {
+    pub opened: Counter,
+    pub closed: Counter,
+    /// From clients.
+    pub received_bytes: Counter,
+    /// To clients.
+    pub sent_bytes: Counter,
 }
 
 /// The series that one peer's requests have met so far. A worker asks it for each request; the

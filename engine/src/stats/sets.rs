@@ -42,6 +42,7 @@ stat_set! {
         Counter downstream_cx_overflow: "Connections closed at once: limits.maxDownstreamConnections",
         Counter downstream_cx_idle_timeout: "Connections closed by limits.downstreamIdleTimeout",
         Counter downstream_cx_destroy_remote_active_rq: "Connections the client closed within a request",
+        Counter downstream_cx_proxy_protocol_error: "Connections whose PROXY protocol header is missing or wrong (ours)",
         Counter downstream_cx_protocol_error: "Connections closed for a protocol error",
         Counter downstream_cx_rx_bytes_total: "Bytes received",
         Counter downstream_cx_tx_bytes_total: "Bytes sent",
@@ -58,6 +59,8 @@ stat_set! {
         Counter downstream_rq_too_large: "Heads over limits.maxRequestHeadBytes or maxRequestHeaders",
         Counter downstream_rq_body_error: "Request bodies with broken framing",
         Counter downstream_rq_body_limit: "Request bodies over the chunk extension or trailer limits",
+        Counter downstream_cx_upgrades_total: "Requests that became another protocol",
+        Gauge downstream_cx_upgrades_active: "Requests that are another protocol now",
         Counter downstream_rq_upgrade_refused: "Requests for an upgrade that is not carried",
         Counter fault_delays_injected: "Requests delayed by an injected fault",
         Counter fault_aborts_injected: "Requests aborted by an injected fault",
@@ -226,6 +229,19 @@ stat_set! {
         Counter inbound_control_frames_flood: "Connections ended: limits.maxControlFrames (ours)",
         Counter too_many_bad_streams: "Connections ended: limits.maxBadStreams or maxResetStreams (ours; Envoy: downstream_rq_too_many_premature_resets)",
         Counter too_many_data_frames: "Connections ended because many small DATA frames waited to be taken (ours)",
+    }
+}
+
+stat_set! {
+    /// One worker's figures of the connections whose bytes go to one cluster. Envoy's `tcp.`.
+    TcpStats {
+        Counter downstream_cx_total: "Connections carried",
+        Counter downstream_cx_no_route: "Connections to a cluster that does not exist",
+        Counter downstream_cx_rx_bytes_total: "Bytes received from clients",
+        Counter downstream_cx_tx_bytes_total: "Bytes sent to clients",
+        Counter idle_timeout: "Connections closed for idleness",
+        Counter max_downstream_connection_duration: "Connections closed for their age",
+        Counter max_connect_attempts: "Connections whose last endpoint could not be connected to",
     }
 }
 

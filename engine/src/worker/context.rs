@@ -8,6 +8,7 @@ use crate::control::access_log::AccessLogSink;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Scratch;
 use crate::proxy::request_id::{RequestId, write_uuid};
+use crate::proxy::tunnel_record::TcpFigures;
 use crate::rt;
 use crate::stats::{Http2Stats, Registry, RouteStats, WorkerId, WorkerStats};
 use ringroad_codec::http1::{BodyLimits, HeadLimits, write_http_date};
@@ -42,6 +43,8 @@ pub struct Worker {
     pub tokens: RefCell<TokenCache>,
     /// Of routes that are counted by themselves, by their name.
     route_stats: RefCell<HashMap<Arc<str>, Arc<RouteStats>>>,
+    /// Figures of connections that are no HTTP.
+    pub tcp_figures: RefCell<TcpFigures>,
     view: RefCell<Rc<SnapshotView>>,
     limits: RefCell<Rc<WorkerLimits>>,
     slots: RefCell<Vec<Rc<ListenerSlot>>>,
@@ -124,6 +127,7 @@ impl Worker {
             access_log,
             tokens: RefCell::new(TokenCache::new(0)),
             route_stats: RefCell::default(),
+            tcp_figures: RefCell::default(),
             limits: RefCell::new(WorkerLimits::new(&snapshot.settings.limits)),
             view: RefCell::new(Rc::new(SnapshotView::new(generation, snapshot, None))),
             slots: RefCell::default(),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::authenticate::Claims;
-use crate::snapshot::{ConnectionFacts, RequestFacts};
+use crate::snapshot::{ConnectionFacts, Direction, HeaderLookup, RequestFacts};
 
 /// What is known when access is decided.
 #[derive(Clone, Copy)]
@@ -14,6 +14,21 @@ pub struct AccessFacts<'a> {
     /// The address that the request comes from, by `x-forwarded-for` (`remote.ip`); without a
     /// request, that of the connection.
     pub client: Option<IpAddr>,
+}
+
+/// Where a request comes from (`remote.ip`): at the edge the peer, inside whoever the peer names
+/// last in `x-forwarded-for`.
+pub fn client_address(connection: &ConnectionFacts, headers: &dyn HeaderLookup) -> Option<IpAddr> {
+    let peer = connection.peer.map(|address| address.ip());
+    if connection.direction == Direction::Gateway {
+        return peer;
+    }
+    let mut last = None;
+    headers.visit("x-forwarded-for", &mut |value| {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        last = text.rsplit(',').next().map(|text| text.trim().parse().ok());
+    });
+    last.flatten().or(peer)
 }
 
 impl<'a> AccessFacts<'a> {

@@ -16,7 +16,7 @@ mod text;
 
 pub use address::AddressBlock;
 pub use condition::{Condition, RequestPrincipalTest, Test};
-pub use facts::AccessFacts;
+pub use facts::{AccessFacts, client_address};
 pub use identity::{NamespaceTest, ServiceAccountTest, TrustDomainTest};
 pub use rules::{Rule, RuleSet};
 pub use text::{PathTemplate, PathTest, TextTest};

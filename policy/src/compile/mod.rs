@@ -21,6 +21,7 @@ mod http_match;
 mod layer4;
 pub(crate) mod names;
 mod peer_authentication;
+mod policy_findings;
 mod policy_targets;
 mod protocol;
 mod references;
@@ -119,6 +120,7 @@ pub fn compile(
     };
     references::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
+    policy_findings::report(&mut compiler);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let Compiler {
         registry,

@@ -53,7 +53,7 @@ pub struct Service {
     /// Which endpoints it prefers.
     pub traffic_distribution: Option<TrafficDistribution>,
     /// Labels of the workloads behind it, where it chooses them by labels.
-    selector: BTreeMap<String, String>,
+    pub selector: BTreeMap<String, String>,
     sources: Vec<Source>,
 }
 

@@ -15,6 +15,8 @@ use crate::snapshot::{
 pub struct Connection {
     /// Which door of a sidecar it comes to; `None` is its listener on loopback, where that does.
     pub direction: Option<Direction>,
+    /// Where it comes from.
+    pub source: Option<IpAddr>,
     /// Where the client had addressed it.
     pub address: Option<IpAddr>,
     pub protocol: WireProtocol,
@@ -93,7 +95,7 @@ impl Connection {
         let name = self.server_name.clone().or_else(host);
         ConnectionFacts {
             direction: self.direction.unwrap_or_default(),
-            peer: None,
+            peer: self.source.map(|ip| SocketAddr::new(ip, 0)),
             destination: Some(destination),
             is_redirected: self.direction.is_some(),
             is_tls: self.security != Security::Plain,

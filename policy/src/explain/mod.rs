@@ -1,6 +1,7 @@
 //! The decision for one request, retold: what was chosen, what was passed over and why, and where
 //! each value was written. The decision itself is taken by the matcher of the data path.
 
+mod access_view;
 mod balancing_view;
 mod bytes;
 pub(crate) mod cluster_view;
@@ -18,6 +19,7 @@ use crate::snapshot::{
 };
 use crate::source::SourceFile;
 
+pub use access_view::AccessView;
 pub use cluster_view::{DestinationView, EndpointView};
 pub use connection::{Connection, Security, WireProtocol};
 pub use effects::Setting;
@@ -38,6 +40,9 @@ pub struct Request {
     /// The port that the client connects to, if it is known.
     pub port: Option<u16>,
     pub connection: Connection,
+    /// The time by which tokens are judged, in seconds since 1970; without one neither tokens nor
+    /// policies are asked about.
+    pub now_unix_s: Option<u64>,
 }
 
 /// What cannot be read as a request.
@@ -82,6 +87,7 @@ impl Request {
             authority: authority.to_string(),
             target,
             headers: Vec::new(),
+            now_unix_s: None,
             port,
             connection: Connection {
                 security: match scheme {
@@ -113,6 +119,9 @@ pub struct Explanation {
     /// The domains that lead to the virtual host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<String>,
+    /// What tokens and policies say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessView>,
     /// Routes before the one taken, and why each did not match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<PassedOver>,
@@ -188,6 +197,9 @@ fn tell(
         Ok((Reached::Tcp(route), facts)) => {
             explanation.request = bytes::told(request, &facts);
             explanation.tell_bytes(snapshot, route, &facts, places);
+            if request.now_unix_s.is_some() {
+                explanation.tell_access_of_bytes(snapshot, &facts, places);
+            }
             return explanation;
         }
         Err(failure) => {
@@ -220,6 +232,20 @@ fn tell(
         connection: &facts_of_connection,
         claims: None,
     };
+    let headers = &request.headers;
+    let came =
+        explanation.tell_authentication(snapshot, &facts, headers, request.now_unix_s, places);
+    let facts = RequestFacts {
+        headers: &came.headers,
+        query: came.query.as_deref(),
+        claims: came.token.as_ref().map(|token| &token.claims),
+        ..facts
+    };
+    if request.now_unix_s.is_some() && explanation.answer.is_none() {
+        explanation.tell_authorization(snapshot, &facts, places);
+    }
+    // Whoever is refused is refused whatever the route; it is told all the same.
+    let refusal = explanation.answer.take();
     let mut trace = Retelling {
         explanation,
         facts,
@@ -247,6 +273,7 @@ fn tell(
             explanation.fail(failure("ErrTLSRedirect", reason));
         }
     }
+    explanation.answer = refusal.or(explanation.answer);
     explanation
 }
 

@@ -32,6 +32,9 @@ pub(super) fn render(explanation: &Explanation) -> String {
             None,
         );
     }
+    for word in &explanation.access {
+        line(word.asked, &word.outcome, word.written.as_ref());
+    }
     for passed in &explanation.passed_over {
         let value = format!("{}: {}", named(&passed.route), passed.because);
         line("passed over", &value, passed.written.as_ref());

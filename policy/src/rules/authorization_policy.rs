@@ -4,6 +4,7 @@ use super::authorization_values::{
     check_attribute, check_path_templates, check_ports, check_service_accounts, check_trust_domains,
 };
 use super::selectors::check_targets;
+use super::unmatchable_values;
 use super::values::{check_ip_or_cidr, check_no_empty_text, report_missing};
 use crate::schema::{Node, Report};
 
@@ -65,11 +66,13 @@ fn check_rule(rule: &Node<'_>, action: &str, report: &mut Report<'_>) {
                 let message = format!("an item of `{name}` has no `{inner}`");
                 let help = format!("write `{inner}:`");
                 report_missing(&item, message, &help, report);
-            } else if inner == "source" {
-                check_source(&value, is_custom, &mut seen, report);
-            } else {
-                check_operation(&value, &mut seen, report);
+                continue;
             }
+            match inner {
+                "source" => check_source(&value, is_custom, &mut seen, report),
+                _ => check_operation(&value, &mut seen, report),
+            }
+            unmatchable_values::check(&value, report);
         }
     }
     for condition in rule.get("when").items() {

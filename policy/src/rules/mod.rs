@@ -30,6 +30,7 @@ mod service_entry;
 mod sidecar;
 mod telemetry;
 mod traffic_policy;
+mod unmatchable_values;
 mod values;
 mod virtual_service;
 mod visibility;

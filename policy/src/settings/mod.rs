@@ -151,6 +151,9 @@ pub struct ProxySettings {
     /// each process.
     pub seed: Option<u64>,
     pub dns: DnsSettings,
+    /// Whether connections to gateways begin with a header of the PROXY protocol. Istio:
+    /// `gatewayTopology.proxyProtocol`.
+    pub takes_proxy_protocol: bool,
     /// Who decides about requests for the action CUSTOM, by name.
     pub extension_providers: BTreeMap<String, HttpProvider>,
     pub limits: Limits,
@@ -181,6 +184,7 @@ impl Default for ProxySettings {
             certificates: CertificateFiles::default(),
             seed: None,
             dns: DnsSettings::default(),
+            takes_proxy_protocol: false,
             extension_providers: BTreeMap::new(),
             limits: Limits::default(),
         }
@@ -253,6 +257,7 @@ pub struct ProxySettingsSpec {
     pub certificates: CertificatesSpec,
     pub seed: Option<u64>,
     pub dns: DnsSpec,
+    pub gateway_topology: GatewayTopologySpec,
     pub extension_providers: Vec<ProviderSpec>,
     pub limits: LimitsSpec,
 }
@@ -286,6 +291,18 @@ pub struct CertificatesSpec {
     pub roots: Option<String>,
     pub credentials_directory: Option<String>,
 }
+
+/// `spec.gatewayTopology` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GatewayTopologySpec {
+    pub proxy_protocol: Option<ProxyProtocolSpec>,
+}
+
+/// `proxyProtocol` as written: that it is there is all it says.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocolSpec {}
 
 /// `spec.accessLog` as written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -387,6 +404,7 @@ impl ProxySettings {
             &spec.protocol_detection_timeout,
             &["protocolDetectionTimeout"],
         )?;
+        settings.takes_proxy_protocol = spec.gateway_topology.proxy_protocol.is_some();
         settings.dns = spec.dns.resolve()?;
         settings.extension_providers = providers::resolve(&spec.extension_providers)?;
         settings.workload = spec.workload.resolve()?;

@@ -109,7 +109,12 @@ impl Epoll {
         if !slot.readable {
             return Idle::Quiet;
         }
-        Idle::of_peek(sys::peek(slot.fd.as_raw_fd()))
+        let peeked = sys::peek(slot.fd.as_raw_fd());
+        if let Err(errno) = peeked {
+            // The kernel tells an error once: the next receive would take it for the end.
+            slot.error = errno;
+        }
+        Idle::of_peek(peeked)
     }
 
     pub fn send(&mut self, stream: Key, head: Buffer, body: Chunk) -> SendStart {

@@ -67,7 +67,12 @@ impl Uring {
             // Bytes and the end report themselves.
             return Idle::Quiet;
         }
-        Idle::of_peek(sys::peek(slot.fd.as_raw_fd()))
+        let peeked = sys::peek(slot.fd.as_raw_fd());
+        if let Err(errno) = peeked {
+            // The kernel tells an error once: the next receive would take it for the end.
+            slot.error = errno;
+        }
+        Idle::of_peek(peeked)
     }
 
     /// Starts a multishot receive unless one is in the kernel already.
