@@ -39,13 +39,14 @@ pub fn request_text(
     out.push(b' ');
     out.extend_from_slice(path.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    // `:authority` stands above a `host` beside it (RFC 9113 section 8.3.1).
-    let host = match uri.authority() {
-        Some(authority) => Some(authority.as_str().as_bytes()),
-        None => headers.get("host").map(HeaderValue::as_bytes),
-    };
-    if let Some(host) = host {
-        write_header(&mut out, b"host", host);
+    // `:authority` stands above a `host` beside it (RFC 9113 section 8.3.1). Without one, several
+    // hosts are for the parser to refuse.
+    match uri.authority() {
+        Some(authority) => write_header(&mut out, b"host", authority.as_str().as_bytes()),
+        None => {
+            let hosts = headers.get_all("host").into_iter();
+            hosts.for_each(|host| write_header(&mut out, b"host", host.as_bytes()));
+        }
     }
     let mut has_length = false;
     let mut cookies: Vec<&[u8]> = Vec::new();
