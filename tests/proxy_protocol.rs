@@ -234,3 +234,105 @@ fn the_header_comes_before_tls_and_before_bytes_of_other_protocols() {
         assert!(line.contains("\"bytes_received\":4"), "{line}");
     }
 }
+
+/// A rule for the upstream of the gateway's routes.
+fn naming(host: &str, version: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: naming}}\n\
+         spec: {{host: {host}, trafficPolicy: {{proxyProtocol: {{version: {version}}}{more}}}}}\n"
+    )
+}
+
+/// An upstream that expects a header of version 1 before the first head of each connection.
+fn named_upstream() -> ScriptedUpstream {
+    ScriptedUpstream::start(|connection| {
+        while connection.head().is_some() {
+            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    })
+}
+
+#[test]
+fn upstreams_are_told_each_client_on_connections_of_its_own() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let upstream = named_upstream();
+        let routes = splitting(&[(upstream.address, 1)]) + &naming("up0.test", "V1", "");
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("routes.yaml", &routes),
+            ("settings.yaml", &settings("{role: gateway}")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        for _ in 0..2 {
+            let mut client = connect(address);
+            let own = client.local_addr().expect("an address");
+            let line = format!(
+                "PROXY TCP4 {} {} {} {}\r\n",
+                own.ip(),
+                address.ip(),
+                own.port(),
+                address.port()
+            );
+            for _ in 0..3 {
+                let ask = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+                client.write_all(ask).expect("sent");
+                let mut got = Vec::new();
+                while !got.ends_with(b"\r\n\r\nok") {
+                    let mut byte = [0];
+                    client.read_exact(&mut byte).expect("an answer");
+                    got.push(byte[0]);
+                }
+                let head = upstream.heads().pop().expect("it arrived");
+                assert!(
+                    head.starts_with(&format!("{line}GET / HTTP/1.1\r\n")),
+                    "{line}: {head}"
+                );
+            }
+        }
+        let heads = upstream.heads();
+        let named = heads
+            .iter()
+            .filter(|head| head.starts_with("PROXY "))
+            .count();
+        assert_eq!(named, 6, "no connection serves two requests: {heads:?}");
+        // What a header in front has said is what goes on.
+        proxy.put("settings.yaml", &settings(SETTINGS));
+        until("it takes headers", || {
+            let (answer, _) = converse(address, &[V1, ASK]);
+            status(&answer) == 200
+        });
+        let head = upstream.heads().pop().expect("it arrived");
+        assert!(head.as_bytes().starts_with(V1), "{head}");
+    }
+}
+
+#[test]
+fn the_header_goes_before_tls_and_in_binary_where_it_is_asked_for() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let upstream = listener.local_addr().expect("an address");
+        let tls = ", tls: {mode: SIMPLE, insecureSkipVerify: true, sni: db.test}";
+        let config = folder(&[
+            ("gate.yaml", &raw_gateway(address, "TCP", "")),
+            (
+                "route.yaml",
+                &(route(address) + &service(upstream) + &naming("db.test", "V2", tls)),
+            ),
+            ("settings.yaml", &settings("{role: gateway}")),
+        ]);
+        let _proxy = Proxy::start(config, &["--driver", driver]);
+        let client = connect(address);
+        let own = client.local_addr().expect("an address");
+        let (mut stream, _) = listener.accept().expect("accepted");
+        let mut got = [0; 29];
+        stream.read_exact(&mut got).expect("received");
+        assert_eq!(&got[..12], b"\r\n\r\n\0\r\nQUIT\n");
+        assert_eq!(&got[12..16], &[0x21, 0x11, 0, 12]);
+        assert_eq!(&got[16..24], &[127, 0, 0, 1, 127, 0, 0, 1]);
+        assert_eq!(&got[24..26], &own.port().to_be_bytes());
+        assert_eq!(&got[26..28], &address.port().to_be_bytes());
+        assert_eq!(got[28], 0x16, "the ClientHello follows");
+    }
+}

@@ -166,21 +166,33 @@ pub fn may_connect<'p>(
         return Ok(());
     };
     let asked = AccessFacts::of_connection(facts);
-    let denial = match authorization.tcp.custom(&asked) {
-        CustomDecision::Pass => None,
-        CustomDecision::Deny(denial) => Some(denial),
-        // Nobody can be asked about a connection, so nobody lets it pass.
-        CustomDecision::Ask(_, rule) => Some(Denial::NoDecider(rule)),
-    };
-    if let Some(denial) = denial {
-        stats.rbac_denied.add(1);
-        return Err(denial.details());
-    }
     let decision = authorization.tcp.decide(&asked);
     count(&decision, &authorization.tcp, stats);
     match decision.denied {
         Some(denial) => Err(denial.details()),
         None => Ok(()),
+    }
+}
+
+/// The action CUSTOM for a connection that is no HTTP: who is to be asked about it.
+///
+/// # Errors
+/// Envoy's detail of the refusal.
+pub fn whom_to_ask_of_connection<'p>(
+    access: &'p Access,
+    facts: &ConnectionFacts,
+    stats: &ListenerStats,
+) -> Result<Option<&'p Arc<CheckProvider>>, &'p str> {
+    let Some(authorization) = &access.authorization else {
+        return Ok(None);
+    };
+    match authorization.tcp.custom(&AccessFacts::of_connection(facts)) {
+        CustomDecision::Pass => Ok(None),
+        CustomDecision::Ask(provider, _) => Ok(Some(provider)),
+        CustomDecision::Deny(denial) => {
+            stats.rbac_denied.add(1);
+            Err(denial.details())
+        }
     }
 }
 
@@ -202,10 +214,10 @@ pub fn apply_grant(
         let mut headers = head.headers.iter();
         headers.any(|header| is_named(header.name.of(bytes)))
     };
-    if grant.set.is_empty() && !has_named() {
+    if grant.set.is_empty() && grant.append.is_empty() && !has_named() {
         return Ok(None);
     }
-    let set = grant.set.iter();
+    let set = grant.set.iter().chain(&grant.append);
     let set = set.map(|(name, value)| (name.as_bytes(), value.as_slice()));
     let written = write_again(head, bytes, head.target.of(bytes), is_named, set);
     replace(head, bytes, written, limits).map(Some)

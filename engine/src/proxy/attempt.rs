@@ -164,7 +164,8 @@ pub async fn attempt(
             Some(pooled) => pooled,
             None => {
                 let gone = pin!(client_gone(&connection.stream));
-                let connected = cluster.connect_for(request.worker, endpoint, carrier);
+                let connected =
+                    cluster.connect_for(request.worker, endpoint, carrier, Some(&*connection));
                 match alongside(&connection.deadline, gone, pin!(connected)).await {
                     Ok(connected) => connected,
                     Err(Interrupted::Side(())) => return Outcome::Client(ClientFailure::Gone),

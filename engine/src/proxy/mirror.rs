@@ -132,7 +132,11 @@ impl RequestCopy {
         let carrier = cluster.carrier(self.client_speaks_http2, false);
         let upstream = match cluster.checkout(&self.worker, &endpoint, carrier) {
             Some(pooled) => pooled,
-            None => cluster.connect_for(&self.worker, &endpoint, carrier).await,
+            None => {
+                cluster
+                    .connect_for(&self.worker, &endpoint, carrier, None)
+                    .await
+            }
         };
         let upstream = upstream.inspect_err(|_| failed()).ok()?;
         match self.exchange(&upstream, head).await {

@@ -4,7 +4,7 @@ use super::shared_pool::SharedPool;
 use super::upstream::ConnectError;
 use super::upstream_tls::secure;
 use crate::health::{ConnectionSlot, EndpointShare, InFlight};
-use crate::rt::{self, EndpointAddr, Idle, Stream};
+use crate::rt::{self, Buffer, Chunk, EndpointAddr, Idle, Stream};
 use crate::stats::{ClusterStats, Counter, SeriesList};
 use crate::transport::Transport;
 use crate::worker::Worker;
@@ -245,9 +245,10 @@ impl Endpoint {
         lease: Lease,
         cluster: &Cluster,
         worker: &Worker,
+        header: Option<Vec<u8>>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let ejections = self.share.health.ejections();
-        match self.dial(cluster, worker, false).await {
+        match self.dial(cluster, worker, false, header).await {
             Ok(stream) => Ok(UpstreamConnection {
                 stream,
                 endpoint: self.clone(),
@@ -274,13 +275,14 @@ impl Endpoint {
         }
     }
 
-    /// Connects, with TLS where the cluster wants it, within the connect timeout; failures are
+    /// Connects, sends `header`, then does the handshake of TLS where the cluster wants it, within the connect timeout; failures are
     /// counted.
     pub(super) async fn dial(
         &self,
         cluster: &Cluster,
         worker: &Worker,
         for_http2: bool,
+        header: Option<Vec<u8>>,
     ) -> Result<Transport, ConnectError> {
         let deadline = rt::Deadline::new();
         let timeout = Duration::from_millis(cluster.connect_timeout_ms);
@@ -289,6 +291,12 @@ impl Endpoint {
         let connecting = async {
             let socket = Stream::connect(&self.connect_to).await;
             let socket = socket.map_err(ConnectError::Failed)?;
+            if let Some(header) = header {
+                let sent = socket
+                    .send(Buffer::default(), Chunk::from_vec(header))
+                    .await;
+                sent.map_err(ConnectError::Failed)?;
+            }
             match cluster.tls_at(&self.address) {
                 None => Ok(Transport::Plain(socket)),
                 // Boxed: the plain way keeps no room for a handshake.
@@ -428,6 +436,8 @@ impl UpstreamConnection {
             self.endpoint.cluster_stats.upstream_cx_max_requests.add(1);
             self.is_last = true;
         }
+        // It has named one client, so it carries nothing of others.
+        self.is_last |= cluster.proxy_protocol.is_some();
     }
 
     /// Back to the pool, or to a request that waits: the exchange on it is over, and both sides

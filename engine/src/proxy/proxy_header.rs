@@ -4,8 +4,10 @@
 use super::accept::receive_more;
 use super::connection::Connection;
 use crate::worker::Rules;
-use ringroad_codec::proxy_protocol::{ProxyAddresses, parse_proxy_header};
-use ringroad_policy::snapshot::{ConnectionFacts, Direction};
+use ringroad_codec::proxy_protocol::{
+    ProxyAddresses, parse_proxy_header, write_proxy_v1, write_proxy_v2,
+};
+use ringroad_policy::snapshot::{ConnectionFacts, Direction, ProxyVersion};
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -50,4 +52,20 @@ pub async fn take(connection: &mut Connection) -> bool {
         }));
     }
     true
+}
+
+/// The header that tells an upstream of `client`; without one we speak for ourselves.
+pub fn written(version: ProxyVersion, client: Option<&Connection>) -> Vec<u8> {
+    let addresses = client.and_then(|client| {
+        Some(ProxyAddresses {
+            source: client.peer,
+            destination: client.local_addr()?,
+        })
+    });
+    let mut out = Vec::new();
+    match version {
+        ProxyVersion::V1 => write_proxy_v1(&mut out, addresses.as_ref()),
+        ProxyVersion::V2 => write_proxy_v2(&mut out, addresses.as_ref()),
+    }
+    out
 }

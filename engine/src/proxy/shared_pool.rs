@@ -310,7 +310,7 @@ impl Endpoint {
         cluster: &Cluster,
     ) -> Result<(Rc<SharedConnection>, Http2Driver), ConnectError> {
         let ejections = self.share.health.ejections();
-        let transport = self.dial(cluster, worker, true).await?;
+        let transport = self.dial(cluster, worker, true, None).await?;
         let limits = worker.limits();
         let begun = Http2Connection::begin(transport, &limits.settings).await;
         let (http2, driver) = begun.map_err(ConnectError::Failed)?;

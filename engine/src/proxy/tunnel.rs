@@ -1,8 +1,9 @@
 //! Carrying bytes as they are, both ways: TCP, and what a connection was upgraded to.
 
-use super::admission::may_connect;
+use super::admission::{may_connect, whom_to_ask_of_connection};
 use super::answer::Answer;
 use super::attempt::RoutedRequest;
+use super::check::ask_of_connection;
 use super::connection::{Connection, deadline_after};
 use super::deadline::{alongside, until};
 use super::record::Record;
@@ -49,11 +50,23 @@ async fn tunnel<'r>(
 ) -> Result<(), NotCarried> {
     let worker = connection.worker.clone();
     let stats = connection.listener.stats.clone();
-    if let Some(access) = rules.access()
-        && let Err(denial) = may_connect(access, facts, &stats)
-    {
-        record.end_by(denial);
-        return Ok(());
+    if let Some(access) = rules.access() {
+        let is_refused = match whom_to_ask_of_connection(access, facts, &stats) {
+            Ok(None) => None,
+            Ok(Some(provider)) => {
+                // Boxed: connections that nobody is asked about keep no room for it.
+                let asked = Box::pin(ask_of_connection(provider, &worker, rules, facts, &stats));
+                asked.await.inspect(|_| {
+                    record.fail(ResponseFlags::UNAUTHORIZED_EXTERNAL_SERVICE, None);
+                })
+            }
+            Err(denial) => Some(denial),
+        };
+        let is_refused = is_refused.or_else(|| may_connect(access, facts, &stats).err());
+        if let Some(denial) = is_refused {
+            record.end_by(denial);
+            return Ok(());
+        }
     }
     let destination = route.pick_destination(&mut worker.random.borrow_mut());
     let cluster = destination.cluster;
@@ -127,7 +140,7 @@ async fn open(
             return Err(NotCarried);
         };
         record.tries(&endpoint);
-        let connecting = pin!(cluster.connect_at_once(&worker, &endpoint));
+        let connecting = pin!(cluster.connect_at_once(&worker, &endpoint, connection));
         let broken = pin!(client_broke(&connection.stream));
         let connected = match alongside(&Deadline::new(), broken, connecting).await {
             Ok(connected) => connected,

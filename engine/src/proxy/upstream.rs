@@ -3,7 +3,9 @@
 
 pub use super::pool::{Endpoint, UpstreamConnection};
 
-use super::pool::Turn;
+use super::connection::Connection;
+use super::pool::{Lease, Turn};
+use super::proxy_header;
 use super::shared_pool::StreamWish;
 use crate::health::{ClusterShare, RetryPermit};
 use crate::rt;
@@ -12,7 +14,7 @@ use crate::uptime;
 use crate::worker::Worker;
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{
-    BalancerState, Cluster, EndpointAddress, EndpointView, PickRequest,
+    BalancerState, Cluster, EndpointAddress, EndpointView, PickRequest, UpstreamProtocol,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -85,7 +87,9 @@ impl ClusterView {
     pub fn new(cluster: Arc<Cluster>, share: Rc<ClusterShare>, before: Option<&Self>) -> Self {
         let stats = share.stats.clone();
         // Connections of another security are not for this snapshot.
-        let before = before.filter(|view| view.cluster.tls == cluster.tls);
+        let before = before.filter(|view| {
+            view.cluster.tls == cluster.tls && view.cluster.proxy_protocol == cluster.proxy_protocol
+        });
         let destinations = before.map(|view| view.destinations.borrow().clone());
         let endpoints = cluster
             .endpoints
@@ -159,12 +163,20 @@ impl ClusterView {
         known.clone()
     }
 
+    /// Whether connections begin by naming the client. Those of HTTP/2 are shared, and name none.
+    fn names_clients(&self) -> bool {
+        self.cluster.proxy_protocol.is_some()
+            && self.cluster.upstream_protocol == UpstreamProtocol::AsDownstream
+    }
+
     /// What carries the request of such a client.
     #[inline]
     pub fn carrier(&self, client_speaks_http2: bool, is_upgrade: bool) -> Carrier {
         let protocol = self.cluster.upstream_protocol;
         match (protocol.is_http2(client_speaks_http2), is_upgrade) {
             (false, _) => Carrier::Connection,
+            // A connection that names a client is for that client alone.
+            (true, _) if self.names_clients() => Carrier::Connection,
             (true, false) => Carrier::Stream,
             (true, true) => Carrier::UpgradedStream,
         }
@@ -196,9 +208,10 @@ impl ClusterView {
         worker: &Rc<Worker>,
         endpoint: &Rc<Endpoint>,
         carrier: Carrier,
+        client: Option<&Connection>,
     ) -> Result<UpstreamConnection, ConnectError> {
         match carrier {
-            Carrier::Connection => self.connect(worker, endpoint).await,
+            Carrier::Connection => self.connect(worker, endpoint, client).await,
             // Boxed: requests of HTTP/1.1 keep no room for it.
             shared => Box::pin(self.connect_stream(worker, endpoint, shared)).await,
         }
@@ -233,6 +246,7 @@ impl ClusterView {
         &self,
         worker: &Worker,
         endpoint: &Rc<Endpoint>,
+        client: Option<&Connection>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let Some(pending) = self.share.wait_for_connection() else {
             return Err(ConnectError::Overflow);
@@ -243,7 +257,7 @@ impl ClusterView {
         };
         let connected = match room {
             Turn::Connection(connection) => Ok(connection),
-            Turn::Room(lease) => endpoint.open(lease, &self.cluster, worker).await,
+            Turn::Room(lease) => self.open(worker, endpoint, lease, client).await,
             Turn::Failed(error) => Err(error),
         };
         drop(pending);
@@ -272,17 +286,26 @@ impl ClusterView {
         &self,
         worker: &Worker,
         endpoint: &Rc<Endpoint>,
+        client: &Connection,
     ) -> Result<UpstreamConnection, ConnectError> {
         let Some(lease) = endpoint.lease() else {
             return Err(ConnectError::Overflow);
         };
-        match endpoint.open(lease, &self.cluster, worker).await {
-            Ok(connection) => self.begin(endpoint, connection),
-            Err(error) => {
-                self.report(endpoint, TryOutcome::ConnectFailed);
-                Err(error)
-            }
-        }
+        let opened = self.open(worker, endpoint, lease, Some(client)).await;
+        self.connected(endpoint, opened)
+    }
+
+    /// A connection in `lease`, which names `client` where the cluster wants that.
+    async fn open(
+        &self,
+        worker: &Worker,
+        endpoint: &Rc<Endpoint>,
+        lease: Lease,
+        client: Option<&Connection>,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let version = self.cluster.proxy_protocol;
+        let header = version.map(|version| proxy_header::written(version, client));
+        endpoint.open(lease, &self.cluster, worker, header).await
     }
 
     fn begin(

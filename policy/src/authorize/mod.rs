@@ -23,7 +23,7 @@ pub use text::{PathTemplate, PathTest, TextTest};
 
 use std::sync::Arc;
 
-use crate::settings::HttpProvider;
+use crate::settings::Provider;
 use crate::snapshot::ClusterId;
 
 /// The policies of a workload.
@@ -77,7 +77,7 @@ pub struct CheckProvider {
     pub cluster_name: String,
     /// `None` when the service has no such port: nobody can be asked.
     pub cluster: Option<ClusterId>,
-    pub http: HttpProvider,
+    pub settings: Provider,
 }
 
 /// Why a request is denied.

@@ -15,7 +15,7 @@ use crate::resource::authorization_policy::{
     AccessRule, Action, AuthorizationPolicy, Operation, Source, When,
 };
 use crate::resource::{Metadata, Object};
-use crate::settings::ProxySettings;
+use crate::settings::{CheckProtocol, ProxySettings};
 use crate::source::FieldPath;
 
 /// The policies that apply to the workload at hand; `None` when there are none.
@@ -51,21 +51,21 @@ pub(super) fn provider(
     registry: &Registry,
     clusters: &Clusters,
 ) -> Option<CheckProvider> {
-    let http = settings.extension_providers.get(name)?;
-    let (namespace, host) = match http.service.split_once('/') {
+    let provider = settings.extension_providers.get(name)?;
+    let (namespace, host) = match provider.service.split_once('/') {
         Some((namespace, host)) => (Some(namespace), host),
-        None => (None, http.service.as_str()),
+        None => (None, provider.service.as_str()),
     };
     let service = registry.services.iter().find(|service| {
         service.host.eq_ignore_ascii_case(host)
             && namespace.is_none_or(|wanted| service.namespace == wanted)
     })?;
-    let cluster_name = cluster_name(u32::from(http.port), "", &service.host);
+    let cluster_name = cluster_name(u32::from(provider.port), "", &service.host);
     Some(CheckProvider {
         name: name.to_string(),
         cluster: clusters.id(&cluster_name),
         cluster_name,
-        http: http.clone(),
+        settings: provider.clone(),
     })
 }
 
@@ -123,7 +123,10 @@ fn custom(
     let name = name_of(objects.first()?);
     let is_alone = objects.iter().all(|object| name_of(object) == name);
     let provider = is_alone.then(|| find(&name)).flatten();
-    if provider.is_some() && is_tcp {
+    let knows_requests_alone = provider
+        .as_ref()
+        .is_some_and(|provider| matches!(provider.settings.protocol, CheckProtocol::Http(_)));
+    if knows_requests_alone && is_tcp {
         // A provider that is asked over HTTP knows requests alone.
         return None;
     }

@@ -162,6 +162,7 @@ impl Clusters {
                 };
                 cluster.tls = upstream_tls(policy.tls.as_ref(), &scope).map(Arc::new);
                 balancing::report(&cluster, &policy, findings);
+                report_unnamed_clients(&cluster, findings);
                 cluster
             };
             let whole = build(None);
@@ -295,7 +296,10 @@ fn build_cluster(
         .as_ref()
         .filter(|tunnel| tunnel.value.protocol != "POST")
         .map(|tunnel| tunnel_target(tunnel.value));
+    let proxy_protocol = policy.proxy_protocol.as_ref();
+    cluster.proxy_protocol = proxy_protocol.map(|block| block.value.version);
     cluster.policy_origins = PolicyOrigins {
+        proxy_protocol: proxy_protocol.map(|block| block.origin.clone()),
         subset: subset.map(|subset| subset.origin.clone()),
         load_balancer: policy
             .load_balancer
@@ -393,6 +397,22 @@ pub fn apply_pool(block: &destination_rule::ConnectionPool, cluster: &mut Cluste
         cluster.upstream_idle_timeout_ms = nonzero(idle);
     }
     cluster.connection_pool = pool;
+}
+
+/// Warns where clients are to be named on connections that many of them share.
+fn report_unnamed_clients(cluster: &Cluster, findings: &mut Findings) {
+    if cluster.upstream_protocol != UpstreamProtocol::Http2 {
+        return;
+    }
+    if let Some(origin) = &cluster.policy_origins.proxy_protocol {
+        let message = format!(
+            "connections of HTTP/2 to {} are shared by all clients and name none of them",
+            cluster.name
+        );
+        let place = Place::Field(origin.clone());
+        let help = "remove `proxyProtocol`, or reach the port by HTTP/1.1";
+        findings.add(Diagnostic::warning("no-effect", place, message).with_help(help));
+    }
 }
 
 fn retry_budget_of(block: &destination_rule::RetryBudget) -> RetryBudget {

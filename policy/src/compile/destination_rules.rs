@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::names::{by_specificity, is_exported, is_subset, resolve_short_name};
 use super::registry::Service;
 use crate::resource::destination_rule::{
-    ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, RetryBudget,
-    TrafficPolicy, Tunnel,
+    ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, ProxyProtocol,
+    RetryBudget, TrafficPolicy, Tunnel,
 };
 use crate::resource::{Object, Resources};
 use crate::settings::ProxySettings;
@@ -59,6 +59,7 @@ pub struct EffectivePolicy<'r> {
     pub tls: Option<Sourced<'r, ClientTls>>,
     pub retry_budget: Option<Sourced<'r, RetryBudget>>,
     pub tunnel: Option<Sourced<'r, Tunnel>>,
+    pub proxy_protocol: Option<Sourced<'r, ProxyProtocol>>,
 }
 
 impl<'r> RuleIndex<'r> {
@@ -184,9 +185,11 @@ impl<'r> EffectivePolicy<'r> {
             Some(at) => {
                 // A port has none of these of its own, so the destination's stay.
                 let (retry_budget, tunnel) = (self.retry_budget.take(), self.tunnel.take());
+                let proxy_protocol = self.proxy_protocol.take();
                 *self = Self {
                     retry_budget,
                     tunnel,
+                    proxy_protocol,
                     ..Self::default()
                 };
                 let of_port = &value.port_level_settings[at];
@@ -210,22 +213,26 @@ impl<'r> EffectivePolicy<'r> {
             document: *document,
             field: base.field(name),
         };
+        let of_destination = |name| Origin {
+            document: *document,
+            field: field.field(name),
+        };
         if let Some(value) = &policy.value.retry_budget {
             self.retry_budget = Some(Sourced {
                 value,
-                origin: Origin {
-                    document: *document,
-                    field: field.field("retryBudget"),
-                },
+                origin: of_destination("retryBudget"),
+            });
+        }
+        if let Some(value) = &policy.value.proxy_protocol {
+            self.proxy_protocol = Some(Sourced {
+                value,
+                origin: of_destination("proxyProtocol"),
             });
         }
         if let Some(value) = &policy.value.tunnel {
             self.tunnel = Some(Sourced {
                 value,
-                origin: Origin {
-                    document: *document,
-                    field: field.field("tunnel"),
-                },
+                origin: of_destination("tunnel"),
             });
         }
         if let Some(value) = balancer {

@@ -167,6 +167,10 @@ pub(crate) fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Settin
         list.push(setting("retry budget", value, written));
     }
     list.push(protocol_setting(cluster, places));
+    if let Some(version) = cluster.proxy_protocol {
+        let written = places.of_optional(&origins.proxy_protocol);
+        list.push(setting("proxy protocol", format!("{version:?}"), written));
+    }
     list.push(tls_setting(cluster, places));
     match &cluster.outlier_detection {
         None => list.push(setting("outlier detection", "off", None)),

@@ -43,6 +43,7 @@ pub struct TrafficPolicy {
     pub tls: Option<ClientTls>,
     pub retry_budget: Option<RetryBudget>,
     pub tunnel: Option<Tunnel>,
+    pub proxy_protocol: Option<ProxyProtocol>,
     pub port_level_settings: Vec<PortPolicy>,
 }
 
@@ -53,6 +54,23 @@ pub struct Tunnel {
     pub protocol: String,
     pub target_host: String,
     pub target_port: u32,
+}
+
+/// `proxyProtocol`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ProxyProtocol {
+    pub version: ProxyVersion,
+}
+
+/// Version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum ProxyVersion {
+    /// A line of text.
+    #[default]
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// `portLevelSettings[]`.

@@ -15,7 +15,9 @@ use crate::snapshot::locality_of;
 
 pub use interception::{InterceptionMode, InterceptionSettings, InterceptionSpec};
 pub use limits::{LimitInfo, LimitUnit, Limits, LimitsSpec};
-pub use providers::{BodyInCheck, HttpProvider, ProviderSpec};
+pub use providers::{
+    BodyInCheck, CheckProtocol, HttpCheck, Provider, ProviderSpec, is_header_name,
+};
 
 /// `apiVersion` of the kind.
 pub const API_VERSION: &str = "ringroad.dev/v1alpha1";
@@ -155,7 +157,7 @@ pub struct ProxySettings {
     /// `gatewayTopology.proxyProtocol`.
     pub takes_proxy_protocol: bool,
     /// Who decides about requests for the action CUSTOM, by name.
-    pub extension_providers: BTreeMap<String, HttpProvider>,
+    pub extension_providers: BTreeMap<String, Provider>,
     pub limits: Limits,
 }
 

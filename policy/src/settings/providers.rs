@@ -7,38 +7,53 @@ use serde::Deserialize;
 
 use super::{SettingsError, duration};
 
-/// A service that is asked whether a request may pass, over HTTP. Istio: `envoyExtAuthzHttp`.
+/// A service that is asked whether a request may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpProvider {
+pub struct Provider {
     /// Host of the service as written: a full name, or one with `namespace/` before it.
     pub service: String,
     pub port: u16,
     /// For the whole answer, connecting among it. Istio: 600 s.
     pub timeout_ms: u64,
-    /// Goes before the path of the request.
-    pub path_prefix: String,
     /// Whether requests pass while the service fails.
     pub fail_open: bool,
     /// The status while the service fails.
     pub status_on_error: u16,
+    /// `None`: the service is not shown the body.
+    pub body_in_check: Option<BodyInCheck>,
+    /// Whether what the service adds to a request counts for its route.
+    pub clear_route_cache: bool,
+    pub protocol: CheckProtocol,
+}
+
+/// How a service is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckProtocol {
+    /// Istio: `envoyExtAuthzHttp`.
+    Http(HttpCheck),
+    /// Istio: `envoyExtAuthzGrpc`.
+    Grpc,
+}
+
+/// What is particular to checks over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// Goes before the path of the request.
+    pub path_prefix: String,
     /// Which headers the service is shown, beside method, path, host and authorization. Lower-case;
     /// `*` may begin or end each.
     pub request_headers_in_check: Vec<String>,
     /// Headers that are added for the service.
     pub additional_headers_in_check: BTreeMap<String, String>,
-    /// `None`: the service is not shown the body.
-    pub body_in_check: Option<BodyInCheck>,
     /// Headers of an answer 200 that the upstream gets.
     pub headers_to_upstream_on_allow: Vec<String>,
     /// Headers of any other answer that the client gets.
     pub headers_to_downstream_on_deny: Vec<String>,
     /// Headers of an answer 200 that the client gets.
     pub headers_to_downstream_on_allow: Vec<String>,
-    /// Whether what the service adds to a request counts for its route.
-    pub clear_route_cache: bool,
 }
 
-impl HttpProvider {
+impl HttpCheck {
     /// Whether one of `patterns`, as they are kept here, stands for the header of this name.
     pub fn is_listed(patterns: &[String], name: &[u8]) -> bool {
         let is_same = |a: &[u8], b: &[u8]| a.eq_ignore_ascii_case(b);
@@ -63,6 +78,8 @@ pub struct BodyInCheck {
     pub max_bytes: u32,
     /// Whether a longer body is cut for the service; else the request is answered 413.
     pub allow_partial: bool,
+    /// Whether a message of gRPC carries it as bytes, not as text.
+    pub packs_as_bytes: bool,
 }
 
 /// An item as written.
@@ -71,6 +88,20 @@ pub struct BodyInCheck {
 pub struct ProviderSpec {
     pub name: String,
     pub envoy_ext_authz_http: Option<HttpProviderSpec>,
+    pub envoy_ext_authz_grpc: Option<GrpcProviderSpec>,
+}
+
+/// `envoyExtAuthzGrpc` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GrpcProviderSpec {
+    pub service: String,
+    pub port: u32,
+    pub timeout: Option<String>,
+    pub fail_open: bool,
+    pub status_on_error: Option<String>,
+    pub include_request_body_in_check: Option<BodySpec>,
+    pub clear_route_cache: bool,
 }
 
 /// `envoyExtAuthzHttp` as written.
@@ -98,6 +129,7 @@ pub struct HttpProviderSpec {
 pub struct BodySpec {
     pub max_request_bytes: u32,
     pub allow_partial_message: bool,
+    pub pack_as_bytes: bool,
 }
 
 const DEFAULT_TIMEOUT_MS: u64 = 600_000;
@@ -106,9 +138,7 @@ const DEFAULT_STATUS_ON_ERROR: u16 = 403;
 const MAX_NAME_BYTES: usize = 63;
 
 /// Reads all providers.
-pub(super) fn resolve(
-    list: &[ProviderSpec],
-) -> Result<BTreeMap<String, HttpProvider>, SettingsError> {
+pub(super) fn resolve(list: &[ProviderSpec]) -> Result<BTreeMap<String, Provider>, SettingsError> {
     let mut providers = BTreeMap::new();
     for spec in list {
         let name = &spec.name;
@@ -118,11 +148,17 @@ pub(super) fn resolve(
                 format!("`{name}` is no name of a provider (a-z, 0-9, -)"),
             ));
         }
-        let Some(http) = &spec.envoy_ext_authz_http else {
-            let message = format!("provider `{name}` has no `envoyExtAuthzHttp`");
-            return Err(error("envoyExtAuthzHttp", message));
+        let provider = match (&spec.envoy_ext_authz_http, &spec.envoy_ext_authz_grpc) {
+            (Some(http), None) => http.resolve()?,
+            (None, Some(grpc)) => grpc.resolve()?,
+            _ => {
+                let message = format!(
+                    "provider `{name}` is neither `envoyExtAuthzHttp` nor `envoyExtAuthzGrpc`, or both"
+                );
+                return Err(error("name", message));
+            }
         };
-        if providers.insert(name.clone(), http.resolve()?).is_some() {
+        if providers.insert(name.clone(), provider).is_some() {
             return Err(error("name", format!("two providers are called `{name}`")));
         }
     }
@@ -145,34 +181,71 @@ fn is_label(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
+impl GrpcProviderSpec {
+    fn resolve(&self) -> Result<Provider, SettingsError> {
+        Ok(Provider {
+            service: service(&self.service)?,
+            port: port(self.port)?,
+            timeout_ms: timeout_ms(self.timeout.as_deref())?,
+            fail_open: self.fail_open,
+            status_on_error: status_on_error(self.status_on_error.as_deref())?,
+            body_in_check: body_in_check(self.include_request_body_in_check.as_ref())?,
+            clear_route_cache: self.clear_route_cache,
+            protocol: CheckProtocol::Grpc,
+        })
+    }
+}
+
+fn service(name: &str) -> Result<String, SettingsError> {
+    match name {
+        "" => Err(error("service", "the service is missing".to_string())),
+        name => Ok(name.to_string()),
+    }
+}
+
+fn port(number: u32) -> Result<u16, SettingsError> {
+    match u16::try_from(number) {
+        Ok(port @ 1..) => Ok(port),
+        _ => Err(error("port", format!("`{number}` is no port"))),
+    }
+}
+
+fn timeout_ms(written: Option<&str>) -> Result<u64, SettingsError> {
+    let read = |text| duration::parse_ms(text);
+    let problem = |problem: duration::DurationError| error("timeout", problem.to_string());
+    written.map_or(Ok(DEFAULT_TIMEOUT_MS), |text| read(text).map_err(problem))
+}
+
+fn status_on_error(written: Option<&str>) -> Result<u16, SettingsError> {
+    let Some(text) = written else {
+        return Ok(DEFAULT_STATUS_ON_ERROR);
+    };
+    match text.parse() {
+        Ok(status @ 200..=599) => Ok(status),
+        _ => Err(error("statusOnError", format!("`{text}` is no status"))),
+    }
+}
+
+fn body_in_check(written: Option<&BodySpec>) -> Result<Option<BodyInCheck>, SettingsError> {
+    if written.is_some_and(|body| body.max_request_bytes == 0) {
+        let message = "write how many bytes, as in `maxRequestBytes: 8192`".to_string();
+        return Err(error("includeRequestBodyInCheck", message));
+    }
+    Ok(written.map(|body| BodyInCheck {
+        max_bytes: body.max_request_bytes,
+        allow_partial: body.allow_partial_message,
+        packs_as_bytes: body.pack_as_bytes,
+    }))
+}
+
 impl HttpProviderSpec {
-    fn resolve(&self) -> Result<HttpProvider, SettingsError> {
-        if self.service.is_empty() {
-            return Err(error("service", "the service is missing".to_string()));
-        }
-        let port = u16::try_from(self.port).unwrap_or_default();
-        if port == 0 {
-            return Err(error("port", format!("`{}` is no port", self.port)));
-        }
-        let timeout_ms = match &self.timeout {
-            Some(text) => {
-                duration::parse_ms(text).map_err(|problem| error("timeout", problem.to_string()))?
-            }
-            None => DEFAULT_TIMEOUT_MS,
-        };
+    fn resolve(&self) -> Result<Provider, SettingsError> {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
         let prefix = &self.path_prefix;
         if !(prefix.is_empty() || prefix.starts_with('/') && prefix.bytes().all(is_plain)) {
             let message = format!("`{prefix}` is no beginning of a path such as `/check`");
             return Err(error("pathPrefix", message));
         }
-        let status_on_error = match &self.status_on_error {
-            None => DEFAULT_STATUS_ON_ERROR,
-            Some(text) => match text.parse() {
-                Ok(status @ 200..=599) => status,
-                _ => return Err(error("statusOnError", format!("`{text}` is no status"))),
-            },
-        };
         for (name, value) in &self.include_additional_headers_in_check {
             let is_visible = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
             if !is_header_name(name) || !value.bytes().all(is_visible) {
@@ -180,27 +253,13 @@ impl HttpProviderSpec {
                 return Err(error("includeAdditionalHeadersInCheck", message));
             }
         }
-        let body = self.include_request_body_in_check.as_ref();
-        if body.is_some_and(|body| body.max_request_bytes == 0) {
-            let message = "write how many bytes, as in `maxRequestBytes: 8192`".to_string();
-            return Err(error("includeRequestBodyInCheck", message));
-        }
-        Ok(HttpProvider {
-            service: self.service.clone(),
-            port,
-            timeout_ms,
+        let check = HttpCheck {
             path_prefix: prefix.clone(),
-            fail_open: self.fail_open,
-            status_on_error,
             request_headers_in_check: patterns(
                 &self.include_request_headers_in_check,
                 "includeRequestHeadersInCheck",
             )?,
             additional_headers_in_check: self.include_additional_headers_in_check.clone(),
-            body_in_check: body.map(|body| BodyInCheck {
-                max_bytes: body.max_request_bytes,
-                allow_partial: body.allow_partial_message,
-            }),
             headers_to_upstream_on_allow: patterns(
                 &self.headers_to_upstream_on_allow,
                 "headersToUpstreamOnAllow",
@@ -213,12 +272,22 @@ impl HttpProviderSpec {
                 &self.headers_to_downstream_on_allow,
                 "headersToDownstreamOnAllow",
             )?,
+        };
+        Ok(Provider {
+            service: service(&self.service)?,
+            port: port(self.port)?,
+            timeout_ms: timeout_ms(self.timeout.as_deref())?,
+            fail_open: self.fail_open,
+            status_on_error: status_on_error(self.status_on_error.as_deref())?,
+            body_in_check: body_in_check(self.include_request_body_in_check.as_ref())?,
             clear_route_cache: self.clear_route_cache,
+            protocol: CheckProtocol::Http(check),
         })
     }
 }
 
-fn is_header_name(name: &str) -> bool {
+/// Whether a text can be the name of a header (RFC 9110 section 5.1).
+pub fn is_header_name(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_token)
 }

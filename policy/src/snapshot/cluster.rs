@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::balancing::{HashPolicy, Level, LocalityPolicy, WarmUp};
 use super::tls::UpstreamTls;
 use crate::health::{EjectionCause, RetryBudget};
+pub use crate::resource::destination_rule::ProxyVersion;
 use crate::source::Origin;
 
 /// Index of a cluster in its snapshot.
@@ -46,6 +47,9 @@ pub struct Cluster {
     /// Where its endpoints, which are proxies, are asked to connect TCP on to, as
     /// `HOST:PORT`. Istio: `trafficPolicy.tunnel`.
     pub tunnel_target: Option<Arc<str>>,
+    /// Whether connections begin by naming the client, in which version of the PROXY protocol.
+    /// Istio: `trafficPolicy.proxyProtocol`.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// `None` is plain text; see [`Cluster::tls_for`].
     pub tls: Option<Arc<UpstreamTls>>,
     pub discovery: Discovery,
@@ -73,6 +77,7 @@ pub struct PolicyOrigins {
     pub connection_pool: Option<Origin>,
     pub upstream_protocol: Option<Origin>,
     pub retry_budget: Option<Origin>,
+    pub proxy_protocol: Option<Origin>,
     pub outlier_detection: Option<Origin>,
 }
 
@@ -338,6 +343,7 @@ impl Cluster {
             retry_budget: None,
             outlier_detection: None,
             tunnel_target: None,
+            proxy_protocol: None,
             tls: None,
             discovery: Discovery::Static,
             follows_destination: false,

@@ -39,8 +39,8 @@ pub use balancing::{
 };
 pub use cluster::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
-    Http2Keepalive, OutlierDetection, PolicyOrigins, ServiceLabels, TcpKeepalive, UNLIMITED,
-    UpstreamProtocol, WorkloadLabels,
+    Http2Keepalive, OutlierDetection, PolicyOrigins, ProxyVersion, ServiceLabels, TcpKeepalive,
+    UNLIMITED, UpstreamProtocol, WorkloadLabels,
 };
 pub use connection::{ConnectionFacts, PeerIdentity};
 pub use dns::{DnsName, DnsTable};

@@ -14,10 +14,22 @@ const MOST_FRAMING_BYTES: usize = 64 * 1024;
 
 /// What there is to show.
 pub enum ShownBody {
-    Bytes(Vec<u8>),
+    Bytes {
+        body: Vec<u8>,
+        /// There is more of it.
+        is_cut: bool,
+    },
     /// The body is longer than may be, or broken.
     Refused(Answer),
     ClientGone,
+}
+
+impl ShownBody {
+    /// Nothing to show.
+    pub const NONE: Self = Self::Bytes {
+        body: Vec::new(),
+        is_cut: false,
+    };
 }
 
 /// Receives the body as far as it is to be shown. All that was received stays in
@@ -31,7 +43,7 @@ pub async fn body_to_show(
     let most = wanted.max_bytes as usize;
     let too_long = || ShownBody::Refused(Answer::body_too_long());
     if matches!(head.framing, BodyFraming::None | BodyFraming::Length(0)) {
-        return ShownBody::Bytes(Vec::new());
+        return ShownBody::NONE;
     }
     if matches!(head.framing, BodyFraming::Length(length) if length > most as u64)
         && !wanted.allow_partial
@@ -59,8 +71,12 @@ pub async fn body_to_show(
         scanned += scan.consumed;
         let is_over = content.len() > most;
         if wanted.allow_partial && content.len() >= most || scan.complete && !is_over {
+            let is_cut = is_over || !scan.complete;
             content.truncate(most);
-            break ShownBody::Bytes(content);
+            break ShownBody::Bytes {
+                body: content,
+                is_cut,
+            };
         }
         if is_over || held.len() > most + MOST_FRAMING_BYTES {
             break too_long();

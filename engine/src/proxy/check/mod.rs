@@ -2,23 +2,33 @@
 //! `extensionProviders`; Envoy: the filter `ext_authz`.
 
 mod body;
+mod exchange;
+mod grpc;
 mod http;
+mod messages;
 
 use super::admission::{Admission, Incoming, apply_grant};
 use super::answer::Answer;
 use super::deadline::alongside;
 use super::grpc::is_grpc;
 use super::head_bytes::HeadBytes;
+use super::request_head::write_forwarded_for;
+use super::request_id::RequestId;
 use super::retries::client_gone;
+use super::target::scheme;
 use crate::rt::{self, Deadline};
 use crate::stats::ListenerStats;
+use crate::worker::{Rules, Worker};
 use body::{ShownBody, body_to_show};
-use http::CheckRequest;
-use ringroad_codec::http1::RequestHead;
+use ringroad_codec::http1::{HeaderKind, RequestHead};
 use ringroad_policy::authorize::CheckProvider;
-use ringroad_policy::settings::HttpProvider;
-use ringroad_policy::snapshot::{HeaderEdits, HeaderValue, HeaderWrite, WriteMode};
+use ringroad_policy::settings::{CheckProtocol, HttpCheck};
+use ringroad_policy::snapshot::{
+    ConnectionFacts, Direction, HeaderEdits, HeaderValue, HeaderWrite, WriteMode,
+};
+use std::net::IpAddr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// What a check has left behind for the rest of the request.
@@ -31,6 +41,19 @@ pub struct CheckEffects {
     pub response_edits: HeaderEdits,
     /// The client left meanwhile.
     pub client_is_gone: bool,
+}
+
+/// What a service is shown.
+pub struct Question<'a> {
+    pub head: &'a RequestHead,
+    pub bytes: &'a [u8],
+    pub facts: &'a ConnectionFacts,
+    pub peer: IpAddr,
+    pub direction: Direction,
+    pub request_id: &'a RequestId,
+    pub body: Vec<u8>,
+    /// Whether there is more of the body.
+    pub is_body_cut: bool,
 }
 
 /// What a service says of a request.
@@ -46,6 +69,8 @@ pub enum Verdict {
 pub struct Grant {
     /// Headers that take the place of those of the request. Lower-case names, each once.
     pub set: Vec<(String, Vec<u8>)>,
+    /// Headers that stand beside those of the request.
+    pub append: Vec<(String, Vec<u8>)>,
     /// Headers that the request loses.
     pub remove: Vec<String>,
     pub response_edits: HeaderEdits,
@@ -77,15 +102,15 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
         response_edits: HeaderEdits::default(),
         client_is_gone: false,
     };
-    let settings = &provider.http;
+    let settings = &provider.settings;
     let shown = match settings.body_in_check {
-        None => ShownBody::Bytes(Vec::new()),
+        None => ShownBody::NONE,
         Some(wanted) => body_to_show(connection, head, limits, wanted).await,
     };
     let verdict = match shown {
-        ShownBody::Bytes(body) => {
+        ShownBody::Bytes { body, is_cut } => {
             let direction = rules.listener().direction;
-            let check = CheckRequest {
+            let question = Question {
                 head,
                 bytes,
                 facts: connection.facts(direction),
@@ -93,9 +118,19 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
                 direction,
                 request_id,
                 body,
+                is_body_cut: is_cut,
             };
             let gone = pin!(client_gone(&connection.stream));
-            let asked = pin!(http::ask(worker, rules, limits, provider, check));
+            let asked = pin!(async {
+                match &settings.protocol {
+                    CheckProtocol::Http(check) => {
+                        http::ask(worker, rules, limits, provider, check, question).await
+                    }
+                    CheckProtocol::Grpc => {
+                        grpc::ask(worker, rules, limits, provider, question).await
+                    }
+                }
+            });
             // The time limit is for each step of the check.
             alongside(&Deadline::new(), gone, asked).await.ok()
         }
@@ -147,6 +182,34 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
     admission.check = Some(Box::new(effects));
 }
 
+/// Asks `provider` about a connection that is no HTTP: why it may not pass, if so.
+pub async fn ask_of_connection(
+    provider: &CheckProvider,
+    worker: &Rc<Worker>,
+    rules: &Rules,
+    facts: &ConnectionFacts,
+    stats: &ListenerStats,
+) -> Option<&'static str> {
+    match grpc::may_connect(worker, rules, provider, facts).await {
+        Some(true) => {
+            stats.ext_authz_ok.add(1);
+            None
+        }
+        Some(false) => {
+            stats.ext_authz_denied.add(1);
+            Some("ext_authz_denied")
+        }
+        None => {
+            stats.ext_authz_error.add(1);
+            if provider.settings.fail_open {
+                stats.ext_authz_failure_mode_allowed.add(1);
+                return None;
+            }
+            Some("ext_authz_error")
+        }
+    }
+}
+
 /// Whether a service may set or remove a header of this name: what belongs to the connection, to
 /// the framing of the message or to its routing by host is not its to change.
 fn may_change(name: &str) -> bool {
@@ -156,8 +219,39 @@ fn may_change(name: &str) -> bool {
         && !NEVER.contains(&name)
 }
 
+impl Question<'_> {
+    /// Calls `visit` with each header as an upstream would see it, but for those that frame the
+    /// body.
+    fn visit_headers(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        let is_edge = self.direction == Direction::Gateway;
+        for header in &self.head.headers {
+            let kept = match header.kind {
+                HeaderKind::Host | HeaderKind::Expect | HeaderKind::ContentLength => false,
+                HeaderKind::XForwardedFor
+                | HeaderKind::XForwardedProto
+                | HeaderKind::XForwardedClientCert
+                | HeaderKind::XEnvoy => !is_edge,
+                HeaderKind::XRequestId => self.request_id.get().is_none(),
+                kind => !kind.is_hop_by_hop(),
+            };
+            if kept {
+                visit(header.name.of(self.bytes), header.value.of(self.bytes));
+            }
+        }
+        if is_edge {
+            let mut addresses = Vec::new();
+            write_forwarded_for(self.head, self.bytes, Some(self.peer), &mut addresses);
+            visit(b"x-forwarded-for", &addresses);
+            visit(b"x-forwarded-proto", scheme(self.facts).as_bytes());
+        }
+        if let Some(id) = self.request_id.get() {
+            visit(b"x-request-id", id);
+        }
+    }
+}
+
 fn is_listed(patterns: &[String], name: &str) -> bool {
-    HttpProvider::is_listed(patterns, name.as_bytes())
+    HttpCheck::is_listed(patterns, name.as_bytes())
 }
 
 fn write(name: &str, value: &[u8], mode: WriteMode) -> HeaderWrite {
