@@ -7,7 +7,7 @@ use harness::raw::ScriptedUpstream;
 use harness::tcp::{connect, echo, raw_gateway, route, service};
 use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting};
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 
 fn until_head_ends(stream: &mut TcpStream) -> String {

@@ -148,12 +148,13 @@ fn grant(ok: OkHttpResponse) -> Grant {
 }
 
 fn refusal(denied: DeniedHttpResponse) -> Refusal {
-    let status = denied.status.map_or(0, |status| status.code);
+    let status = denied
+        .status
+        .and_then(|status| u16::try_from(status.code).ok());
     Refusal {
-        status: match u16::try_from(status) {
-            Ok(status @ 200..=599) => status,
-            _ => 403,
-        },
+        status: status
+            .filter(|status| (200..=599).contains(status))
+            .unwrap_or(403),
         response_edits: edits(&denied.headers),
         body: denied.body.into_bytes(),
     }
