@@ -200,3 +200,31 @@ fn a_start_that_runs_out_of_descriptors_ends_with_an_error() {
         );
     }
 }
+
+#[test]
+fn explain_names_the_policy_that_decides_and_where_it_stands() {
+    let address = free_address();
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                  metadata: {name: no-admin}\nspec:\n  action: DENY\n  rules:\n  \
+                  - from: [{source: {ipBlocks: [10.0.0.0/8]}}]\n    \
+                  to: [{operation: {paths: [/admin]}}]\n";
+    let config = folder(&[
+        ("gate.yaml", &gateway(address)),
+        ("answer.yaml", &answering("hi")),
+        ("policy.yaml", policy),
+    ]);
+    let path = config.path().display().to_string();
+    let told = |source: &str| {
+        let url = format!("http://{address}/x/../admin");
+        let output = ringroad(&["explain", &path, "--url", &url, "--source-ip", source]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output)
+    };
+    let denied = told("10.1.2.3");
+    let rule = "denied by ns[default]-policy[no-admin]-rule[0]";
+    assert!(denied.contains(rule), "{denied}");
+    assert!(denied.contains("policy.yaml:7:5)"), "{denied}");
+    assert!(denied.contains("403: RBAC: access denied"), "{denied}");
+    let allowed = told("192.0.2.1");
+    assert!(!allowed.contains("denied by"), "{allowed}");
+}

@@ -276,6 +276,18 @@ fn idle_connections_end_and_so_do_old_ones() {
         );
         assert!(line["duration"].as_u64() >= Some(200), "{line}");
         assert_eq!(idle.tcp("idle_timeout"), 1);
+        let old = start(
+            driver,
+            echo(),
+            &rule("{connectionPool: {tcp: {maxConnectionDuration: 300ms}}}"),
+        );
+        // Bytes that keep flowing do not save it.
+        let mut client = connect(old.address);
+        while client.write_all(b"x").is_ok() && matches!(client.read(&mut [0]), Ok(1)) {}
+        let line = old.line();
+        assert_eq!(line["response_flags"], json!("DT"), "{line}");
+        assert!(line["duration"].as_u64() >= Some(300), "{line}");
+        assert_eq!(old.tcp("max_downstream_connection_duration"), 1);
     }
 }
 

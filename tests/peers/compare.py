@@ -133,7 +133,7 @@ def observe_all(peers):
                 for field in ("response_flags", "response_code_details"):
                     runs[at].found[f"{step} {field}"] = entry.get(field)
     scenes = [(f"scenario {name}", *(run.found for run in runs)) for name, *runs in played]
-    return [(case.name, *pair) for case, _, *pair in observed] + scenes
+    return [(case.name, *pair) for case, _, *pair in observed] + scenes + peers.checks
 
 
 def main(binary):

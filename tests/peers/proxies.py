@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 
+import checks
 from envoy_side import envoy_bootstrap
 from istio_side import istio_documents
 from upstream import Upstream
@@ -40,6 +41,8 @@ class Peers:
         self.upstreams = [Upstream(name) for name in ("v1", "v2", "v3", "bad")]
         self.folder = folder
         self.ringroad = free_port()
+        # What was observed where a service decides about requests, at proxies of their own.
+        self.checks = []
         self.envoy = free_port()
 
     def count_seen(self):
@@ -87,6 +90,7 @@ def running(binary):
         envoy += ["--disable-hot-restart", "--log-level", "error", "--file-flush-interval-msec", "50"]
         for name, command, port in [("ringroad", ringroad, peers.ringroad), ("envoy", envoy, peers.envoy)]:
             start(stack, folder / name, command, port)
+        peers.checks = list(checks.run(binary, folder, start, stack, free_port, envoy_program()))
         yield peers
 
 

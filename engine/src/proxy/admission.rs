@@ -119,10 +119,9 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
         match authenticate(authentication, &facts, worker, limits, head, bytes) {
             Ok(token) => {
                 stats.jwt_authn_allowed.add(1);
-                // What a token says counts for the route, and so does all else that has changed.
-                if token.is_some()
-                    && let Some(check) = &mut admission.check
-                {
+                // What only a token may say must not choose a route when a client says it, so what
+                // has changed counts.
+                if let Some(check) = &mut admission.check {
                     check.routed_by = None;
                 }
                 admission.token = token;

@@ -1,10 +1,12 @@
 //! What Istio keeps in its bootstrap and mesh configuration: the kind `ProxySettings` of
 //! `ringroad.dev/v1alpha1`, the flags of the command line, and the defaults of both.
 
+mod dns;
 pub mod duration;
 mod interception;
 mod limits;
 mod providers;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,11 +15,13 @@ use serde::Deserialize;
 
 use crate::snapshot::locality_of;
 
+pub use dns::{DnsFamilies, DnsSettings, DnsSpec};
 pub use interception::{InterceptionMode, InterceptionSettings, InterceptionSpec};
 pub use limits::{LimitInfo, LimitUnit, Limits, LimitsSpec};
 pub use providers::{
     BodyInCheck, CheckProtocol, HttpCheck, Provider, ProviderSpec, is_header_name,
 };
+pub use topology::{GatewayTopologySpec, ProxyProtocolSpec};
 
 /// `apiVersion` of the kind.
 pub const API_VERSION: &str = "ringroad.dev/v1alpha1";
@@ -53,47 +57,6 @@ pub enum AccessLogFormat {
     Text,
     /// The same fields as one JSON object a line.
     Json,
-}
-
-/// Which addresses of a name are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum DnsFamilies {
-    /// IPv4 and IPv6, each address an endpoint.
-    All,
-    V4Only,
-    V6Only,
-    /// IPv4, and IPv6 only where a name has none.
-    #[default]
-    V4Preferred,
-}
-
-/// How names are resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DnsSettings {
-    pub families: DnsFamilies,
-    /// Name servers; empty takes those of the system.
-    pub servers: Vec<SocketAddr>,
-    /// How long to wait after a failure. Istio: `dnsRefreshRate`.
-    pub failure_refresh_ms: u64,
-    /// Answers with a shorter time to live are kept this long.
-    pub min_ttl_ms: u64,
-    /// For one query.
-    pub query_timeout_ms: u64,
-}
-
-impl Default for DnsSettings {
-    fn default() -> Self {
-        Self {
-            // A name with both would send half of its requests to addresses that a host without
-            // IPv6 cannot reach.
-            families: DnsFamilies::V4Preferred,
-            servers: Vec::new(),
-            failure_refresh_ms: 60_000,
-            min_ttl_ms: 1_000,
-            query_timeout_ms: 5_000,
-        }
-    }
 }
 
 /// The workload that the process serves.
@@ -294,34 +257,11 @@ pub struct CertificatesSpec {
     pub credentials_directory: Option<String>,
 }
 
-/// `spec.gatewayTopology` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct GatewayTopologySpec {
-    pub proxy_protocol: Option<ProxyProtocolSpec>,
-}
-
-/// `proxyProtocol` as written: that it is there is all it says.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProxyProtocolSpec {}
-
 /// `spec.accessLog` as written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AccessLogSpec {
     pub format: Option<AccessLogFormat>,
-}
-
-/// `spec.dns` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct DnsSpec {
-    pub families: Option<DnsFamilies>,
-    pub servers: Vec<String>,
-    pub failure_refresh: Option<String>,
-    pub min_ttl: Option<String>,
-    pub query_timeout: Option<String>,
 }
 
 /// A field of `spec` whose value cannot be taken.
@@ -467,31 +407,6 @@ impl WorkloadSpec {
             locality: locality_of(self.locality.as_deref().unwrap_or_default(), &labels),
             labels,
         })
-    }
-}
-
-impl DnsSpec {
-    fn resolve(&self) -> Result<DnsSettings, SettingsError> {
-        let mut dns = DnsSettings::default();
-        replace(&mut dns.families, &self.families);
-        for text in &self.servers {
-            dns.servers.push(match text.parse::<std::net::IpAddr>() {
-                Ok(ip) => SocketAddr::new(ip, 53),
-                Err(_) => address(text, &["dns", "servers"])?,
-            });
-        }
-        replace_ms(
-            &mut dns.failure_refresh_ms,
-            &self.failure_refresh,
-            &["dns", "failureRefresh"],
-        )?;
-        replace_ms(&mut dns.min_ttl_ms, &self.min_ttl, &["dns", "minTtl"])?;
-        replace_ms(
-            &mut dns.query_timeout_ms,
-            &self.query_timeout,
-            &["dns", "queryTimeout"],
-        )?;
-        Ok(dns)
     }
 }
 
