@@ -417,6 +417,53 @@ fn the_protocol_follows_the_client_or_the_rule() {
 }
 
 #[test]
+fn an_upstream_behind_tls_is_spoken_to_in_what_alpn_chooses() {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    for driver in DRIVERS {
+        let authority = harness::pki::Authority::new();
+        let identity = authority.issue(&["pool.test"]);
+        let chain = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes());
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain.expect("PEM")], key.expect("PEM"))
+            .expect("goes together");
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+        let upstream = Http2Upstream::start_tls(config, echo);
+        let files = folder(&[("root.pem", &authority.pem)]);
+        let root = files.path().join("root.pem").display().to_string();
+        let tls = |text: String| {
+            let block = format!("tls: {{mode: SIMPLE, caCertificates: {root}}}");
+            text.replace(
+                "connectionPool: {",
+                &format!("{block}\n    connectionPool: {{"),
+            )
+        };
+        let (_proxy, address) = start_edited_http2_pool(driver, &[upstream.address], ANY, tls);
+        for _ in 0..3 {
+            assert_eq!(get(address, "a", "/").status, 200);
+        }
+        let long: Vec<u8> = (0..100_000u32).flat_map(u32::to_be_bytes).collect();
+        client(address, |mut send| async move {
+            let post = request(Method::POST, "/");
+            let (_, body, _) = exchange(&mut send, post, Some(&long), None).await.unwrap();
+            assert!(body == long);
+        });
+        let chosen = upstream
+            .seen
+            .protocols
+            .lock()
+            .expect("not poisoned")
+            .clone();
+        assert_eq!(chosen, [b"h2".to_vec()]);
+    }
+}
+
+#[test]
 fn an_upstream_that_speaks_no_http2_is_a_protocol_error() {
     let plain = harness::raw::ScriptedUpstream::start(|connection| {
         let mut piece = [0; 1024];

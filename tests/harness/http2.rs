@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 /// Runs a client of one connection to its end.
@@ -113,6 +114,8 @@ pub struct Seen {
     /// Streams at the moment, and the most there were on one connection.
     pub most_streams: AtomicUsize,
     pub heads: Mutex<Vec<Request<()>>>,
+    /// What ALPN has chosen, for each connection with TLS.
+    pub protocols: Mutex<Vec<Vec<u8>>>,
     /// Streams that the proxy has reset, in order.
     pub resets: Mutex<Vec<Reason>>,
 }
@@ -154,6 +157,29 @@ impl Http2Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::listen(builder, None, serve)
+    }
+
+    /// Over TLS.
+    pub fn start_tls<F>(
+        config: rustls::ServerConfig,
+        serve: impl Fn(Call) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        Self::listen(Builder::new(), Some(acceptor), serve)
+    }
+
+    fn listen<F>(
+        builder: Builder,
+        acceptor: Option<tokio_rustls::TlsAcceptor>,
+        serve: impl Fn(Call) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         listener.set_nonblocking(true).expect("can be set");
@@ -169,9 +195,24 @@ impl Http2Upstream {
                     let connection = kept.connections.fetch_add(1, Ordering::SeqCst);
                     let (builder, serve) = (builder.clone(), serve.clone());
                     let seen = Arc::clone(&kept);
+                    let acceptor = acceptor.clone();
                     tokio::task::spawn_local(async move {
                         seen.open.fetch_add(1, Ordering::SeqCst);
-                        serve_connection(socket, &builder, &*serve, connection, &seen).await;
+                        let (builder, serve) = (&builder, &*serve);
+                        match acceptor {
+                            None => {
+                                serve_connection(socket, builder, serve, connection, &seen).await;
+                            }
+                            Some(acceptor) => {
+                                if let Ok(socket) = acceptor.accept(socket).await {
+                                    let chosen = socket.get_ref().1.alpn_protocol();
+                                    let chosen = chosen.map(<[u8]>::to_vec);
+                                    seen.protocols.lock().expect("not poisoned").extend(chosen);
+                                    serve_connection(socket, builder, serve, connection, &seen)
+                                        .await;
+                                }
+                            }
+                        }
                         seen.open.fetch_sub(1, Ordering::SeqCst);
                     });
                 }
@@ -203,7 +244,7 @@ impl Http2Upstream {
 }
 
 async fn serve_connection<F>(
-    socket: tokio::net::TcpStream,
+    socket: impl AsyncRead + AsyncWrite + Unpin,
     builder: &Builder,
     serve: &impl Fn(Call) -> F,
     connection: usize,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::stats::{PeerLabels, Registry, ResponseFlags, SeriesKey};
+use crate::stats::{CallKind, PeerLabels, Registry, ResponseFlags, SeriesKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -116,6 +116,7 @@ fn what_workers_count_is_valid_exposition_text() {
         )])),
         response_code: 200,
         flags: ResponseFlags::NONE,
+        call: CallKind::Http,
     };
     let series = registry.series(key, 0);
     series.requests.add(2);

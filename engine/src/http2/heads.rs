@@ -206,7 +206,8 @@ pub fn response_of(
     *response.version_mut() = Version::HTTP_2;
     let mut fields = header_map(&head.headers(bytes), false);
     // A gRPC status alone is all there is: a length would make it look like a message.
-    if fields.contains_key("grpc-status") && head.framing == BodyFraming::Length(0) {
+    let is_empty = matches!(head.framing, BodyFraming::None | BodyFraming::Length(0));
+    if fields.contains_key("grpc-status") && is_empty {
         fields.remove("content-length");
     }
     if to_upgrade {

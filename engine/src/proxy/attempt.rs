@@ -381,6 +381,9 @@ async fn exchange_on(
     request.timeouts.try_ended(&connection.deadline);
     let received = ByteCount::default();
     let mut response_body = Body::new(response_head.framing, &request.limits.body, &received);
+    if request.is_grpc {
+        response_body.count_messages();
+    }
     if retries.repeats_response(response_head, &response_bytes, can_repeat.get(), record) {
         let is_whole = response_body.take(&mut unread).is_ok() && response_body.complete;
         let request_is_out =
@@ -442,6 +445,9 @@ async fn exchange_on(
     };
     let (flags, details) = match delivered {
         Ok(Ok(())) => {
+            if request.is_grpc {
+                record.grpc_answered(&headers, &response_body);
+            }
             if !unread.is_empty() {
                 stats.upstream_cx_protocol_error.add(1);
             }

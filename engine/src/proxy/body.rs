@@ -3,12 +3,13 @@
 //! Each side is read only when the other has taken what it was given, so a slow reader slows its
 //! sender and nothing piles up in between.
 
+use super::grpc::MessageCount;
 use super::response_head::Delivery;
 use crate::rt::{Buffer, Chunk};
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use ringroad_codec::http1::{
-    BodyError, BodyFraming, BodyLimits, BodyScanner, write_chunk_header, write_last_chunk,
+    BodyError, BodyFraming, BodyLimits, BodyScanner, Headers, write_chunk_header, write_last_chunk,
 };
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -56,6 +57,8 @@ pub struct ByteCount {
     pub wire: Cell<u64>,
     /// The content alone, as Envoy counts bodies in its access log.
     pub payload: Cell<u64>,
+    /// Messages of gRPC, where they are counted.
+    pub messages: Cell<u64>,
 }
 
 impl ByteCount {
@@ -74,6 +77,7 @@ pub struct Body<'a> {
     received: &'a ByteCount,
     /// Whether it may be received in large buffers.
     may_be_bulk: bool,
+    messages: Option<Box<MessageCount>>,
 }
 
 impl<'a> Body<'a> {
@@ -85,7 +89,23 @@ impl<'a> Body<'a> {
             complete,
             received,
             may_be_bulk: true,
+            messages: None,
         }
+    }
+
+    /// Counts the messages of gRPC in it, from its first byte.
+    pub fn count_messages(&mut self) {
+        self.messages = Some(Box::default());
+    }
+
+    /// Messages of gRPC that have begun so far, where they are counted.
+    pub fn message_count(&self) -> u64 {
+        self.received.messages.get()
+    }
+
+    /// Its trailers; all of them when it is complete.
+    pub fn trailers(&self) -> Headers<'_> {
+        self.scanner.trailers()
     }
 
     /// Splits off what belongs to this body from the bytes received so far.
@@ -102,6 +122,10 @@ impl<'a> Body<'a> {
         let mut payload = 0;
         let scan = self.scanner.decode(input, |run| {
             payload += run.len();
+            if let Some(count) = &mut self.messages {
+                count.take(run);
+                self.received.messages.set(count.messages);
+            }
             data(run);
         })?;
         self.complete = scan.complete;

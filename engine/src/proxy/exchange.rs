@@ -21,7 +21,7 @@ use super::retries::{Pause, Retries};
 use super::target::{PlanMemory, plan, scheme};
 use super::timeouts::{Timeouts, shorter_limit_ms};
 use crate::rt::Buffer;
-use crate::stats::ResponseFlags;
+use crate::stats::{CallKind, ResponseFlags};
 use crate::worker::Worker;
 use ringroad_codec::http1::{RequestHead, ResponseHead};
 use ringroad_policy::snapshot::FaultSide;
@@ -147,6 +147,11 @@ async fn exchange(
 
     // The route, and the first bytes of the body.
     let mut body = Body::new(head.framing, &limits.body, &received);
+    let is_grpc = is_grpc(&head.headers(&head_bytes));
+    if is_grpc {
+        record.call = CallKind::Grpc(None);
+        body.count_messages();
+    }
     let claims = admission.token.as_ref().map(|token| &token.claims);
     let (mut by, mut by_bytes) = (head, &*head_bytes);
     if let Some(check) = &admission.check {
@@ -219,7 +224,6 @@ async fn exchange(
     // What all tries share.
     let retry = route.retry.as_deref();
     let mut timeout_ms = route.timeout_ms.unwrap_or(0);
-    let is_grpc = is_grpc(&headers);
     if is_grpc {
         timeout_ms = shorter_limit_ms(timeout_ms, grpc::timeout_ms(&headers).unwrap_or(0));
     }

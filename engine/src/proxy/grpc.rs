@@ -40,6 +40,45 @@ pub fn status(headers: &Headers<'_>) -> Option<u16> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
+/// Counts the messages of a body: each has five bytes before it, a flag and its length
+/// (gRPC over HTTP/2, "Length-Prefixed-Message").
+#[derive(Debug, Default)]
+pub struct MessageCount {
+    /// Messages whose prefix has come.
+    pub messages: u64,
+    /// How much of the next prefix has come, and the length in it so far.
+    prefix_bytes: u8,
+    length: u32,
+    /// What is still to come of the present message.
+    left: u64,
+}
+
+impl MessageCount {
+    /// Takes the next bytes of the body.
+    pub fn take(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.left > 0 {
+                let taken = rest
+                    .len()
+                    .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                self.left -= taken as u64;
+                rest = &rest[taken..];
+                continue;
+            }
+            // The flag, which comes first, is shifted out by the four bytes behind it.
+            self.length = self.length << 8 | u32::from(rest[0]);
+            self.prefix_bytes += 1;
+            rest = &rest[1..];
+            if self.prefix_bytes == 5 {
+                self.messages += 1;
+                self.left = u64::from(self.length);
+                self.prefix_bytes = 0;
+            }
+        }
+    }
+}
+
 /// Appends a `grpc-timeout` line.
 pub fn write_timeout(timeout_ms: u64, out: &mut Vec<u8>) {
     /// The longest number that may be written.
@@ -101,6 +140,21 @@ mod tests {
         }
         for value in ["", "S", "1", "1x", "100000000m", "-1S", "1.5S"] {
             assert_eq!(limit(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
+        let mut body = Vec::new();
+        for length in [0u32, 3, 300, 70_000, 1] {
+            body.push(0);
+            body.extend_from_slice(&length.to_be_bytes());
+            body.extend(std::iter::repeat_n(0xff, length as usize));
+        }
+        for size in [1, 2, 4, 5, 7, 1000, body.len()] {
+            let mut count = MessageCount::default();
+            body.chunks(size).for_each(|piece| count.take(piece));
+            assert_eq!(count.messages, 5, "in pieces of {size}");
         }
     }
 

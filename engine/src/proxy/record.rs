@@ -1,10 +1,10 @@
 //! What is told about a request when it is over: counters, Istio's metrics, the access log.
 
 use super::answer::Answer;
-use super::body::ByteCount;
+use super::body::{Body, ByteCount};
 use super::connection::Connection;
 use super::format::{RequestFormat, protocol};
-use super::grpc::is_grpc;
+use super::grpc::{self, is_grpc};
 use super::labels::peer_labels;
 use super::request_head::write_forwarded_for;
 use super::request_id::RequestId;
@@ -12,7 +12,7 @@ use super::target::{Plan, scheme};
 use super::upstream::{ClusterView, Endpoint};
 use crate::control::access_log;
 use crate::rt;
-use crate::stats::{ResponseFlags, RouteStats, Series, SeriesKey};
+use crate::stats::{CallKind, ResponseFlags, RouteStats, Series, SeriesKey};
 use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead, Version};
 use ringroad_policy::settings::AccessLogFormat;
@@ -50,6 +50,8 @@ pub struct Record<'a> {
     /// The `Host` that the upstream saw, once there is a plan.
     authority: Option<&'a str>,
     pub keep_alive: bool,
+    /// As metrics tell requests apart.
+    pub call: CallKind,
 }
 
 impl<'a> Record<'a> {
@@ -99,6 +101,7 @@ impl<'a> Record<'a> {
             response_head_bytes: 0,
             authority: None,
             keep_alive: false,
+            call: CallKind::Http,
         }
     }
 
@@ -197,13 +200,20 @@ impl<'a> Record<'a> {
             .is_some_and(|(head, bytes, _)| is_grpc(&head.headers(bytes)))
     }
 
+    /// An answer of gRPC has passed, whole.
+    pub fn grpc_answered(&mut self, headers: &Headers<'_>, body: &Body<'_>) {
+        let status = grpc::status(&body.trailers()).or_else(|| grpc::status(headers));
+        self.call = CallKind::Grpc(status);
+        self.sent.messages.set(body.message_count());
+    }
+
     /// The proxy answers by itself.
     pub fn answered(&mut self, answer: &Answer) {
-        self.status = if self.is_grpc_request() {
-            200
-        } else {
-            answer.status
-        };
+        self.status = answer.status;
+        if self.is_grpc_request() {
+            self.status = 200;
+            self.call = CallKind::Grpc(Some(answer.grpc_status()));
+        }
         self.details = answer.details.clone();
         self.flags.insert(answer.flags);
         self.transport_failure.clone_from(&answer.transport_failure);
@@ -304,6 +314,7 @@ impl<'a> Record<'a> {
                 peers,
                 response_code: self.status,
                 flags: self.flags,
+                call: self.call,
             };
             self.worker.registry.series(key, self.worker.id)
         };
@@ -318,13 +329,21 @@ impl<'a> Record<'a> {
                 .record_thousandths((head_bytes + self.bytes_received()) * 1000);
             let sent = self.response_head_bytes + self.sent.payload.get();
             series.response_bytes.record_thousandths(sent * 1000);
+            if self.call != CallKind::Http {
+                let received = self.received.map_or(0, |received| received.messages.get());
+                series.request_messages.add(received);
+                series.response_messages.add(self.sent.messages.get());
+            }
         };
         let list = match (&self.endpoint, &self.cluster) {
             (Some(endpoint), _) => &endpoint.series,
             (None, Some(cluster)) => &cluster.series,
             (None, None) => &connection.listener.series,
         };
-        record(list.borrow_mut().get(self.status, self.flags, create));
+        record(
+            list.borrow_mut()
+                .get(self.status, self.flags, self.call, create),
+        );
     }
 
     /// Bytes of the client have gone on behind the request.

@@ -136,10 +136,13 @@ impl Registry {
             duration_ms: HistogramTotal,
             request_bytes: HistogramTotal,
             response_bytes: HistogramTotal,
+            request_messages: u64,
+            response_messages: u64,
         }
         let mut totals: BTreeMap<Vec<(&'static str, String)>, Total> = BTreeMap::new();
         for ((key, _), series) in &self.lock().series {
             let mut labels = key.peers.0.clone();
+            key.call.mark(&mut labels);
             labels.push(("response_code", key.response_code.to_string()));
             labels.push(("response_flags", flags_label(key.flags)));
             let total = totals.entry(labels).or_default();
@@ -147,6 +150,8 @@ impl Registry {
             series.duration_ms.merge_into(&mut total.duration_ms);
             series.request_bytes.merge_into(&mut total.request_bytes);
             series.response_bytes.merge_into(&mut total.response_bytes);
+            total.request_messages += series.request_messages.get();
+            total.response_messages += series.response_messages.get();
         }
         let mut family = |name: &str, help, kind, value: &dyn Fn(&Total) -> SampleValue| {
             let samples = totals
@@ -187,6 +192,34 @@ impl Registry {
             "Response sizes, head and body",
             histogram,
             &|total| SampleValue::Histogram(total.response_bytes.clone()),
+        );
+        let is_grpc = |labels: &[(&str, String)]| {
+            labels
+                .iter()
+                .any(|(name, value)| *name == "request_protocol" && value == "grpc")
+        };
+        totals.retain(|labels, _| is_grpc(labels));
+        let mut messages = |name: &str, help, value: &dyn Fn(&Total) -> u64| {
+            let samples = totals.iter().map(|(labels, total)| Sample {
+                labels: labels.clone(),
+                value: SampleValue::Number(value(total)),
+            });
+            families.push(Family {
+                name: name.to_string(),
+                help,
+                kind: FamilyKind::Counter,
+                samples: samples.collect(),
+            });
+        };
+        messages(
+            "istio_request_messages_total",
+            "Messages in requests of gRPC",
+            &|total| total.request_messages,
+        );
+        messages(
+            "istio_response_messages_total",
+            "Messages in answers of gRPC",
+            &|total| total.response_messages,
         );
     }
 
@@ -300,7 +333,7 @@ fn flags_label(flags: ResponseFlags) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PeerLabels, SeriesKey};
+    use super::super::{CallKind, PeerLabels, SeriesKey};
     use super::*;
     use std::sync::Arc;
 
@@ -322,6 +355,7 @@ mod tests {
             peers: Arc::new(PeerLabels(vec![("reporter", "source".to_string())])),
             response_code: 200,
             flags: ResponseFlags::NONE,
+            call: CallKind::Http,
         };
         registry.series(key.clone(), 0).requests.add(1);
         registry.series(key, 1).requests.add(1);

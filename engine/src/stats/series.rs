@@ -14,6 +14,34 @@ pub struct SeriesKey {
     pub peers: Arc<PeerLabels>,
     pub response_code: u16,
     pub flags: ResponseFlags,
+    pub call: CallKind,
+}
+
+/// What a request is to Istio's metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CallKind {
+    #[default]
+    Http,
+    /// With `grpc-status`, if there was one.
+    Grpc(Option<u16>),
+}
+
+impl CallKind {
+    /// The labels of such a request, in place of those of a plain one.
+    pub fn mark(self, labels: &mut [(&'static str, String)]) {
+        let Self::Grpc(status) = self else {
+            return;
+        };
+        for (name, value) in labels {
+            match *name {
+                "request_protocol" => *value = "grpc".to_string(),
+                "grpc_response_status" => {
+                    *value = status.map_or(String::new(), |status| status.to_string());
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// One worker's figures of one series. Aligned, so that two workers never write one cache line.
@@ -24,6 +52,9 @@ pub struct Series {
     pub duration_ms: Histogram,
     pub request_bytes: Histogram,
     pub response_bytes: Histogram,
+    /// Messages of gRPC.
+    pub request_messages: Counter,
+    pub response_messages: Counter,
 }
 
 /// What tells one series of connections from another.
@@ -48,7 +79,7 @@ pub struct TcpSeries {
 /// The series that one peer's requests have met so far. A worker asks it for each request; the
 /// list is short, because a peer gives few different answers.
 #[derive(Debug, Default)]
-pub struct SeriesList(Vec<(u16, ResponseFlags, Arc<Series>)>);
+pub struct SeriesList(Vec<(u16, ResponseFlags, CallKind, Arc<Series>)>);
 
 impl SeriesList {
     /// The series for this answer; `create` makes it the first time.
@@ -57,16 +88,17 @@ impl SeriesList {
         &mut self,
         response_code: u16,
         flags: ResponseFlags,
+        call: CallKind,
         create: impl FnOnce() -> Arc<Series>,
     ) -> &Series {
         let known = self
             .0
             .iter()
-            .position(|(c, f, _)| *c == response_code && *f == flags);
+            .position(|(c, f, k, _)| *c == response_code && *f == flags && *k == call);
         let at = known.unwrap_or_else(|| {
-            self.0.push((response_code, flags, create()));
+            self.0.push((response_code, flags, call, create()));
             self.0.len() - 1
         });
-        &self.0[at].2
+        &self.0[at].3
     }
 }
