@@ -190,7 +190,7 @@ fn a_deadline_ends_the_call_on_both_sides() {
         client(address, |mut send| async move {
             let late = call_of("hang", &[("grpc-timeout", "100m")]);
             let answer = call(&mut send, late, &message(b"one")).await;
-            assert_eq!(status(&answer), "14");
+            assert_eq!(status(&answer), "4");
         });
         until("the cancellation", || upstream.resets() == [Reason::CANCEL]);
         let asked = upstream.heads().remove(0);

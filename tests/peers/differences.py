@@ -44,6 +44,7 @@ MEANT = {
         ("headers direct-edits", "response header x-code"),
         ("headers operators, failed", "response header x-code"),
     ],
+    "Deadlines of gRPC callers": [("gRPC cut by its own limit", "response header grpc-status")],
     "Mirrored requests": [
         ("mirror*", "upstream v[23] header x-envoy-internal"),
         ("mirror*", "upstream v[23] header x-forwarded-for"),

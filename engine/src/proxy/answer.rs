@@ -5,6 +5,9 @@ use crate::stats::ResponseFlags;
 use ringroad_codec::http1::{BodyError, HeadError, reason_phrase};
 use std::borrow::Cow;
 
+/// The detail of [`Answer::upstream_timeout`].
+const RESPONSE_TIMEOUT: &str = "response_timeout";
+
 /// A response of our own.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -123,7 +126,15 @@ impl Answer {
     /// The route's timeout has passed.
     pub fn upstream_timeout() -> Self {
         let flags = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
-        Self::new(504, flags, "response_timeout", "upstream request timeout")
+        Self::new(504, flags, RESPONSE_TIMEOUT, "upstream request timeout")
+    }
+
+    /// Where the timeout was the caller's own deadline, it is told so (gRPC, DEADLINE_EXCEEDED).
+    pub fn of_callers_deadline(mut self) -> Self {
+        if self.details == RESPONSE_TIMEOUT {
+            self.grpc_status = Some(4);
+        }
+        self
     }
 
     /// A limit of the cluster is reached.

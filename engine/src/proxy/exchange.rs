@@ -224,8 +224,11 @@ async fn exchange(
     // What all tries share.
     let retry = route.retry.as_deref();
     let mut timeout_ms = route.timeout_ms.unwrap_or(0);
+    let mut has_callers_deadline = false;
     if is_grpc {
-        timeout_ms = shorter_limit_ms(timeout_ms, grpc::timeout_ms(&headers).unwrap_or(0));
+        let callers_ms = grpc::timeout_ms(&headers).unwrap_or(0);
+        timeout_ms = shorter_limit_ms(timeout_ms, callers_ms);
+        has_callers_deadline = callers_ms > 0 && timeout_ms == callers_ms;
     }
     let per_try_ms = retry.and_then(|retry| retry.per_try_timeout_ms);
     let body_idle_ms = match is_grpc {
@@ -338,6 +341,10 @@ async fn exchange(
     let answer = match retries.number() {
         0 | 1 => answer,
         _ => answer.of_a_retry(),
+    };
+    let answer = match has_callers_deadline {
+        true => answer.of_callers_deadline(),
+        false => answer,
     };
     let body_read = body.body.complete;
     let edits = request.response_edits;
