@@ -1,8 +1,10 @@
 //! The action CUSTOM: a service is asked over HTTP, on both drivers, and what it says happens.
 
 mod harness;
+#[path = "../policy/tests/support/tokens.rs"]
+mod tokens;
 
-use harness::access::{Setup, policy, start_with_settings};
+use harness::access::{Setup, authentication, bearer, now_unix_s, policy, start_with_settings};
 use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{Client, DRIVERS, LogLines, until};
 use serde_json::json;
@@ -10,6 +12,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
+use tokens::Signer;
 
 /// The service that is asked, as a document.
 fn service(address: SocketAddr) -> String {
@@ -201,6 +204,28 @@ fn headers_of_the_service_choose_a_route_only_with_clear_route_cache() {
         let setup = setup(driver, judge.address, &provider, ROUTES, Stdio::null());
         let (_, answer) = setup.ask("GET /asked HTTP/1.1\r\nhost: by.test");
         assert!(answer.ends_with(expected), "{setting}: {answer}");
+    }
+}
+
+#[test]
+fn what_only_tokens_may_say_chooses_no_route_behind_a_check() {
+    let signer = Signer::ec_p256("a");
+    let tokens = authentication(&json!([{
+        "issuer": "shop", "jwks": signer.key_set(),
+        "outputClaimToHeaders": [{"header": "x-user", "claim": "sub"}],
+    }]));
+    for driver in DRIVERS {
+        let judge = saying("HTTP/1.1 200 OK\r\nx-other: 1\r\ncontent-length: 0\r\n\r\n");
+        let provider = ", headersToUpstreamOnAllow: [x-other]";
+        let more = ROUTES.to_string() + &tokens;
+        let setup = setup(driver, judge.address, provider, &more, Stdio::null());
+        let (_, answer) = setup.ask("GET /asked HTTP/1.1\r\nhost: by.test\r\nx-user: ann");
+        assert!(answer.ends_with("for-all"), "{answer}");
+        let claims = json!({"iss": "shop", "sub": "ann", "exp": now_unix_s() + 600});
+        let token = bearer(&signer.sign(&claims));
+        let head = format!("GET /asked HTTP/1.1\r\nhost: by.test\r\n{token}");
+        let (_, answer) = setup.ask(&head);
+        assert!(answer.ends_with("for-ann"), "{answer}");
     }
 }
 

@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::access::{policy, upstream};
+use harness::frames::{FrameClient, PREFACE, get_frame, settings_frame};
 use harness::pki::{Authority, secret};
 use harness::raw::{End, ScriptedUpstream, converse, status};
 use harness::tcp::{connect, echo, raw_gateway, route, service};
@@ -133,6 +134,16 @@ fn the_client_that_a_header_names_counts_for_headers_logs_and_policies() {
             let header = format!("PROXY TCP4 203.0.113.{last} 198.51.100.1 1 443\r\n");
             assert_eq!(setup.ask(&[header.as_bytes(), ASK]).0, 403, "{last}");
         }
+        // Streams of HTTP/2 as well.
+        let mut client = FrameClient::bare(connect(setup.address));
+        let ask = [V1, PREFACE, &settings_frame(&[]), &get_frame(1, "/h2")].concat();
+        client.send(&ask);
+        client.until("the answer", |frame| {
+            frame.stream == 1 && frame.ends_stream()
+        });
+        let head = setup.upstream.heads().pop().expect("it arrived");
+        assert!(head.starts_with("GET /h2 "), "{head}");
+        assert!(head.contains("x-forwarded-for: 203.0.113.7\r\n"), "{head}");
         // All requests of a connection come from there.
         let twice = [V1, b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n", ASK].concat();
         let (answers, _) = converse(setup.address, &[&twice]);

@@ -65,7 +65,7 @@ pub fn peer_labels(
         ),
         (
             "destination_service_name",
-            known(service.map_or("", |s| &s.name)),
+            known(cluster.map_or("", service_name)),
         ),
         (
             "destination_service_namespace",
@@ -79,6 +79,14 @@ pub fn peer_labels(
             if inbound { "none" } else { "unknown" }.to_string(),
         ),
     ])
+}
+
+/// The service's name. What leads to no service goes by the cluster, such as `PassthroughCluster`.
+fn service_name(cluster: &Cluster) -> &str {
+    match cluster.service.name.as_str() {
+        "" if !cluster.name.contains('|') => &cluster.name,
+        name => name,
+    }
 }
 
 /// The labels of connections that are no HTTP; `identity` is that of the client.
@@ -106,4 +114,36 @@ pub fn tcp_labels(
         set("connection_security_policy", "mutual_tls".to_string());
     }
     PeerLabels(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_to_no_service_goes_by_its_cluster() {
+        let named = |name: &str| service_name(&Cluster::new(name.to_string())).to_string();
+        assert_eq!(named("PassthroughCluster"), "PassthroughCluster");
+        assert_eq!(named("outbound|80||a.test"), "");
+        let labels = tcp_labels(
+            &ProxySettings::default(),
+            Direction::Inbound,
+            Some(&Cluster::new("InboundPassthroughCluster".to_string())),
+            None,
+            PeerIdentity::from_spiffe("spiffe://cluster.local/ns/a/sa/b").as_ref(),
+        );
+        for wanted in [
+            ("reporter", "destination"),
+            ("source_principal", "spiffe://cluster.local/ns/a/sa/b"),
+            ("destination_service_name", "InboundPassthroughCluster"),
+            ("connection_security_policy", "mutual_tls"),
+            ("request_protocol", "tcp"),
+        ] {
+            let mut known = labels.0.iter();
+            assert!(
+                known.any(|(name, value)| (*name, value.as_str()) == wanted),
+                "{wanted:?}: {labels:?}"
+            );
+        }
+    }
 }
