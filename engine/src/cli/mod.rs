@@ -3,6 +3,7 @@
 //! 0 means done, 1 means that the configuration was refused, the start or a test failed, or two
 //! configurations differ, 2 means that the question itself was wrong.
 
+mod certs;
 mod check;
 mod connection;
 mod diff;
@@ -38,7 +39,8 @@ const HELP_WIDTH_COLUMNS: usize = 100;
         ringroad run --config ./config         carry traffic by it\n  \
         ringroad explain ./config --url http://shop.example/cart\n  \
         ringroad test routing-tests.yaml --config ./config\n  \
-        ringroad diff ./config ./config.next --requests access.log\n\n\
+        ringroad diff ./config ./config.next --requests access.log\n  \
+        ringroad certs shop/cart shop/payment  identities for mutual TLS, to try it\n\n\
         `ringroad help COMMAND` tells more about a command.",
     max_term_width = HELP_WIDTH_COLUMNS,
     arg_required_else_help = true
@@ -60,6 +62,8 @@ enum Command {
     Test(TestArgs),
     /// Tell what another configuration would change, and for which recorded requests
     Diff(DiffArgs),
+    /// Make a development root, and certificates of workloads for mutual TLS
+    Certs(CertsArgs),
     /// Start the bookinfo application and a proxy in front of it, with five things to try
     Demo(DemoArgs),
 }
@@ -231,6 +235,37 @@ pub struct DiffArgs {
     pub format: Format,
 }
 
+/// `ringroad certs`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For each workload, OUT/NAMESPACE/ACCOUNT gets cert-chain.pem, key.pem and \
+    root-cert.pem, good for\nboth sides of mutual TLS: `spec.certificates` of ProxySettings names \
+    them. A root that is in OUT\nalready is kept and signs again, so the same command renews; a \
+    running proxy takes up what is new\nby itself. The key of the root lies beside it: this is \
+    for development, not for production.\n\n\
+    Examples:\n  \
+    ringroad certs shop/order-service shop/payment-service\n  \
+    ringroad certs shop/cart --out /tmp/certs --trust-domain example.org --days 1\n  \
+    ringroad certs edge/gateway --dns shop.example.com"
+)]
+pub struct CertsArgs {
+    /// Service accounts; without a namespace that of `default`
+    #[arg(value_name = "NAMESPACE/ACCOUNT", required = true)]
+    pub workloads: Vec<String>,
+    /// Where to put them
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    pub out: PathBuf,
+    /// The trust domain of the identities
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// A host name that the certificates are good for, too; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub dns: Vec<String>,
+    /// How long the certificates of the workloads are good
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+}
+
 /// `ringroad demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -246,6 +281,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Test(args) => test::test(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::Certs(args) => certs::certs(&args),
         Command::Demo(args) => crate::demo::demo(&args.tuning),
     }
 }

@@ -280,7 +280,8 @@ fn write_number(value: u64, out: &mut Vec<u8>) {
 }
 
 /// `2026-11-21T04:05:06.789Z`.
-fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
+/// Appends `2026-01-31T12:00:00.000Z`.
+pub fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
     let (seconds, ms) = (unix_ms / 1_000, unix_ms % 1_000);
     let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_date(days);

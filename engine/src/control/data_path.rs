@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use ringroad_policy::snapshot::Snapshot;
 
+use crate::tls::CertificateReport;
+
 /// The workers: they take snapshots and can be drained.
 pub trait DataPath: Send + Sync + 'static {
     /// Takes `snapshot` into use and returns its generation.
@@ -14,6 +16,12 @@ pub trait DataPath: Send + Sync + 'static {
 
     /// One entry a worker, in order.
     fn workers(&self) -> Vec<Worker>;
+
+    /// The certificates in use.
+    fn certificates(&self) -> Vec<CertificateReport>;
+
+    /// How many sets of certificates cannot be read; what was in use stays.
+    fn certificate_problems(&self) -> usize;
 
     /// Stops accepting and lets requests finish.
     fn drain(&self);

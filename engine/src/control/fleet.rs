@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ringroad_policy::snapshot::Snapshot;
 
 use super::data_path::{DataPath, Worker};
+use crate::tls::CertificateReport;
 use crate::worker::{Fleet, ListenError, StartError};
 
 impl DataPath for Fleet {
@@ -22,6 +23,14 @@ impl DataPath for Fleet {
                 generation: figures.generation,
             })
             .collect()
+    }
+
+    fn certificates(&self) -> Vec<CertificateReport> {
+        self.tls_contexts().certificates()
+    }
+
+    fn certificate_problems(&self) -> usize {
+        self.tls_contexts().problems
     }
 
     fn drain(&self) {

@@ -76,6 +76,11 @@ pub fn encode(families: Vec<Family>, figures: Vec<Figure>) -> Result<Vec<u8>, St
     for figure in figures {
         let mut metric = number(figure.kind, figure.value);
         metric.set_label(labels(figure.labels));
+        // Of one name there is one family, with a sample for each combination of labels.
+        if let Some(family) = all.last_mut().filter(|family| family.name() == figure.name) {
+            family.mut_metric().push(metric);
+            continue;
+        }
         all.push(metric_family(
             figure.name,
             figure.help,

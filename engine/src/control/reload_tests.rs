@@ -1,5 +1,6 @@
 use super::*;
 use crate::control::data_path::Worker;
+use crate::tls::CertificateReport;
 use ringroad_policy::diagnostic::Place;
 use ringroad_policy::settings::ProxySettings;
 use ringroad_policy::snapshot::{Cluster, Discovery, DnsTarget, Endpoint, EndpointAddress};
@@ -99,6 +100,14 @@ impl DataPath for FakeDataPath {
             };
             2
         ]
+    }
+
+    fn certificates(&self) -> Vec<CertificateReport> {
+        Vec::new()
+    }
+
+    fn certificate_problems(&self) -> usize {
+        0
     }
 
     fn drain(&self) {}

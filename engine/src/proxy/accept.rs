@@ -1,6 +1,7 @@
 //! What a new connection carries, and who serves it: the chain that suits it, its TLS, its
 //! protocol.
 
+use super::client_cert;
 use super::connection::{Connection, deadline_after};
 use super::deadline::until;
 use super::proxy_header;
@@ -26,6 +27,8 @@ use std::time::Instant;
 /// What a connection's chain was chosen by, and for.
 pub struct ChosenChain {
     pub facts: Rc<ConnectionFacts>,
+    /// What upstreams may be told of the client's certificate.
+    client_cert: Option<Rc<str>>,
     /// Of the snapshot that it was chosen in.
     generation: u64,
     table: Option<Arc<RouteTable>>,
@@ -36,15 +39,28 @@ impl ChosenChain {
     pub fn table(&self) -> Option<&RouteTable> {
         self.table.as_deref()
     }
+
+    /// The element of `x-forwarded-client-cert` that tells of the client; none without a
+    /// certificate.
+    pub fn client_cert(&self) -> Option<&str> {
+        self.client_cert.as_deref()
+    }
 }
 
 impl Connection {
     /// Its requests are routed by `table`.
-    fn choose(&mut self, facts: ConnectionFacts, rules: &Rules, table: &Arc<RouteTable>) {
+    fn choose(
+        &mut self,
+        facts: ConnectionFacts,
+        client_cert: Option<Rc<str>>,
+        rules: &Rules,
+        table: &Arc<RouteTable>,
+    ) {
         let facts = Rc::new(facts);
         self.facts = OnceCell::from(facts.clone());
         self.chain = Some(Rc::new(ChosenChain {
             facts,
+            client_cert,
             generation: rules.view.generation,
             table: Some(table.clone()),
         }));
@@ -100,6 +116,7 @@ pub fn chain_for(connection: &mut Connection, rules: &Rules) -> Option<Rc<Chosen
     });
     let chosen = Rc::new(ChosenChain {
         facts: chosen.facts.clone(),
+        client_cert: chosen.client_cert.clone(),
         generation: rules.view.generation,
         table,
     });
@@ -155,7 +172,7 @@ async fn by_chain(mut connection: Box<Connection>, rules: &Rules) -> Begun {
         _ => None,
     };
     if let Some(ListenerKind::Http(table)) = inner.map(|inner| &inner.kind) {
-        connection.choose(facts, rules, table);
+        connection.choose(facts, None, rules, table);
         return by_first_bytes(connection).await;
     }
     let Some(chains) = chains_for(rules, &facts) else {
@@ -184,14 +201,23 @@ async fn by_chain(mut connection: Box<Connection>, rules: &Rules) -> Begun {
         connection.stream.reset_on_close();
         return Begun::Over;
     };
-    let mut protocol = None;
+    let mut client = TlsClient::default();
     if let Some(tls) = &chain.tls {
-        (connection, protocol) = match handshake(connection, tls, &mut facts).await {
+        (connection, client) = match handshake(connection, rules, tls, &mut facts).await {
             Some(secured) => secured,
             None => return Begun::Over,
         };
     }
-    serve_chain(connection, rules, chain, facts, protocol).await
+    serve_chain(connection, rules, chain, facts, client).await
+}
+
+/// What a handshake has told.
+#[derive(Default)]
+struct TlsClient {
+    /// What ALPN has chosen.
+    protocol: Option<Vec<u8>>,
+    /// What upstreams may be told of its certificate.
+    certificate: Option<Rc<str>>,
 }
 
 async fn serve_chain(
@@ -199,12 +225,12 @@ async fn serve_chain(
     rules: &Rules,
     chain: &FilterChain,
     facts: ConnectionFacts,
-    protocol: Option<Vec<u8>>,
+    client: TlsClient,
 ) -> Begun {
     match &chain.handler {
         ChainHandler::Http(table) => {
-            connection.choose(facts, rules, table);
-            match protocol.as_deref() {
+            connection.choose(facts, client.certificate, rules, table);
+            match client.protocol.as_deref() {
                 Some(b"h2") => Begun::Http2(connection),
                 _ => by_first_bytes(connection).await,
             }
@@ -295,20 +321,21 @@ pub async fn receive_more(connection: &mut Connection) -> bool {
     }
 }
 
-/// Does the handshake of a chain; with the connection comes what ALPN has chosen.
+/// Does the handshake of a chain.
 async fn handshake(
     connection: Box<Connection>,
-    tls: &Arc<DownstreamTls>,
+    rules: &Rules,
+    tls: &DownstreamTls,
     facts: &mut ConnectionFacts,
-) -> Option<(Box<Connection>, Option<Vec<u8>>)> {
+) -> Option<(Box<Connection>, TlsClient)> {
     let mut connection = *connection;
     let stats = connection.listener.stats.clone();
     let contexts = connection.worker.fleet.tls.load();
-    let session = match contexts.server(tls) {
-        Ok(context) => ServerConnection::new(context.config.clone()).ok(),
-        Err(_) => None,
-    };
+    let context = contexts.server(tls).ok().cloned();
     drop(contexts);
+    let session = context.as_ref().and_then(|context| {
+        ServerConnection::new(context.config_for(&facts.application_protocols)).ok()
+    });
     let (Some(session), Transport::Plain(socket)) = (session, connection.stream) else {
         stats.ssl_no_certificate.add(1);
         return None;
@@ -341,12 +368,23 @@ async fn handshake(
     let peer = certificates
         .first()
         .and_then(|leaf| PeerCertificate::read(leaf));
+    let details = &rules
+        .view
+        .snapshot
+        .settings
+        .proxy_headers
+        .client_cert_details;
+    let own_uris = context.as_ref().map_or(&[][..], |known| &known.own_uris);
+    let told = |peer| client_cert::element(own_uris, &certificates, peer, details);
+    let client = TlsClient {
+        protocol: secured.application_protocol(),
+        certificate: peer.as_ref().map(|peer| told(peer).into()),
+    };
     facts.identity = peer.and_then(|peer| peer.identity()).map(Box::new);
-    let protocol = secured.application_protocol();
     let stream = Transport::Tls(Box::new(secured));
     let connection = Connection {
         stream,
         ..connection
     };
-    Some((Box::new(connection), protocol))
+    Some((Box::new(connection), client))
 }

@@ -1,7 +1,9 @@
 //! One try of a request on one endpoint.
 
+use super::accept::ChosenChain;
 use super::answer::Answer;
 use super::body::{Body, BodyFailure, ByteCount, Download, SourceFailure};
+use super::client_cert::ForwardedCert;
 use super::client_side::ClientSide;
 use super::connection::Connection;
 use super::deadline::{Interrupted, alongside, poll_once};
@@ -40,6 +42,8 @@ pub struct RoutedRequest<'a> {
     pub worker: &'a Rc<Worker>,
     pub limits: &'a WorkerLimits,
     pub rules: &'a Rules,
+    /// How it was chosen what the connection carries, if that had to be.
+    pub chain: Option<&'a ChosenChain>,
     pub head: &'a RequestHead,
     /// The bytes that `head` was parsed from.
     pub bytes: &'a [u8],
@@ -565,6 +569,14 @@ impl<'a> RoutedRequest<'a> {
         }
     }
 
+    /// What becomes of `x-forwarded-client-cert`.
+    fn client_cert(&self) -> ForwardedCert<'_> {
+        let headers = &self.rules.view.snapshot.settings.proxy_headers;
+        let direction = self.rules.listener().direction;
+        let element = self.chain.and_then(ChosenChain::client_cert);
+        ForwardedCert::new(headers.forwarded_client_cert(direction), element)
+    }
+
     /// Appends the head of the `number`th try to `out`.
     pub fn write_head(&self, format: &RequestFormat<'_>, number: u32, out: &mut Vec<u8>) {
         UpstreamHead {
@@ -577,6 +589,7 @@ impl<'a> RoutedRequest<'a> {
             original_path: self.plan.original_path.as_deref(),
             original_authority: self.plan.original_authority,
             direction: self.rules.listener().direction,
+            client_cert: self.client_cert(),
             peer: format.peer.ip(),
             attempt: number,
             timeout_ms: self.timeouts.expected_ms(number),

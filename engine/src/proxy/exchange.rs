@@ -239,6 +239,7 @@ async fn exchange(
         worker,
         limits: &limits,
         rules: &rules,
+        chain: chain.as_deref(),
         head,
         bytes: &head_bytes,
         request_id,

@@ -9,6 +9,7 @@ mod answer;
 pub mod attempt;
 pub mod body;
 pub mod check;
+mod client_cert;
 mod client_side;
 pub mod connection;
 pub mod cors;

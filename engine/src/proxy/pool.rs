@@ -2,7 +2,7 @@
 
 use super::shared_pool::SharedPool;
 use super::upstream::ConnectError;
-use super::upstream_tls::secure;
+use super::upstream_tls::{Carries, secure};
 use crate::health::{ConnectionSlot, EndpointShare, InFlight};
 use crate::rt::{self, Buffer, Chunk, EndpointAddr, Idle, Stream};
 use crate::stats::{ClusterStats, Counter, SeriesList};
@@ -245,10 +245,11 @@ impl Endpoint {
         lease: Lease,
         cluster: &Cluster,
         worker: &Worker,
+        carries: Carries,
         header: Option<Vec<u8>>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let ejections = self.share.health.ejections();
-        match self.dial(cluster, worker, false, header).await {
+        match self.dial(cluster, worker, carries, header).await {
             Ok(stream) => Ok(UpstreamConnection {
                 stream,
                 endpoint: self.clone(),
@@ -281,7 +282,7 @@ impl Endpoint {
         &self,
         cluster: &Cluster,
         worker: &Worker,
-        for_http2: bool,
+        carries: Carries,
         header: Option<Vec<u8>>,
     ) -> Result<Transport, ConnectError> {
         let deadline = rt::Deadline::new();
@@ -302,7 +303,7 @@ impl Endpoint {
                 // Boxed: the plain way keeps no room for a handshake.
                 Some(tls) => {
                     let to = &self.address;
-                    Box::pin(secure(worker, cluster, to, tls, socket, for_http2)).await
+                    Box::pin(secure(worker, cluster, to, tls, socket, carries)).await
                 }
             }
         };

@@ -1,5 +1,6 @@
 //! The head that goes upstream: one copy of the received head with its edits applied.
 
+use super::client_cert::ForwardedCert;
 use super::edits::EditLevels;
 use super::grpc;
 use super::request_id::RequestId;
@@ -27,6 +28,7 @@ pub struct UpstreamHead<'a, C> {
     /// The authority before a rewrite, if there was one.
     pub original_authority: Option<&'a str>,
     pub direction: Direction,
+    pub client_cert: ForwardedCert<'a>,
     pub peer: IpAddr,
     pub attempt: u32,
     /// The route's timeout, announced to the upstream.
@@ -112,7 +114,9 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
                     !is_edge
                 }
                 HeaderKind::XRequestId => self.request_id.get().is_none(),
-                HeaderKind::XForwardedClientCert => !is_edge,
+                HeaderKind::XForwardedClientCert => {
+                    self.client_cert.keeps && self.client_cert.adds.is_none()
+                }
                 HeaderKind::XEnvoy => keeps_envoy_header(name, is_edge),
                 kind => !kind.is_hop_by_hop(),
             };
@@ -138,6 +142,9 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         }
         if !has_proto && self.edits.keeps(b"x-forwarded-proto") {
             write_header(out, b"x-forwarded-proto", self.scheme.as_bytes());
+        }
+        if self.edits.keeps(b"x-forwarded-client-cert") {
+            self.client_cert.write(self.head, self.bytes, out);
         }
         if let Some(id) = self.request_id.get()
             && self.edits.keeps(b"x-request-id")

@@ -3,6 +3,7 @@
 
 use super::pool::{Age, Endpoint, Lease, UpstreamConnection, max_duration};
 use super::upstream::ConnectError;
+use super::upstream_tls::Carries;
 use crate::health::ConnectionSlot;
 use crate::http2::{ConnectionEnd, ConnectionTimes, Http2Connection, Http2Driver};
 use crate::rt;
@@ -310,7 +311,7 @@ impl Endpoint {
         cluster: &Cluster,
     ) -> Result<(Rc<SharedConnection>, Http2Driver), ConnectError> {
         let ejections = self.share.health.ejections();
-        let transport = self.dial(cluster, worker, true, None).await?;
+        let transport = self.dial(cluster, worker, Carries::Http2, None).await?;
         let limits = worker.limits();
         let begun = Http2Connection::begin(transport, &limits.settings).await;
         let (http2, driver) = begun.map_err(ConnectError::Failed)?;

@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::pool::{Lease, Turn};
 use super::proxy_header;
 use super::shared_pool::StreamWish;
+use super::upstream_tls::Carries;
 use crate::health::{ClusterShare, RetryPermit};
 use crate::rt;
 use crate::stats::{ClusterStats, SeriesList};
@@ -257,7 +258,10 @@ impl ClusterView {
         };
         let connected = match room {
             Turn::Connection(connection) => Ok(connection),
-            Turn::Room(lease) => self.open(worker, endpoint, lease, client).await,
+            Turn::Room(lease) => {
+                self.open(worker, endpoint, lease, Carries::Http1, client)
+                    .await
+            }
             Turn::Failed(error) => Err(error),
         };
         drop(pending);
@@ -291,7 +295,9 @@ impl ClusterView {
         let Some(lease) = endpoint.lease() else {
             return Err(ConnectError::Overflow);
         };
-        let opened = self.open(worker, endpoint, lease, Some(client)).await;
+        let opened = self
+            .open(worker, endpoint, lease, Carries::Bytes, Some(client))
+            .await;
         self.connected(endpoint, opened)
     }
 
@@ -301,11 +307,14 @@ impl ClusterView {
         worker: &Worker,
         endpoint: &Rc<Endpoint>,
         lease: Lease,
+        carries: Carries,
         client: Option<&Connection>,
     ) -> Result<UpstreamConnection, ConnectError> {
         let version = self.cluster.proxy_protocol;
         let header = version.map(|version| proxy_header::written(version, client));
-        endpoint.open(lease, &self.cluster, worker, header).await
+        endpoint
+            .open(lease, &self.cluster, worker, carries, header)
+            .await
     }
 
     fn begin(

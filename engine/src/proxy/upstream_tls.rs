@@ -2,7 +2,7 @@
 
 use super::upstream::ConnectError;
 use crate::rt::{Chunk, Stream};
-use crate::tls::ClientContext;
+use crate::tls::{ClientContext, Offer};
 use crate::transport::{HandshakeError, TlsStream, Transport};
 use crate::worker::Worker;
 use ringroad_policy::snapshot::{
@@ -10,12 +10,14 @@ use ringroad_policy::snapshot::{
 };
 use rustls::ClientConnection;
 
-/// What is offered by ALPN for HTTP/1.1. A sidecar at the other end tells by it that this is HTTP
-/// of the mesh.
-const OFFERS_IN_MESH: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
-
-/// The same for HTTP/2.
-const OFFERS_HTTP2_IN_MESH: &[&str] = &["istio-h2", "istio", "h2"];
+/// What a connection is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    Http1,
+    Http2,
+    /// Bytes as they are.
+    Bytes,
+}
 
 /// Does the handshake on a connection that has just been opened.
 ///
@@ -27,7 +29,7 @@ pub async fn secure(
     address: &EndpointAddress,
     tls: &UpstreamTls,
     socket: Stream,
-    for_http2: bool,
+    carries: Carries,
 ) -> Result<Transport, ConnectError> {
     let refused = |why: &str| ConnectError::Tls(why.to_string());
     let host = match &tls.sni {
@@ -43,12 +45,13 @@ pub async fn secure(
     let config = {
         let contexts = worker.fleet.tls.load();
         let context = contexts.client(tls).map_err(refused)?;
-        let in_mesh = tls.mode == UpstreamTlsMode::IstioMutual;
-        context.offering(match (in_mesh, for_http2) {
-            (true, false) => OFFERS_IN_MESH,
-            (true, true) => OFFERS_HTTP2_IN_MESH,
-            (false, false) => &[],
-            (false, true) => &["h2"],
+        let of_mesh = tls.mode == UpstreamTlsMode::IstioMutual;
+        context.offering(match (of_mesh, carries) {
+            (true, Carries::Http1) => Offer::MeshHttp1,
+            (true, Carries::Http2) => Offer::MeshHttp2,
+            (true, Carries::Bytes) => Offer::MeshTcp,
+            (false, Carries::Http1 | Carries::Bytes) => Offer::Nothing,
+            (false, Carries::Http2) => Offer::Http2,
         })
     };
     let session =

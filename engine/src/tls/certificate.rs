@@ -7,6 +7,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// The parts of a certificate that policies ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerCertificate {
+    /// As RFC 2253 writes it: the last part first.
     pub subject: String,
     pub serial_number: String,
     /// In the order of the certificate.
@@ -25,7 +26,7 @@ impl PeerCertificate {
     pub fn read(der: &[u8]) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(der).ok()?;
         let mut found = Self {
-            subject: parsed.subject().to_string(),
+            subject: super::subject::rfc2253(parsed.subject()),
             serial_number: parsed.raw_serial_as_string().replace(':', ""),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),

@@ -1,86 +1,160 @@
 //! Contexts for handshakes with upstreams.
 
-use super::credentials::{Credential, Fingerprint, Places};
+use super::contexts::{Described, clients};
+use super::credentials::{Credential, CredentialText, Fingerprint, Places, RootsText, revocations};
 use super::parameters::provider;
+use super::report::{CertificateFacts, CertificateReport};
 use super::verify::{Demands, ServerVerifier};
-use ringroad_policy::snapshot::{UpstreamTls, UpstreamTlsMode};
+use ringroad_policy::snapshot::{Snapshot, UpstreamTls, UpstreamTlsMode};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 
-/// What was read for a cluster.
-pub struct ClientMaterial {
-    credential: Option<Credential>,
-    roots: RootCertStore,
+/// What is offered by ALPN. A sidecar at the other end tells by it what the mesh carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// No protocol at all.
+    Nothing,
+    Http2,
+    MeshHttp1,
+    MeshHttp2,
+    /// Bytes that are no HTTP.
+    MeshTcp,
 }
 
-impl ClientMaterial {
-    /// Reads all that `tls` names.
-    ///
-    /// # Errors
-    /// What is missing or broken, and where.
-    pub fn read(
-        tls: &UpstreamTls,
-        places: &Places<'_>,
-        seen: &mut Fingerprint,
-    ) -> Result<Self, String> {
-        let source = tls.credential.as_ref();
+impl Offer {
+    const ALL: [Self; 5] = [
+        Self::Nothing,
+        Self::Http2,
+        Self::MeshHttp1,
+        Self::MeshHttp2,
+        Self::MeshTcp,
+    ];
+
+    /// In the order of preference.
+    fn protocols(self) -> &'static [&'static str] {
+        match self {
+            Self::Nothing => &[],
+            Self::Http2 => &["h2"],
+            Self::MeshHttp1 => &["istio-http/1.1", "istio", "http/1.1"],
+            Self::MeshHttp2 => &["istio-h2", "istio", "h2"],
+            Self::MeshTcp => &["istio-peer-exchange", "istio"],
+        }
+    }
+}
+
+/// What a handshake with an upstream needs.
+pub struct ClientContext {
+    /// In the order of [`Offer::ALL`]. They share what is known of sessions.
+    by_offer: [Arc<ClientConfig>; 5],
+}
+
+impl ClientContext {
+    fn new(config: &ClientConfig) -> Self {
+        let offering = |offer: Offer| {
+            let protocols = offer.protocols().iter();
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.map(|name| name.as_bytes().to_vec()).collect();
+            Arc::new(config)
+        };
+        Self {
+            by_offer: Offer::ALL.map(offering),
+        }
+    }
+
+    /// The configuration that offers this by ALPN.
+    pub fn offering(&self, offer: Offer) -> Arc<ClientConfig> {
+        self.by_offer[offer as usize].clone()
+    }
+
+    /// A host as a server name; an address is one too.
+    pub fn server_name(host: &str) -> Option<ServerName<'static>> {
+        ServerName::try_from(host.to_string()).ok()
+    }
+}
+
+/// What was read for a cluster.
+pub struct ClientMaterial {
+    credential: Option<CredentialText>,
+    roots: Option<RootsText>,
+    revocations: Option<RootsText>,
+}
+
+impl Described for UpstreamTls {
+    type Material = ClientMaterial;
+    type Context = ClientContext;
+    const WHOM: &'static str = "upstreams";
+
+    fn all(snapshot: &Snapshot) -> Vec<Arc<Self>> {
+        clients(snapshot)
+    }
+
+    fn read(&self, places: &Places<'_>, seen: &mut Fingerprint) -> Result<ClientMaterial, String> {
+        let source = self.credential.as_ref();
         let credential = source
             .map(|source| places.credential(source, seen))
             .transpose()?;
-        let mut roots = RootCertStore::empty();
-        if !tls.skips_verification {
-            roots.add_parsable_certificates(places.roots(&tls.trust, seen)?);
+        if self.skips_verification {
+            return Ok(ClientMaterial {
+                credential,
+                roots: None,
+                revocations: None,
+            });
         }
-        Ok(Self { credential, roots })
+        let revoked = self.revocations.as_deref();
+        Ok(ClientMaterial {
+            credential,
+            roots: Some(places.roots(&self.trust, seen)?),
+            revocations: revoked.map(|path| places.file(path, seen)).transpose()?,
+        })
     }
 
-    /// The leaf certificate, with its place.
-    pub fn leaf(&self) -> Option<(&[u8], &str)> {
-        let credential = self.credential.as_ref()?;
-        Some((credential.chain.first()?.as_ref(), &credential.place))
-    }
-
-    /// The context; `trust_domains` are those of the mesh.
-    ///
-    /// # Errors
-    /// What does not go together.
-    pub fn config(
-        self,
-        tls: &UpstreamTls,
+    fn build(
+        &self,
+        material: ClientMaterial,
         trust_domains: &[String],
-    ) -> Result<ClientConfig, String> {
+    ) -> Result<(ClientContext, CertificateReport), String> {
         let provider = provider(&[], &[])?;
-        let of_mesh = tls.mode == UpstreamTlsMode::IstioMutual;
+        let mut report = CertificateReport::default();
+        let mut roots = RootCertStore::empty();
+        if let Some(text) = &material.roots {
+            let found = text.parse()?;
+            report.authorities = text.facts(&found);
+            roots.add_parsable_certificates(found);
+        }
+        let of_mesh = self.mode == UpstreamTlsMode::IstioMutual;
+        let revoked = material.revocations.as_ref();
         let verifier = ServerVerifier {
             provider: provider.clone(),
-            roots: self.roots,
-            verifies_name: tls.verifies_sni,
+            roots,
+            revocations: revoked.map(revocations).transpose()?.unwrap_or_default(),
+            verifies_name: self.verifies_sni,
             demands: Demands {
-                names: tls.subject_alt_names.clone(),
+                names: self.subject_alt_names.clone(),
                 trust_domains: of_mesh.then(|| trust_domains.to_vec()),
                 ..Demands::default()
             },
-            skips_verification: tls.skips_verification,
+            skips_verification: self.skips_verification,
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let config = match self.credential {
+        let config = match &material.credential {
             None => builder.with_no_client_auth(),
-            Some(Credential {
-                chain, key, place, ..
-            }) => builder.with_client_auth_cert(chain, key).map_err(|_| {
-                format!("the key of {place} cannot be used, or is not of its certificate")
-            })?,
+            Some(text) => {
+                let Credential {
+                    chain, key, place, ..
+                } = text.parse()?;
+                let leaf = chain.first();
+                let facts = leaf.and_then(|leaf| CertificateFacts::read(leaf, &place));
+                report.leaves.extend(facts);
+                builder.with_client_auth_cert(chain, key).map_err(|_| {
+                    format!("the key of {place} cannot be used, or is not of its certificate")
+                })?
+            }
         };
-        Ok(config)
+        Ok((ClientContext::new(&config), report))
     }
-}
-
-/// A host as a server name; an address is one too.
-pub fn server_name(host: &str) -> Option<ServerName<'static>> {
-    ServerName::try_from(host.to_string()).ok()
 }

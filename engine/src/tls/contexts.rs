@@ -1,266 +1,247 @@
 //! The contexts of a snapshot, and keeping them fresh.
 
-use super::certificate::PeerCertificate;
-use super::client::{ClientMaterial, server_name};
-use super::credentials::{Fingerprint, Places};
-use super::server::ServerMaterial;
+use super::client::ClientContext;
+use super::credentials::{Fingerprint, Places, Reader};
+use super::report::{CertificateReport, ExpiryWatch};
+use super::server::ServerContext;
 use ringroad_policy::snapshot::{
     DownstreamTls, FilterChains, Listener, ListenerKind, Snapshot, UpstreamTls,
 };
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-/// What a handshake with a client needs.
-pub struct ServerContext {
-    pub config: Arc<ServerConfig>,
-    fingerprint: u64,
+/// A description of TLS that becomes a context for handshakes.
+pub(super) trait Described: Eq + Hash + Sized {
+    /// What it is made of, as it was read.
+    type Material;
+    type Context;
+    /// Whom it is spoken with, for people.
+    const WHOM: &'static str;
+
+    /// All that a snapshot has.
+    fn all(snapshot: &Snapshot) -> Vec<Arc<Self>>;
+
+    /// Reads all that it names.
+    ///
+    /// # Errors
+    /// What is missing, and where.
+    fn read(&self, places: &Places<'_>, seen: &mut Fingerprint) -> Result<Self::Material, String>;
+
+    /// The context, and its certificates for people; `trust_domains` are those of the mesh.
+    ///
+    /// # Errors
+    /// What is broken or does not go together.
+    fn build(
+        &self,
+        material: Self::Material,
+        trust_domains: &[String],
+    ) -> Result<(Self::Context, CertificateReport), String>;
 }
 
-/// What a handshake with an upstream needs.
-pub struct ClientContext {
-    config: Arc<ClientConfig>,
+/// A context and what it was made of.
+struct Built<C> {
+    context: Arc<C>,
     fingerprint: u64,
+    report: Arc<CertificateReport>,
 }
 
-impl ClientContext {
-    /// The context that offers these protocols by ALPN.
-    pub fn offering(&self, protocols: &[&str]) -> Arc<ClientConfig> {
-        let mut config = (*self.config).clone();
-        config.alpn_protocols = protocols
-            .iter()
-            .map(|name| name.as_bytes().to_vec())
-            .collect();
-        Arc::new(config)
+impl<C> Clone for Built<C> {
+    fn clone(&self) -> Self {
+        Self {
+            context: self.context.clone(),
+            fingerprint: self.fingerprint,
+            report: self.report.clone(),
+        }
+    }
+}
+
+/// Contexts by their descriptions, or why there is none.
+struct Table<D: Described>(HashMap<Arc<D>, Result<Built<D::Context>, String>>);
+
+impl<D: Described> Default for Table<D> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<D: Described> Table<D> {
+    fn context(&self, tls: &D) -> Result<&Arc<D::Context>, &str> {
+        match self.0.get(tls) {
+            Some(Ok(built)) => Ok(&built.context),
+            Some(Err(why)) => Err(why),
+            None => Err(NOT_READ),
+        }
     }
 
-    /// A host as a server name; an address is one too.
-    pub fn server_name(host: &str) -> Option<ServerName<'static>> {
-        server_name(host)
+    /// The table for another snapshot, or for files that may have changed. What cannot be read
+    /// keeps its old context, and is a problem.
+    fn renewed(&self, round: &Round<'_>, problems: &mut Vec<String>) -> Self {
+        let mut next = HashMap::new();
+        for tls in D::all(round.places.snapshot) {
+            if next.contains_key(&tls) {
+                continue;
+            }
+            let before = self.0.get(&tls).and_then(|known| known.as_ref().ok());
+            let built = round.build(&*tls, before).or_else(|why| {
+                let whom = D::WHOM;
+                let (end, old) = match before {
+                    Some(before) => ("what was in use stays", Ok(before.clone())),
+                    None => ("handshakes fail until it is mended", Err(why.clone())),
+                };
+                problems.push(format!("TLS with {whom}: {why}; {end}"));
+                old
+            });
+            next.insert(tls, built);
+        }
+        Self(next)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let fingerprint =
+            |built: &Result<Built<_>, String>| built.as_ref().ok().map(|built| built.fingerprint);
+        self.0.len() == other.0.len()
+            && self.0.iter().all(|(tls, built)| {
+                let other = other.0.get(tls);
+                other.is_some_and(|other| fingerprint(other) == fingerprint(built))
+            })
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &CertificateReport> {
+        self.0.values().flatten().map(|built| &*built.report)
     }
 }
 
-/// A certificate in use, for people and metrics. It holds no key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateReport {
-    pub place: String,
-    pub serial_number: String,
-    pub subject: String,
-    pub names: Vec<String>,
-    /// Seconds since 1970.
-    pub not_before: i64,
-    pub not_after: i64,
+/// One reading of all files.
+struct Round<'a> {
+    places: Places<'a>,
+    trust_domains: Vec<String>,
 }
 
-/// A description and its context, or why there is none.
-type Known<T, C> = (Arc<T>, Result<Arc<C>, String>);
+impl Round<'_> {
+    fn build<D: Described>(
+        &self,
+        tls: &D,
+        before: Option<&Built<D::Context>>,
+    ) -> Result<Built<D::Context>, String> {
+        let mut seen = Fingerprint::default();
+        for domain in &self.trust_domains {
+            seen.add(domain.as_bytes());
+        }
+        let material = tls.read(&self.places, &mut seen)?;
+        let fingerprint = seen.value();
+        if let Some(known) = before.filter(|known| known.fingerprint == fingerprint) {
+            return Ok(known.clone());
+        }
+        let (context, report) = tls.build(material, &self.trust_domains)?;
+        Ok(Built {
+            context: Arc::new(context),
+            fingerprint,
+            report: Arc::new(report),
+        })
+    }
+}
 
 /// The contexts of a snapshot, found by their descriptions.
 #[derive(Default)]
 pub struct TlsContexts {
-    servers: Vec<Known<DownstreamTls, ServerContext>>,
-    clients: Vec<Known<UpstreamTls, ClientContext>>,
-    pub certificates: Vec<CertificateReport>,
+    servers: Table<DownstreamTls>,
+    clients: Table<UpstreamTls>,
+    /// How many descriptions have certificates that cannot be read.
+    pub problems: usize,
 }
+
+const NOT_READ: &str = "its certificates have not been read yet";
 
 impl TlsContexts {
     /// # Errors
     /// Why there is no context.
-    pub fn server(&self, tls: &Arc<DownstreamTls>) -> Result<&Arc<ServerContext>, &str> {
-        find(&self.servers, tls)
+    pub fn server(&self, tls: &DownstreamTls) -> Result<&Arc<ServerContext>, &str> {
+        self.servers.context(tls)
     }
 
     /// # Errors
     /// Why there is no context.
     pub fn client(&self, tls: &UpstreamTls) -> Result<&Arc<ClientContext>, &str> {
-        let known = self.clients.iter().find(|(known, _)| **known == *tls);
-        match known {
-            Some((_, Ok(context))) => Ok(context),
-            Some((_, Err(why))) => Err(why),
-            None => Err(NOT_READ),
-        }
+        self.clients.context(tls)
     }
-}
 
-const NOT_READ: &str = "its certificates have not been read yet";
-
-fn find<'c>(
-    known: &'c [Known<DownstreamTls, ServerContext>],
-    wanted: &Arc<DownstreamTls>,
-) -> Result<&'c Arc<ServerContext>, &'c str> {
-    let by_place = || known.iter().find(|(tls, _)| Arc::ptr_eq(tls, wanted));
-    let by_content = || known.iter().find(|(tls, _)| *tls == *wanted);
-    match by_place().or_else(by_content) {
-        Some((_, Ok(context))) => Ok(context),
-        Some((_, Err(why))) => Err(why),
-        None => Err(NOT_READ),
+    /// The certificates in use, each combination once, in order of their places.
+    pub fn certificates(&self) -> Vec<CertificateReport> {
+        let mut reports: Vec<_> = self
+            .servers
+            .reports()
+            .chain(self.clients.reports())
+            .collect();
+        reports.retain(|report| !report.is_empty());
+        reports.sort();
+        reports.dedup();
+        reports.into_iter().cloned().collect()
     }
 }
 
 /// Builds contexts, on the control thread.
 pub struct TlsKeeper {
     config_roots: Vec<PathBuf>,
+    reader: Reader,
     /// What was said, so that it is said once.
     told: Vec<String>,
+    expiry: ExpiryWatch,
     current: Arc<TlsContexts>,
-    /// Of all that was read for `current`.
-    fingerprint: u64,
 }
 
 impl TlsKeeper {
     pub fn new(config_roots: Vec<PathBuf>) -> Self {
         Self {
             config_roots,
+            reader: Reader::default(),
             told: Vec::new(),
+            expiry: ExpiryWatch::default(),
             current: Arc::default(),
-            fingerprint: 0,
         }
     }
 
     /// Reads everything that `snapshot` names. The contexts, if they are others than before. What
     /// cannot be read keeps its old context, and is logged.
     pub fn refresh(&mut self, snapshot: &Snapshot) -> Option<Arc<TlsContexts>> {
-        let places = Places {
-            snapshot,
-            config_roots: &self.config_roots,
+        self.reader.forget_files();
+        let trust_domains = snapshot.settings.trust_domains();
+        let round = Round {
+            places: Places {
+                snapshot,
+                config_roots: &self.config_roots,
+                reader: &self.reader,
+            },
+            trust_domains: trust_domains.into_iter().map(str::to_string).collect(),
         };
-        let settings = &snapshot.settings;
-        let mut trust_domains = vec![settings.trust_domain.clone()];
-        trust_domains.extend(settings.trust_domain_aliases.iter().cloned());
-        let mut next = TlsContexts::default();
         let mut problems = Vec::new();
-        let mut all_seen = Fingerprint::default();
-        for tls in servers(snapshot) {
-            if next
-                .servers
-                .iter()
-                .any(|(known, _)| Arc::ptr_eq(known, &tls))
-            {
-                continue;
-            }
-            let mut seen = Fingerprint::default();
-            let before = find(&self.current.servers, &tls).ok().cloned();
-            let built = ServerMaterial::read(&tls, &places, &mut seen).and_then(|material| {
-                report(material.leaves(), &mut next.certificates);
-                let fingerprint = seen.value();
-                match &before {
-                    Some(known) if known.fingerprint == fingerprint => Ok(known.clone()),
-                    _ => material.config(&tls, &trust_domains).map(|config| {
-                        Arc::new(ServerContext {
-                            config: Arc::new(config),
-                            fingerprint,
-                        })
-                    }),
-                }
-            });
-            let context = keep_old(built, before, "clients", &mut problems);
-            let known = context.as_ref().map_or(0, |context| context.fingerprint);
-            all_seen.add(&known.to_le_bytes());
-            next.servers.push((tls, context));
-        }
-        for tls in clients(snapshot) {
-            if next.clients.iter().any(|(known, _)| *known == tls) {
-                continue;
-            }
-            let mut seen = Fingerprint::default();
-            let before = self.current.client(&tls).ok().cloned();
-            let built = ClientMaterial::read(&tls, &places, &mut seen).and_then(|material| {
-                report(material.leaf().into_iter(), &mut next.certificates);
-                let fingerprint = seen.value();
-                match &before {
-                    Some(known) if known.fingerprint == fingerprint => Ok(known.clone()),
-                    _ => material.config(&tls, &trust_domains).map(|config| {
-                        Arc::new(ClientContext {
-                            config: Arc::new(config),
-                            fingerprint,
-                        })
-                    }),
-                }
-            });
-            let context = keep_old(built, before, "upstreams", &mut problems);
-            let known = context.as_ref().map_or(1, |context| context.fingerprint);
-            all_seen.add(&known.to_le_bytes());
-            next.clients.push((tls, context));
-        }
-        next.certificates
-            .sort_by(|one, other| one.place.cmp(&other.place));
-        next.certificates.dedup();
+        let next = TlsContexts {
+            servers: self.current.servers.renewed(&round, &mut problems),
+            clients: self.current.clients.renewed(&round, &mut problems),
+            problems: problems.len(),
+        };
         for problem in &problems {
             if !self.told.contains(problem) {
                 tracing::warn!("{problem}");
             }
         }
         self.told = problems;
-        let is_same = all_seen.value() == self.fingerprint
-            && next.servers.len() == self.current.servers.len()
-            && next.clients.len() == self.current.clients.len()
-            && next.certificates == self.current.certificates
-            && next
-                .servers
-                .iter()
-                .zip(&self.current.servers)
-                .all(|(one, other)| Arc::ptr_eq(&one.0, &other.0))
-            && next
-                .clients
-                .iter()
-                .zip(&self.current.clients)
-                .all(|(one, other)| one.0 == other.0);
-        if is_same {
+        self.expiry.look(&next.certificates(), SystemTime::now());
+        if next.servers.is_same(&self.current.servers)
+            && next.clients.is_same(&self.current.clients)
+            && next.problems == self.current.problems
+        {
             return None;
         }
-        self.fingerprint = all_seen.value();
         self.current = Arc::new(next);
         Some(self.current.clone())
     }
 }
 
-fn keep_old<C>(
-    built: Result<Arc<C>, String>,
-    before: Option<Arc<C>>,
-    whom: &str,
-    problems: &mut Vec<String>,
-) -> Result<Arc<C>, String> {
-    built.or_else(|why| match before {
-        Some(before) => {
-            problems.push(format!("TLS with {whom}: {why}; what was in use stays"));
-            Ok(before)
-        }
-        None => {
-            problems.push(format!(
-                "TLS with {whom}: {why}; handshakes fail until it is mended"
-            ));
-            Err(why)
-        }
-    })
-}
-
-fn report<'m>(
-    leaves: impl Iterator<Item = (&'m [u8], &'m str)>,
-    reports: &mut Vec<CertificateReport>,
-) {
-    for (der, place) in leaves {
-        let Some(certificate) = PeerCertificate::read(der) else {
-            continue;
-        };
-        let names = [
-            certificate.uris,
-            certificate.dns_names,
-            certificate.ip_addresses,
-        ];
-        reports.push(CertificateReport {
-            place: place.to_string(),
-            serial_number: certificate.serial_number,
-            subject: certificate.subject,
-            names: names.concat(),
-            not_before: certificate.not_before,
-            not_after: certificate.not_after,
-        });
-    }
-}
-
 /// The descriptions of all servers.
-fn servers(snapshot: &Snapshot) -> Vec<Arc<DownstreamTls>> {
+pub(super) fn servers(snapshot: &Snapshot) -> Vec<Arc<DownstreamTls>> {
     fn of_chains(chains: &FilterChains, found: &mut Vec<Arc<DownstreamTls>>) {
         found.extend(chains.all().filter_map(|chain| chain.tls.clone()));
     }
@@ -284,7 +265,7 @@ fn servers(snapshot: &Snapshot) -> Vec<Arc<DownstreamTls>> {
 }
 
 /// The descriptions of all clusters that are reached by TLS.
-fn clients(snapshot: &Snapshot) -> Vec<Arc<UpstreamTls>> {
+pub(super) fn clients(snapshot: &Snapshot) -> Vec<Arc<UpstreamTls>> {
     let clusters = snapshot.clusters.iter();
     clusters.filter_map(|cluster| cluster.tls.clone()).collect()
 }

@@ -2,12 +2,15 @@
 //!
 //! Errors name the place and never what is in it.
 
+use super::report::CertificateFacts;
 use ringroad_policy::snapshot::{CredentialSource, Snapshot, TrustSource};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use std::collections::BTreeMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A certificate with its chain and key.
 pub struct Credential {
@@ -18,11 +21,63 @@ pub struct Credential {
     pub place: String,
 }
 
+/// The texts of a certificate with its chain and key, as they were read.
+pub struct CredentialText {
+    chain: Arc<[u8]>,
+    key: Arc<[u8]>,
+    ocsp: Option<Arc<[u8]>>,
+    place: String,
+}
+
+/// Authorities to trust, or other entries of a file, as they were read.
+pub enum RootsText {
+    Pem {
+        pem: Arc<[u8]>,
+        place: String,
+    },
+    /// Those of the operating system.
+    System(Arc<Vec<CertificateDer<'static>>>),
+}
+
 /// Where secrets and files are looked for.
 pub struct Places<'a> {
     pub snapshot: &'a Snapshot,
     /// The configuration folders: each may hold a folder with a secret's name.
     pub config_roots: &'a [PathBuf],
+    pub reader: &'a Reader,
+}
+
+/// Reads each file once a round, however many descriptions name it.
+#[derive(Default)]
+pub struct Reader {
+    files: RefCell<HashMap<PathBuf, FileText>>,
+    /// Read once: these change with the system, and take a while.
+    system_roots: OnceCell<Arc<Vec<CertificateDer<'static>>>>,
+}
+
+/// What a file holds, or why it cannot be read.
+type FileText = Result<Arc<[u8]>, String>;
+
+impl Reader {
+    /// A new round begins.
+    pub fn forget_files(&self) {
+        self.files.borrow_mut().clear();
+    }
+
+    fn file(&self, path: &Path) -> FileText {
+        let mut files = self.files.borrow_mut();
+        let known = files.get(path).cloned();
+        known.unwrap_or_else(|| {
+            let text = read(path).map(Arc::from);
+            files.insert(path.to_path_buf(), text.clone());
+            text
+        })
+    }
+
+    fn system_roots(&self) -> Arc<Vec<CertificateDer<'static>>> {
+        let load = || Arc::new(rustls_native_certs::load_native_certs().certs);
+        self.system_roots.get_or_init(load).clone()
+    }
 }
 
 /// What was read, so that a change is seen.
@@ -56,7 +111,7 @@ impl Places<'_> {
         &self,
         source: &CredentialSource,
         seen: &mut Fingerprint,
-    ) -> Result<Credential, String> {
+    ) -> Result<CredentialText, String> {
         match source {
             CredentialSource::Workload => {
                 let files = &self.snapshot.settings.certificates;
@@ -75,10 +130,13 @@ impl Places<'_> {
                     entry(CERTIFICATE_KEYS).ok_or_else(|| format!("{place} has no `tls.crt`"))?;
                 let key = entry(KEY_KEYS).ok_or_else(|| format!("{place} has no `tls.key`"))?;
                 let ocsp = entries.get(OCSP_KEY).cloned();
-                seen.add(chain);
-                seen.add(key);
-                seen.add(ocsp.as_deref().unwrap_or_default());
-                credential(chain, key, ocsp, place)
+                let text = CredentialText {
+                    chain: Arc::from(chain.as_slice()),
+                    key: Arc::from(key.as_slice()),
+                    ocsp: ocsp.map(Arc::from),
+                    place,
+                };
+                Ok(text.seen(seen))
             }
         }
     }
@@ -88,33 +146,26 @@ impl Places<'_> {
         certificate: &str,
         key: &str,
         seen: &mut Fingerprint,
-    ) -> Result<Credential, String> {
-        let chain = read(Path::new(certificate))?;
-        let key_pem = read(Path::new(key))?;
+    ) -> Result<CredentialText, String> {
         let staple = Path::new(certificate).with_file_name(OCSP_KEY);
-        let ocsp = read(&staple).ok();
-        seen.add(&chain);
-        seen.add(&key_pem);
-        seen.add(ocsp.as_deref().unwrap_or_default());
-        credential(&chain, &key_pem, ocsp, certificate.to_string())
+        let text = CredentialText {
+            chain: self.reader.file(Path::new(certificate))?,
+            key: self.reader.file(Path::new(key))?,
+            ocsp: self.reader.file(&staple).ok(),
+            place: certificate.to_string(),
+        };
+        Ok(text.seen(seen))
     }
 
     /// Authorities to trust.
     ///
     /// # Errors
     /// What is missing or broken, and where.
-    pub fn roots(
-        &self,
-        source: &TrustSource,
-        seen: &mut Fingerprint,
-    ) -> Result<Vec<CertificateDer<'static>>, String> {
+    pub fn roots(&self, source: &TrustSource, seen: &mut Fingerprint) -> Result<RootsText, String> {
         match source {
-            TrustSource::System => Ok(rustls_native_certs::load_native_certs().certs),
-            TrustSource::Workload => {
-                let path = &self.snapshot.settings.certificates.roots;
-                self.root_file(path, seen)
-            }
-            TrustSource::File(path) => self.root_file(path, seen),
+            TrustSource::System => Ok(RootsText::System(self.reader.system_roots())),
+            TrustSource::Workload => self.file(&self.snapshot.settings.certificates.roots, seen),
+            TrustSource::File(path) => self.file(path, seen),
             TrustSource::Secret { namespace, name } => {
                 let place = place_of(namespace.as_deref(), name);
                 let beside = format!("{name}-cacert");
@@ -127,35 +178,21 @@ impl Places<'_> {
                     format!("{place} has no `ca.crt`, and there is no secret `{beside}`")
                 })?;
                 seen.add(&pem);
-                certificates(&pem, &place)
+                let pem = Arc::from(pem);
+                Ok(RootsText::Pem { pem, place })
             }
         }
     }
 
-    fn root_file(
-        &self,
-        path: &str,
-        seen: &mut Fingerprint,
-    ) -> Result<Vec<CertificateDer<'static>>, String> {
-        let pem = read(Path::new(path))?;
-        seen.add(&pem);
-        certificates(&pem, path)
-    }
-
-    /// A list of revoked certificates.
+    /// A file of certificates, or of lists of revoked ones.
     ///
     /// # Errors
-    /// What is missing or broken, and where.
-    pub fn revocations(
-        &self,
-        path: &str,
-        seen: &mut Fingerprint,
-    ) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-        let pem = read(Path::new(path))?;
+    /// Why it cannot be read.
+    pub fn file(&self, path: &str, seen: &mut Fingerprint) -> Result<RootsText, String> {
+        let pem = self.reader.file(Path::new(path))?;
         seen.add(&pem);
-        CertificateRevocationListDer::pem_slice_iter(&pem)
-            .collect::<Result<_, _>>()
-            .map_err(|_| format!("{path} holds no revocation list in PEM"))
+        let place = path.to_string();
+        Ok(RootsText::Pem { pem, place })
     }
 
     /// The entries of a secret: of a document, else of a folder of that name.
@@ -182,9 +219,12 @@ impl Places<'_> {
             .map(|root| root.join(name));
         let folder = folders.find(|folder| folder.is_dir())?;
         let keys = [CERTIFICATE_KEYS, KEY_KEYS, ROOT_KEYS, &[OCSP_KEY]].concat();
-        let entries = keys
-            .into_iter()
-            .filter_map(|key| Some((key.to_string(), read(&folder.join(key)).ok()?)));
+        let entries = keys.into_iter().filter_map(|key| {
+            Some((
+                key.to_string(),
+                self.reader.file(&folder.join(key)).ok()?.to_vec(),
+            ))
+        });
         Some(entries.collect())
     }
 
@@ -208,21 +248,72 @@ fn place_of(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-fn credential(
-    chain: &[u8],
-    key: &[u8],
-    ocsp: Option<Vec<u8>>,
-    place: String,
-) -> Result<Credential, String> {
-    let chain = certificates(chain, &place)?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| format!("the key of {place} is no private key in PEM"))?;
-    Ok(Credential {
-        chain,
-        key,
-        ocsp,
-        place,
-    })
+impl CredentialText {
+    fn seen(self, seen: &mut Fingerprint) -> Self {
+        seen.add(&self.chain);
+        seen.add(&self.key);
+        seen.add(self.ocsp.as_deref().unwrap_or_default());
+        self
+    }
+
+    /// What is in it.
+    ///
+    /// # Errors
+    /// It is no PEM.
+    pub fn parse(&self) -> Result<Credential, String> {
+        let Self {
+            chain,
+            key,
+            ocsp,
+            place,
+        } = self;
+        Ok(Credential {
+            chain: certificates(chain, place)?,
+            key: PrivateKeyDer::from_pem_slice(key)
+                .map_err(|_| format!("the key of {place} is no private key in PEM"))?,
+            ocsp: ocsp.as_deref().map(<[u8]>::to_vec),
+            place: place.clone(),
+        })
+    }
+}
+
+impl RootsText {
+    /// The certificates in it.
+    ///
+    /// # Errors
+    /// It is no PEM.
+    pub fn parse(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        match self {
+            Self::Pem { pem, place } => certificates(pem, place),
+            Self::System(roots) => Ok(roots.to_vec()),
+        }
+    }
+
+    /// What there is to tell of these; nothing of the operating system's.
+    pub fn facts(&self, certificates: &[CertificateDer<'_>]) -> Vec<CertificateFacts> {
+        match self {
+            Self::Pem { place, .. } => certificates
+                .iter()
+                .filter_map(|one| CertificateFacts::read(one, place))
+                .collect(),
+            Self::System(_) => Vec::new(),
+        }
+    }
+}
+
+/// The lists of revoked certificates in a file.
+///
+/// # Errors
+/// It is no PEM.
+pub fn revocations(text: &RootsText) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let RootsText::Pem { pem, place } = text else {
+        return Ok(Vec::new());
+    };
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(format!("{place} holds no revocation list in PEM")),
+    }
 }
 
 fn certificates(pem: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>>, String> {

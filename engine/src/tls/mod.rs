@@ -1,8 +1,8 @@
 //! Certificates, keys and what follows from them: contexts for handshakes, on both sides.
 //!
 //! The snapshot describes TLS and names secrets and files; the control thread reads them
-//! ([`credentials`]) and builds contexts ([`server`], [`client`]), which workers find in
-//! [`TlsContexts`] by the description. [`TlsKeeper`] builds them anew when a snapshot or a file
+//! ([`credentials`]) and builds contexts ([`server`], [`client`]; both are [`contexts::Described`]),
+//! which workers find in [`TlsContexts`] by the description. [`TlsKeeper`] builds them anew when a snapshot or a file
 //! changes: a renewed certificate serves new handshakes, open connections live on, and a broken one
 //! leaves the old in use.
 
@@ -11,8 +11,13 @@ mod client;
 mod contexts;
 mod credentials;
 mod parameters;
+mod report;
 mod server;
+mod subject;
 mod verify;
 
 pub use certificate::PeerCertificate;
-pub use contexts::{ClientContext, TlsContexts, TlsKeeper};
+pub use client::{ClientContext, Offer};
+pub use contexts::{TlsContexts, TlsKeeper};
+pub use report::{CertificateFacts, CertificateReport};
+pub use verify::sha256_hex;

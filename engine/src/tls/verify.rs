@@ -5,7 +5,7 @@ use base64::Engine as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -13,6 +13,10 @@ use rustls::{
     SignatureScheme,
 };
 use std::sync::Arc;
+use webpki::{
+    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
+};
 
 /// What a certificate must have beside a chain to a trusted root.
 #[derive(Debug, Clone, Default)]
@@ -122,10 +126,51 @@ impl ClientCertVerifier for ClientVerifier {
 pub struct ServerVerifier {
     pub provider: Arc<CryptoProvider>,
     pub roots: RootCertStore,
+    /// Certificates that do not count any more; one of which no list tells does.
+    pub revocations: Vec<CertificateRevocationListDer<'static>>,
     /// Whether the certificate must be for the indicated name.
     pub verifies_name: bool,
     pub demands: Demands,
     pub skips_verification: bool,
+}
+
+impl ServerVerifier {
+    /// Whether a certificate whose chain is good has been revoked.
+    fn check_revocation(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if self.revocations.is_empty() {
+            return Ok(());
+        }
+        let unreadable = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
+        let mut lists = Vec::new();
+        for list in &self.revocations {
+            let list = BorrowedCertRevocationList::from_der(list).map_err(unreadable)?;
+            lists.push(CertRevocationList::from(list));
+        }
+        let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+        let options = RevocationOptionsBuilder::new(&lists)
+            .map_err(|_| Error::InvalidCertificate(CertificateError::UnknownRevocationStatus))?
+            .with_status_policy(UnknownStatusPolicy::Allow)
+            .build();
+        let certificate = EndEntityCert::try_from(end_entity).map_err(unreadable)?;
+        let verified = certificate.verify_for_usage(
+            self.provider.signature_verification_algorithms.all,
+            &self.roots.roots,
+            intermediates,
+            now,
+            KeyUsage::server_auth(),
+            Some(options),
+            None,
+        );
+        match verified {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+        }
+    }
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -149,6 +194,7 @@ impl ServerCertVerifier for ServerVerifier {
             now,
             algorithms,
         )?;
+        self.check_revocation(end_entity, intermediates, now)?;
         if self.verifies_name {
             verify_server_name(&parsed, server_name)?;
         }

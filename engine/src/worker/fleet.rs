@@ -9,7 +9,7 @@ use crate::health::HealthRegistry;
 use crate::proxy::connection::connection_spawner;
 use crate::rt::{self, DriverChoice, DriverReport, Listener, Notified, RuntimeOptions};
 use crate::stats::Registry;
-use crate::tls::TlsKeeper;
+use crate::tls::{TlsContexts, TlsKeeper};
 use arc_swap::ArcSwap;
 use ringroad_policy::snapshot::Snapshot;
 use std::collections::BTreeMap;
@@ -213,6 +213,11 @@ impl Fleet {
         if let Some(contexts) = lock(&self.tls).refresh(snapshot) {
             self.state.tls.store(contexts);
         }
+    }
+
+    /// The certificates in use.
+    pub fn tls_contexts(&self) -> Arc<TlsContexts> {
+        self.state.tls.load_full()
     }
 
     /// Binds what `snapshot` has and hands the sockets to the workers.

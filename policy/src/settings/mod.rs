@@ -6,6 +6,7 @@ pub mod duration;
 mod interception;
 mod limits;
 mod providers;
+mod proxy_headers;
 mod topology;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use limits::{LimitInfo, LimitUnit, Limits, LimitsSpec};
 pub use providers::{
     BodyInCheck, CheckProtocol, HttpCheck, Provider, ProviderSpec, is_header_name,
 };
+pub use proxy_headers::{ClientCertDetails, ForwardedClientCert, ProxyHeaders, ProxyHeadersSpec};
 pub use topology::{GatewayTopologySpec, ProxyProtocolSpec};
 
 /// `apiVersion` of the kind.
@@ -112,6 +114,7 @@ pub struct ProxySettings {
     /// `protocolDetectionTimeout`, which is without limit by default.
     pub protocol_detection_timeout_ms: u64,
     pub certificates: CertificateFiles,
+    pub proxy_headers: ProxyHeaders,
     /// Where all that is random begins, so that a run can be repeated; `None` is different in
     /// each process.
     pub seed: Option<u64>,
@@ -147,6 +150,7 @@ impl Default for ProxySettings {
             connect_timeout_ms: 10_000,
             protocol_detection_timeout_ms: 300,
             certificates: CertificateFiles::default(),
+            proxy_headers: ProxyHeaders::of_role(Role::Sidecar),
             seed: None,
             dns: DnsSettings::default(),
             takes_proxy_protocol: false,
@@ -220,6 +224,7 @@ pub struct ProxySettingsSpec {
     pub connect_timeout: Option<String>,
     pub protocol_detection_timeout: Option<String>,
     pub certificates: CertificatesSpec,
+    pub proxy_headers: ProxyHeadersSpec,
     pub seed: Option<u64>,
     pub dns: DnsSpec,
     pub gateway_topology: GatewayTopologySpec,
@@ -308,6 +313,7 @@ impl ProxySettings {
             &spec.replay_on_dead_connection,
         );
         settings.interception = spec.interception.resolve();
+        settings.proxy_headers = spec.proxy_headers.resolve(settings.role);
         settings.access_log = spec.access_log.format;
         replace(
             &mut settings.locality_failover,

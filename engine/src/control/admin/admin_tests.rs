@@ -2,6 +2,7 @@ use super::*;
 use crate::control::data_path::Worker;
 use crate::control::status::RunningConfig;
 use crate::rt::DriverKind;
+use crate::tls::{CertificateFacts, CertificateReport};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use ringroad_policy::settings::ProxySettings;
@@ -28,12 +29,36 @@ impl DataPath for OneWorker {
         }]
     }
 
+    fn certificates(&self) -> Vec<CertificateReport> {
+        vec![report()]
+    }
+
+    fn certificate_problems(&self) -> usize {
+        1
+    }
+
     fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn report() -> CertificateReport {
+    CertificateReport {
+        authorities: Vec::new(),
+        leaves: vec![CertificateFacts {
+            place: "/etc/certs/cert-chain.pem".to_string(),
+            serial_number: "0a1b".to_string(),
+            subject: String::new(),
+            uris: vec!["spiffe://cluster.local/ns/shop/sa/cart".to_string()],
+            dns_names: vec!["cart.test".to_string()],
+            ip_addresses: Vec::new(),
+            not_before: 1_700_000_000,
+            not_after: 32_503_680_000,
+        }],
     }
 }
 
@@ -300,4 +325,34 @@ fn a_taken_address_says_what_to_do() {
     let address = taken.local_addr().expect("an address");
     let why = bind(address).expect_err("is taken");
     assert!(why.contains("--admin"), "{why}");
+}
+
+#[tokio::test]
+async fn certificates_are_shown_as_envoy_shows_them() {
+    let admin = Admin::new(Vec::new());
+    let shown = admin.json("/certs").await;
+    let leaf = &shown["certificates"][0]["cert_chain"][0];
+    assert_eq!(leaf["path"], "/etc/certs/cert-chain.pem");
+    assert_eq!(leaf["serial_number"], "0a1b");
+    assert_eq!(leaf["valid_from"], "2023-11-14T22:13:20Z");
+    assert_eq!(leaf["expiration_time"], "3000-01-01T00:00:00Z");
+    let names = serde_json::json!([
+        { "uri": "spiffe://cluster.local/ns/shop/sa/cart" },
+        { "dns": "cart.test" },
+    ]);
+    assert_eq!(leaf["subject_alt_names"], names);
+    let days = leaf["days_until_expiration"].as_str().expect("a text");
+    assert!(days.parse::<u64>().expect("a number") > 300_000);
+
+    let stats = admin.ask("GET", "/stats").await.1;
+    assert!(
+        stats.contains("server.certificates_unreadable: 1\n"),
+        "{stats}"
+    );
+    let line = format!("server.days_until_first_cert_expiring: {days}\n");
+    assert!(stats.contains(&line), "{stats}");
+    let metrics = admin.ask("GET", "/stats/prometheus").await.1;
+    let sample = "ringroad_certificate_expiration_timestamp_seconds\
+        {place=\"/etc/certs/cert-chain.pem\",serial_number=\"0a1b\"} 32503680000\n";
+    assert!(metrics.contains(sample), "{metrics}");
 }

@@ -3,6 +3,7 @@
 //! It runs on the control thread. What takes long is done on a blocking thread beside it.
 
 mod actions;
+mod certificates;
 mod config_dump;
 mod guard;
 mod pages;
@@ -101,6 +102,7 @@ fn router(state: Arc<AdminState>, bound: SocketAddr) -> Router {
         .route("/server_info", get(pages::server_info))
         .route("/listeners", get(pages::listeners))
         .route("/clusters", get(pages::clusters))
+        .route("/certs", get(certificates::certs))
         .route("/config_dump", get(config_dump::config_dump))
         .route("/stats", get(stats::stats))
         .route("/stats/prometheus", get(stats::prometheus))

@@ -16,9 +16,10 @@ use crate::rt::DriverKind;
 use crate::stats::StatKind;
 
 /// Every page: path, what it is for, whether it changes something.
-const PAGES: [(&str, &str, bool); 14] = [
+const PAGES: [(&str, &str, bool); 15] = [
     ("/", "this list", false),
     ("/help", "this list as text", false),
+    ("/certs", "certificates in use, and when they expire", false),
     (
         "/clusters",
         "upstream clusters and their endpoints (?format=json)",

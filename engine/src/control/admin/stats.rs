@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{AdminState, json, text};
+use super::{AdminState, certificates, json, text};
 use crate::control::metrics::{self, Figure};
 
 /// The compiled size of `?filter=` is bounded by this many bytes.
@@ -102,7 +102,15 @@ fn own_stats(state: &AdminState) -> Vec<(String, u64)> {
         ("config.reload_rejected", status.rejected()),
         ("dns.lookup_failure", dns.failures.load(Ordering::Relaxed)),
         ("dns.lookup_total", dns.lookups.load(Ordering::Relaxed)),
+        (
+            "server.certificates_unreadable",
+            state.data_path.certificate_problems() as u64,
+        ),
         ("server.concurrency", state.cores.len() as u64),
+        (
+            "server.days_until_first_cert_expiring",
+            certificates::days_until_first_expires(state),
+        ),
         ("server.live", live),
         ("server.uptime", state.started.elapsed().as_secs()),
     ]
@@ -115,7 +123,8 @@ fn figures(state: &AdminState) -> Vec<Figure> {
     let status = &state.status;
     let dns = &state.dns;
     let flag = |holds: bool| if holds { 1.0 } else { 0.0 };
-    vec![
+    let mut figures = certificates::figures(state);
+    figures.extend([
         Figure::gauge("istio_build", "The build of this proxy", 1.0)
             .with_label("component", "proxy")
             .with_label("tag", env!("CARGO_PKG_VERSION")),
@@ -179,5 +188,6 @@ fn figures(state: &AdminState) -> Vec<Figure> {
             "Access log lines dropped, because nobody read them in time",
             state.access_log.dropped_lines(),
         ),
-    ]
+    ]);
+    figures
 }

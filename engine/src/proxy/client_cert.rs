@@ -1,0 +1,165 @@
+//! `x-forwarded-client-cert`: what upstreams are told of the certificates of clients.
+
+use crate::tls::{PeerCertificate, sha256_hex};
+use base64::Engine as _;
+use ringroad_codec::http1::{HeaderKind, HeaderSpan, RequestHead};
+use ringroad_policy::settings::{ClientCertDetails, ForwardedClientCert};
+use rustls::pki_types::CertificateDer;
+
+/// What becomes of the header in one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardedCert<'a> {
+    /// Whether what came goes on.
+    pub keeps: bool,
+    /// The element that tells of the client's certificate.
+    pub adds: Option<&'a str>,
+}
+
+impl<'a> ForwardedCert<'a> {
+    /// By what is configured, and the element of the client if it has shown a certificate.
+    pub fn new(mode: ForwardedClientCert, element: Option<&'a str>) -> Self {
+        let (keeps, adds) = match (mode, element) {
+            (ForwardedClientCert::AlwaysForwardOnly, _) => (true, None),
+            (ForwardedClientCert::Sanitize, _) | (_, None) => (false, None),
+            (ForwardedClientCert::ForwardOnly, Some(_)) => (true, None),
+            (ForwardedClientCert::AppendForward, Some(_)) => (true, element),
+            (ForwardedClientCert::SanitizeSet, Some(_)) => (false, element),
+        };
+        Self { keeps, adds }
+    }
+
+    /// Appends the line that takes the place of those that came; without an element there is none.
+    pub fn write(&self, head: &RequestHead, bytes: &[u8], out: &mut Vec<u8>) {
+        let Some(element) = self.adds else { return };
+        out.extend_from_slice(b"x-forwarded-client-cert: ");
+        let came =
+            |header: &&HeaderSpan| self.keeps && header.kind == HeaderKind::XForwardedClientCert;
+        for header in head.headers.iter().filter(came) {
+            out.extend_from_slice(header.value.of(bytes));
+            out.push(b',');
+        }
+        out.extend_from_slice(element.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The element of one client, as Envoy writes it. `own_uris` are those of the certificate that was
+/// shown to it; `chain` begins with its own.
+pub fn element(
+    own_uris: &[String],
+    chain: &[CertificateDer<'_>],
+    peer: &PeerCertificate,
+    details: &ClientCertDetails,
+) -> String {
+    let mut parts: Vec<String> = own_uris.iter().map(|uri| format!("By={uri}")).collect();
+    if let Some(leaf) = chain.first() {
+        parts.push(format!("Hash={}", sha256_hex(leaf)));
+        if details.cert {
+            parts.push(format!("Cert=\"{}\"", url_encoded(&pem(leaf))));
+        }
+    }
+    if details.chain {
+        let all: String = chain.iter().map(|one| pem(one)).collect();
+        parts.push(format!("Chain=\"{}\"", url_encoded(&all)));
+    }
+    if details.subject {
+        parts.push(format!("Subject=\"{}\"", peer.subject));
+    }
+    if details.uri && peer.uris.is_empty() {
+        parts.push("URI=".to_string());
+    } else if details.uri {
+        parts.extend(peer.uris.iter().map(|uri| format!("URI={uri}")));
+    }
+    if details.dns {
+        parts.extend(peer.dns_names.iter().map(|name| format!("DNS={name}")));
+    }
+    // What a certificate holds must not end the line.
+    let element = parts.join(";");
+    element.replace(|c: char| c.is_ascii_control(), " ")
+}
+
+fn pem(der: &[u8]) -> String {
+    let base64 = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in base64.as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
+
+/// With all escaped that Envoy escapes in PEM.
+fn url_encoded(pem: &str) -> String {
+    let mut out = String::with_capacity(pem.len() * 2);
+    for c in pem.chars() {
+        match c {
+            '\n' => out.push_str("%0A"),
+            ' ' => out.push_str("%20"),
+            '+' => out.push_str("%2B"),
+            '/' => out.push_str("%2F"),
+            '=' => out.push_str("%3D"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_goes_on_only_where_that_is_configured_and_a_certificate_was_shown() {
+        use ForwardedClientCert::*;
+        let told = |mode, element| {
+            let ForwardedCert { keeps, adds } = ForwardedCert::new(mode, element);
+            (keeps, adds)
+        };
+        for mode in [Sanitize, ForwardOnly, AppendForward, SanitizeSet] {
+            assert_eq!(told(mode, None), (false, None), "{mode:?}");
+        }
+        assert_eq!(told(AlwaysForwardOnly, None), (true, None));
+        assert_eq!(told(AlwaysForwardOnly, Some("x")), (true, None));
+        assert_eq!(told(Sanitize, Some("x")), (false, None));
+        assert_eq!(told(ForwardOnly, Some("x")), (true, None));
+        assert_eq!(told(AppendForward, Some("x")), (true, Some("x")));
+        assert_eq!(told(SanitizeSet, Some("x")), (false, Some("x")));
+    }
+
+    #[test]
+    fn an_element_tells_what_is_asked_for_in_the_order_of_envoy() {
+        let peer = PeerCertificate {
+            subject: "CN=a\nb".to_string(),
+            uris: vec!["spiffe://td/ns/a/sa/b".to_string()],
+            dns_names: vec!["one.test".to_string(), "two.test".to_string()],
+            ..PeerCertificate::default()
+        };
+        let chain = [CertificateDer::from(vec![0xfb, 0xff])];
+        let own = ["spiffe://td/ns/a/sa/own".to_string()];
+        let all = ClientCertDetails {
+            subject: true,
+            cert: true,
+            chain: true,
+            dns: true,
+            uri: true,
+        };
+        let encoded = "-----BEGIN%20CERTIFICATE-----%0A%2B%2F8%3D%0A-----END%20CERTIFICATE-----%0A";
+        let hash = sha256_hex(&[0xfb, 0xff]);
+        assert_eq!(
+            element(&own, &chain, &peer, &all),
+            format!(
+                "By=spiffe://td/ns/a/sa/own;Hash={hash};Cert=\"{encoded}\";Chain=\"{encoded}\";\
+                 Subject=\"CN=a b\";URI=spiffe://td/ns/a/sa/b;DNS=one.test;DNS=two.test"
+            )
+        );
+        let uri = ClientCertDetails {
+            uri: true,
+            ..ClientCertDetails::default()
+        };
+        let nobody = PeerCertificate::default();
+        assert_eq!(
+            element(&[], &chain, &nobody, &uri),
+            format!("Hash={hash};URI=")
+        );
+    }
+}

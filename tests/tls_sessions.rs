@@ -1,0 +1,160 @@
+//! What is kept of TLS sessions, what is stapled, and what is revoked.
+
+mod harness;
+
+use harness::pki::{Authority, Identity, TlsUpstream, get_with_kind, secret};
+use harness::{Proxy, Upstream, folder, free_address, settings, splitting, until};
+use rustls::HandshakeKind;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+fn gateway(address: SocketAddr, tls: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
+         servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
+         hosts: [shop.test]\n    tls: {tls}\n",
+        address.port(),
+        address.ip()
+    )
+}
+
+/// Two requests, one after the other, and whether the second resumed the session of the first.
+fn resumes(address: SocketAddr, client: &Arc<rustls::ClientConfig>) -> bool {
+    let kind = || {
+        let (answer, kind) = get_with_kind(address, "shop.test", "/", client).expect("an answer");
+        assert!(answer.ends_with("hello"), "{answer}");
+        kind
+    };
+    kind();
+    kind() == HandshakeKind::Resumed
+}
+
+#[test]
+fn clients_resume_their_sessions_with_any_worker_until_the_certificate_changes() {
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        let authority = Authority::new();
+        let upstream = Upstream::start("hello");
+        let address = free_address();
+        let document = |identity: &Identity| secret("shop", identity, None);
+        let config = folder(&[
+            (
+                "gate.yaml",
+                &gateway(address, "{mode: SIMPLE, credentialName: shop}"),
+            ),
+            ("secret.yaml", &document(&authority.issue(&["shop.test"]))),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let proxy = Proxy::start_with_workers(config, &["--workers", "3"]);
+        let client = Arc::new(authority.client_of(versions));
+        for _ in 0..12 {
+            assert!(resumes(address, &client), "{versions:?}");
+        }
+        // Keys of tickets go with the certificate.
+        let (answer, _) = get_with_kind(address, "shop.test", "/", &client).expect("an answer");
+        assert!(answer.ends_with("hello"));
+        let serial = || proxy.admin_json("/certs")["certificates"][0].to_string();
+        let before = serial();
+        proxy.put("secret.yaml", &document(&authority.issue(&["shop.test"])));
+        until("the renewed certificate", || serial() != before);
+        let (_, kind) = get_with_kind(address, "shop.test", "/", &client).expect("an answer");
+        assert_eq!(kind, HandshakeKind::Full);
+        assert!(resumes(address, &client));
+    }
+}
+
+#[test]
+fn sessions_with_upstreams_are_resumed() {
+    let authority = Authority::new();
+    let upstream = TlsUpstream::start(&authority.issue(&["up0.test"]));
+    let address = free_address();
+    let files = tempfile::tempdir().expect("a folder");
+    let root = files.path().join("root.pem");
+    fs::write(&root, &authority.pem).expect("written");
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: up0}}\n\
+         spec: {{host: up0.test, trafficPolicy: {{tls: {{mode: SIMPLE, caCertificates: {}}}}}}}\n",
+        root.display()
+    );
+    let config = folder(&[
+        ("gate.yaml", &harness::gateway(address)),
+        ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ("rule.yaml", &rule),
+    ]);
+    let _proxy = Proxy::start_with_workers(config, &["--workers", "1"]);
+    for _ in 0..10 {
+        assert_eq!(harness::get(address, "a.test", "/").status, 200);
+    }
+    let (full, resumed) = upstream.handshakes();
+    assert_eq!((full, resumed), (1, 9));
+}
+
+#[test]
+fn an_answer_of_the_authority_is_stapled_where_there_is_one() {
+    let authority = Authority::new();
+    let upstream = Upstream::start("hello");
+    let address = free_address();
+    let config = folder(&[
+        (
+            "gate.yaml",
+            &gateway(address, "{mode: SIMPLE, credentialName: shop}"),
+        ),
+        ("settings.yaml", &settings("{role: gateway}")),
+        ("split.yaml", &splitting(&[(upstream.address, 1)])),
+    ]);
+    let identity = authority.issue(&["shop.test"]);
+    let own = config.path().join("shop");
+    fs::create_dir(&own).expect("made");
+    fs::write(own.join("tls.crt"), &identity.certificate).expect("written");
+    fs::write(own.join("tls.key"), &identity.key).expect("written");
+    let _proxy = Proxy::start(config, &[]);
+    let stapled = || harness::pki::staple(address, "shop.test", &authority);
+    assert_eq!(stapled(), b"");
+    // Nobody here looks into it: that is for clients.
+    fs::write(own.join("tls.ocsp-staple"), b"an answer of the authority").expect("written");
+    until("the staple", || stapled() == b"an answer of the authority");
+    fs::write(own.join("tls.ocsp-staple"), b"a newer one").expect("written");
+    until("the newer one", || stapled() == b"a newer one");
+}
+
+#[test]
+fn an_upstream_whose_certificate_is_revoked_is_refused() {
+    let authority = Authority::new();
+    let identity = authority.issue(&["up0.test"]);
+    let upstream = TlsUpstream::start(&identity);
+    let address = free_address();
+    let files = tempfile::tempdir().expect("a folder");
+    let path = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let root = path("root.pem", &authority.pem);
+    let other = authority.revoke(&authority.issue(&["up0.test"]));
+    let list = path("list.pem", &other);
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: up0}}\n\
+         spec: {{host: up0.test, trafficPolicy: {{connectionPool: {{http: \
+         {{maxRequestsPerConnection: 1}}}}, tls: {{mode: SIMPLE, caCertificates: {root}, \
+         caCrl: {list}}}}}}}\n"
+    );
+    let config = folder(&[
+        ("gate.yaml", &harness::gateway(address)),
+        ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ("rule.yaml", &rule),
+    ]);
+    let proxy = Proxy::start(config, &[]);
+    assert!(!proxy.log().contains("caCrl"), "{}", proxy.log());
+    let status = || harness::get(address, "a.test", "/").status;
+    assert_eq!(status(), 200, "another certificate is revoked");
+    fs::write(&list, authority.revoke(&identity)).expect("written");
+    until("this one is", || status() == 503);
+    fs::write(&list, "nonsense").expect("written");
+    until("the complaint", || {
+        proxy.log().contains("holds no revocation list in PEM")
+    });
+    assert_eq!(status(), 503, "what was in use stays");
+    fs::write(&list, &other).expect("written");
+    until("it is good again", || status() == 200);
+}
