@@ -167,6 +167,8 @@ fn services_are_reached_by_address_port_and_protocol_over_both_families() {
                 let answer = answer.expect("an answer");
                 let start = format!("payment|{from}|");
                 assert!(answer.body.starts_with(&start), "{}", answer.body);
+                let caller = "URI=spiffe://cluster.local/ns/shop/sa/order-service";
+                assert!(answer.body.ends_with(caller), "{}", answer.body);
             }
             let got = mesh.exchange(ORDER, &format!("{address}:5432"));
             assert_eq!(got.expect("bytes"), "welcome\nping");

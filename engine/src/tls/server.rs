@@ -28,8 +28,8 @@ impl ServerContext {
     /// The configuration for a client that offers these protocols.
     pub fn config_for(&self, offered: &[Box<str>]) -> Arc<ServerConfig> {
         let ours = &self.config.alpn_protocols;
-        let knows = |name: &Box<str>| ours.iter().any(|known| known == name.as_bytes());
-        match offered.is_empty() || offered.iter().any(knows) {
+        let knows = |name: &str| ours.iter().any(|known| known == name.as_bytes());
+        match offered.is_empty() || offered.iter().any(|name| knows(name)) {
             true => self.config.clone(),
             false => self.without_alpn.clone(),
         }
