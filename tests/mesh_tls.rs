@@ -44,7 +44,9 @@ fn application() -> SocketAddr {
                     received.drain(..end + 4);
                     let told: Vec<&str> = head
                         .lines()
-                        .filter_map(|line| line.strip_prefix("x-forwarded-client-cert: "))
+                        .filter_map(|line| line.split_once(": "))
+                        .filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-client-cert"))
+                        .map(|(_, value)| value)
                         .collect();
                     let body = told.join("|");
                     let length = body.len();

@@ -569,14 +569,6 @@ impl<'a> RoutedRequest<'a> {
         }
     }
 
-    /// What becomes of `x-forwarded-client-cert`.
-    fn client_cert(&self) -> ForwardedCert<'_> {
-        let headers = &self.rules.view.snapshot.settings.proxy_headers;
-        let direction = self.rules.listener().direction;
-        let element = self.chain.and_then(ChosenChain::client_cert);
-        ForwardedCert::new(headers.forwarded_client_cert(direction), element)
-    }
-
     /// Appends the head of the `number`th try to `out`.
     pub fn write_head(&self, format: &RequestFormat<'_>, number: u32, out: &mut Vec<u8>) {
         UpstreamHead {
@@ -589,7 +581,7 @@ impl<'a> RoutedRequest<'a> {
             original_path: self.plan.original_path.as_deref(),
             original_authority: self.plan.original_authority,
             direction: self.rules.listener().direction,
-            client_cert: self.client_cert(),
+            client_cert: ForwardedCert::of(self.rules, self.chain),
             peer: format.peer.ip(),
             attempt: number,
             timeout_ms: self.timeouts.expected_ms(number),

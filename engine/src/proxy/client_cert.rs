@@ -1,6 +1,8 @@
 //! `x-forwarded-client-cert`: what upstreams are told of the certificates of clients.
 
+use super::accept::ChosenChain;
 use crate::tls::{PeerCertificate, sha256_hex};
+use crate::worker::Rules;
 use base64::Engine as _;
 use ringroad_codec::http1::{HeaderKind, HeaderSpan, RequestHead};
 use ringroad_policy::settings::{ClientCertDetails, ForwardedClientCert};
@@ -16,8 +18,15 @@ pub struct ForwardedCert<'a> {
 }
 
 impl<'a> ForwardedCert<'a> {
+    /// For the requests of a connection.
+    pub fn of(rules: &Rules, chain: Option<&'a ChosenChain>) -> Self {
+        let headers = &rules.view.snapshot.settings.proxy_headers;
+        let mode = headers.forwarded_client_cert(rules.listener().direction);
+        Self::new(mode, chain.and_then(ChosenChain::client_cert))
+    }
+
     /// By what is configured, and the element of the client if it has shown a certificate.
-    pub fn new(mode: ForwardedClientCert, element: Option<&'a str>) -> Self {
+    fn new(mode: ForwardedClientCert, element: Option<&'a str>) -> Self {
         let (keeps, adds) = match (mode, element) {
             (ForwardedClientCert::AlwaysForwardOnly, _) => (true, None),
             (ForwardedClientCert::Sanitize, _) | (_, None) => (false, None),
