@@ -14,6 +14,7 @@ pub mod compile;
 pub mod diagnostic;
 pub mod difference;
 pub mod explain;
+mod grpc_status;
 pub mod health;
 mod inquiry;
 mod load;

@@ -204,6 +204,34 @@ fn retries_that_nothing_limits_are_named() {
 }
 
 #[test]
+fn unlimited_retries_of_many_routes_to_one_host_are_named_once_by_the_worst() {
+    let route = |path: &str, attempts: u32| {
+        format!(
+            "  - match: [{{uri: {{prefix: {path}}}}}]\n    \
+             retries: {{attempts: {attempts}, retryOn: 5xx}}\n    \
+             route: [{{destination: {{host: a.com}}}}]\n"
+        )
+    };
+    let routes = route("/a", 3) + &route("/b", 7) + &route("/c", 5);
+    let spec = format!("hosts: [a.com]\nhttp:\n{routes}");
+    let all = found(&(with_service(2, &[]) + &rule("r", &spec)));
+    let [(code, field, message)] = all.try_into().expect("one");
+    assert_eq!(
+        (code, field.as_str()),
+        ("unlimited-retries", "spec.http[1].retries")
+    );
+    assert!(message.contains("8 times"), "{message}");
+}
+
+#[test]
+fn a_rule_for_a_host_that_the_sidecar_hides_is_not_called_unknown() {
+    let hiding = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\n\
+                  spec: {egress: [{hosts: ['./nothing.internal']}]}\n---\n";
+    let text = with_service(2, &["host: a.com\ntrafficPolicy: {tls: {mode: DISABLE}}\n"]);
+    assert_eq!(codes_of(&(hiding.to_string() + &text)), []);
+}
+
+#[test]
 fn limits_that_limit_nothing_are_named() {
     let of = |policy: &str| {
         let rule = format!("host: a.com\ntrafficPolicy: {{{policy}}}\n");

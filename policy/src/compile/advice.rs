@@ -2,7 +2,7 @@
 //! and retries that nothing limits. Looks at the compiled routes, so that only what requests can
 //! reach is spoken of.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::findings::Findings;
@@ -15,34 +15,54 @@ const MANY_ATTEMPTS: u32 = 3;
 
 pub fn report(listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>], findings: &mut Findings) {
     let mut used = BTreeSet::new();
+    let mut most: BTreeMap<&str, Unlimited<'_>> = BTreeMap::new();
     for listener in listeners {
         let hosts = listener.route_tables().into_iter();
         let hosts = hosts.flat_map(|table| table.virtual_hosts());
         for route in hosts.flat_map(|host| host.routes()) {
             let reached = route.destinations().iter().filter_map(|to| to.cluster);
             used.extend(reached.map(|id| id.0 as usize));
-            report_retries(route, clusters, findings);
+            let Some(found) = unlimited_retries(route, clusters) else {
+                continue;
+            };
+            let known = most.entry(&found.cluster.service.host).or_insert(found);
+            if found.attempts > known.attempts {
+                *known = found;
+            }
         }
+    }
+    for found in most.values() {
+        report_retries(found, findings);
     }
     report_ejection(used.iter().filter_map(|at| clusters.get(*at)), findings);
 }
 
 /// Retries that multiply the load on a failing service.
-fn report_retries(route: &Route, clusters: &[Arc<Cluster>], findings: &mut Findings) {
-    let Some(retry) = &route.retry else { return };
-    let Some(origin) = retry
-        .origin
-        .as_ref()
-        .filter(|_| retry.attempts >= MANY_ATTEMPTS)
-    else {
-        return;
-    };
+#[derive(Clone, Copy)]
+struct Unlimited<'s> {
+    attempts: u32,
+    origin: &'s Origin,
+    cluster: &'s Cluster,
+}
+
+fn unlimited_retries<'s>(route: &'s Route, clusters: &'s [Arc<Cluster>]) -> Option<Unlimited<'s>> {
+    let retry = route.retry.as_ref()?;
+    let origin = retry.origin.as_ref()?;
     let reached = route.destinations().iter().filter_map(|to| to.cluster);
     let mut reached = reached.filter_map(|id| clusters.get(id.0 as usize));
-    let unlimited = reached.find(|cluster| {
+    let cluster = reached.find(|cluster| {
         cluster.connection_pool.max_retries == UNLIMITED && cluster.retry_budget.is_none()
-    });
-    let Some(cluster) = unlimited else { return };
+    })?;
+    (retry.attempts >= MANY_ATTEMPTS).then_some(Unlimited {
+        attempts: retry.attempts,
+        origin,
+        cluster,
+    })
+}
+
+/// Says it once a service, of the route with the most attempts.
+fn report_retries(found: &Unlimited<'_>, findings: &mut Findings) {
+    let cluster = found.cluster;
     let endpoints = match cluster.endpoints.len() {
         0 => String::new(),
         1 => " on 1 endpoint".to_string(),
@@ -51,11 +71,11 @@ fn report_retries(route: &Route, clusters: &[Arc<Cluster>], findings: &mut Findi
     let message = format!(
         "when `{}` fails, it gets up to {} times its requests{endpoints}: nothing limits retries",
         cluster.service.host,
-        u64::from(retry.attempts) + 1
+        u64::from(found.attempts) + 1
     );
     let help = "write `retryBudget: {percent: 20}` or `connectionPool: {http: {maxRetries: 10}}` \
                 in the `trafficPolicy` of its DestinationRule";
-    let place = Place::Field(origin.clone());
+    let place = Place::Field(found.origin.clone());
     findings.add(Diagnostic::warning("unlimited-retries", place, message).with_help(help));
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use super::http_match::string_match;
+use crate::grpc_status;
 use crate::resource::virtual_service::{
     self, Destination, FaultAbort, HttpFault, HttpRetry, HttpRoute, Percent,
 };
@@ -145,38 +146,11 @@ pub fn fault(written: &HttpFault, side: FaultSide) -> Option<Fault> {
 
 fn abort_answer(abort: &FaultAbort) -> Option<AbortAnswer> {
     if let Some(name) = &abort.grpc_status {
-        return grpc_status(name).map(AbortAnswer::GrpcStatus);
+        return grpc_status::number(name).map(AbortAnswer::GrpcStatus);
     }
     u16::try_from(abort.http_status?)
         .ok()
         .map(AbortAnswer::HttpStatus)
-}
-
-/// The number of a gRPC status by its name.
-fn grpc_status(name: &str) -> Option<u16> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES
-        .iter()
-        .position(|known| *known == name)
-        .map(|at| at as u16)
 }
 
 /// The destinations that get copies, with their shares; those without a share are left out.

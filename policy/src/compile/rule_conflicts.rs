@@ -87,7 +87,10 @@ impl Rule<'_> {
 fn report_unknown_host(rule: &Rule<'_>, compiler: &mut Compiler<'_>) {
     let registry = &compiler.registry;
     let mut services = registry.services.iter();
-    let is_known = registry.find(&rule.host, rule.namespace()).is_some()
+    // Declared, and kept from this workload by its Sidecar.
+    let is_hidden = compiler.hidden_hosts.contains(&rule.host);
+    let is_known = is_hidden
+        || registry.find(&rule.host, rule.namespace()).is_some()
         || is_wildcard(&rule.host) && services.any(|s| is_subset(&s.host, &rule.host));
     if !is_known {
         let message = format!(

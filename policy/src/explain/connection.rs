@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Explanation, Request};
+use crate::settings::InterceptionMode;
 use crate::snapshot::{
     ChainHandler, ChainMismatch, ConnectionFacts, Direction, Doors, DownstreamTlsMode, FilterChain,
     FilterChains, Listener, ListenerKind, PeerIdentity, RouteTable, Snapshot, TcpRoute,
@@ -159,6 +160,14 @@ pub(super) fn reach<'s>(
     let (listener, chains) = found.map_err(|reason| failure("ErrNoListener", reason))?;
     explanation.listener = Some(listener.name.clone());
     explanation.listener_address = Some(listener.address.to_string());
+    let is_bound = |known: &Listener| known.name == listener.name;
+    let is_redirected = snapshot.settings.interception.mode == InterceptionMode::Redirect;
+    if !is_redirected && !snapshot.listeners.iter().any(|known| is_bound(known)) {
+        explanation.listener_note = Some(
+            "not bound: `interception` in ProxySettings is off; with mode REDIRECT it would be as \
+             follows",
+        );
+    }
     let Some(chains) = chains else {
         // Plain HTTP and nothing else.
         let ListenerKind::Http(table) = &listener.kind else {

@@ -109,6 +109,9 @@ pub struct Explanation {
     pub listener: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener_address: Option<String>,
+    /// Why nobody reaches that listener as things are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener_note: Option<&'static str>,
     /// The filter chain, where a listener has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter_chain: Option<String>,

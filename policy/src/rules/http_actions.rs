@@ -3,6 +3,7 @@
 use super::headers::{check_cors_name, check_one_line, check_sendable, check_string_match};
 use super::regex::check_regex;
 use super::values::{check_not_negative, check_port_number, report_missing};
+use crate::grpc_status;
 use crate::schema::{Node, Report, duration_ns};
 
 pub(super) fn check_redirect(redirect: &Node<'_>, conditions: &Node<'_>, report: &mut Report<'_>) {
@@ -215,27 +216,6 @@ fn check_percentage(percentage: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Names of gRPC statuses.
-const GRPC_STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 pub(super) fn check_fault(fault: &Node<'_>, report: &mut Report<'_>) {
     if !fault.is_set() {
         return;
@@ -272,7 +252,7 @@ fn check_abort(abort: &Node<'_>, report: &mut Report<'_>) {
         let message = "`http2Error` is not supported, in Istio neither";
         report.key_error("unknown-value", &http2, message, "write `httpStatus:`");
     } else if grpc.is_set() {
-        if !GRPC_STATUSES.contains(&grpc.text()) {
+        if grpc_status::number(grpc.text()).is_none() {
             let message = format!("`{}` is no gRPC status", grpc.text());
             report.error(
                 "unknown-value",
