@@ -264,3 +264,49 @@ fn a_head_that_does_not_end_is_not_waited_for() {
         }
     }
 }
+
+/// Upstream bodies of 20 MB that nobody takes: windows wide open and a socket that is not read, or
+/// no window at all.
+#[test]
+fn answers_that_nobody_reads_cost_little() {
+    const LEN: usize = 20 << 20;
+    for driver in DRIVERS {
+        for (window, streams) in [(0x7fff_ffff, 200), (0, 200)] {
+            let upstream = ScriptedUpstream::start(|connection| {
+                while connection.head().is_some() {
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LEN}\r\n\r\n");
+                    connection.send(head);
+                    let piece = vec![b'x'; 1 << 20];
+                    for _ in 0..LEN / piece.len() {
+                        connection.send(&piece);
+                    }
+                }
+            });
+            let limits = "maxConcurrentStreams: 200";
+            let (proxy, address) = start(driver, upstream.address, limits);
+            let before = proxy.resident_bytes();
+            let initial = [(harness::frames::INITIAL_WINDOW_SIZE, window)];
+            let mut client = FrameClient::connect(address, &initial);
+            client.settle();
+            client.send(&window_update(0, 0x7fff_0000));
+            let requests = (0..streams).flat_map(|at| get_frame(at * 2 + 1, "/"));
+            client.send(&requests.collect::<Vec<_>>());
+            until("all requests", || {
+                upstream.heads().len() == streams as usize
+            });
+            // The receive buffers that the first rush has filled go back within seconds.
+            let grown = || proxy.resident_bytes().saturating_sub(before);
+            until("little memory", || grown() < 32 << 20);
+            // It stays so: the others are served, and nobody has got the rest meanwhile.
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(
+                grown() < 32 << 20,
+                "{driver}, {window}: {} KiB",
+                grown() >> 10
+            );
+            println!("{driver}, a window of {window}: {} KiB", grown() >> 10);
+            let stat = format!("http.127.0.0.1_{}.downstream_rq_active", address.port());
+            assert_eq!(proxy.stat(&stat), u64::from(streams));
+        }
+    }
+}

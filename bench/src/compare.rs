@@ -14,7 +14,8 @@ use crate::payload::Payload;
 use crate::peers::{self, Peer, Running, Setup};
 use crate::process;
 use crate::report::{Memory, Missing, Report, Round, RowResult};
-use crate::rows::{self, Row};
+use crate::rows::{self, Front, Row};
+use crate::wire::Security;
 
 /// How often a single disturbed run is repeated before its round is given up.
 const RUN_ATTEMPTS: usize = 3;
@@ -30,7 +31,8 @@ pub struct Plan {
     pub peers: Vec<Peer>,
     pub rounds: usize,
     pub rows: Vec<Row>,
-    pub memory: bool,
+    /// On which listeners the memory of idle connections is measured.
+    pub memory: Vec<Front>,
     pub durations: Durations,
     /// Let disturbed rounds count; the report marks them.
     pub accept_disturbed: bool,
@@ -151,11 +153,17 @@ impl Bench<'_> {
             report.rows.push(result);
             ended?;
         }
-        if self.plan.memory {
-            let plain = |peer: &Peer| *peer != Peer::RingroadRich;
-            for (peer, program) in self.programs.iter().filter(|(peer, _)| plain(peer)) {
-                self.say(&format!("memory: {}", peer.label()));
-                match self.memory(*peer, program) {
+        for front in &self.plan.memory {
+            let title = match front {
+                Front::Tls => "memory over TLS",
+                _ => "memory",
+            };
+            for (peer, program) in &self.programs {
+                if !Row::memory_is_of(*front, *peer) {
+                    continue;
+                }
+                self.say(&format!("{title}: {}", peer.label()));
+                match self.memory(*peer, program, *front) {
                     Ok(memory) => report.memory.push(memory),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
                     Err(error) => {
@@ -174,8 +182,7 @@ impl Bench<'_> {
         println!("[{:>5.0} s] {text}", self.begun.elapsed().as_secs_f64());
     }
 
-    fn start(&self, peer: Peer, program: &Path, row: Option<&Row>) -> io::Result<Running> {
-        let bulk = row.is_some_and(|row| row.payload == Payload::Large);
+    fn start(&self, peer: Peer, program: &Path, bulk: bool, front: Front) -> io::Result<Running> {
         let upstream = self.upstream.address;
         peers::start(
             peer,
@@ -184,15 +191,17 @@ impl Bench<'_> {
                 upstream,
                 directory: &self.scratch,
                 bulk,
+                front,
             },
         )
     }
 
     fn row(&self, result: &mut RowResult) -> io::Result<()> {
         let mut running = Vec::new();
+        let bulk = result.row.payload == Payload::Large;
         let taking_part = |peer: &Peer| result.row.measures(*peer);
         for (peer, program) in self.programs.iter().filter(|(peer, _)| taking_part(peer)) {
-            match self.start(*peer, program, Some(&result.row)) {
+            match self.start(*peer, program, bulk, result.row.front()) {
                 Ok(proxy) => running.push((*peer, proxy)),
                 Err(error) => {
                     self.say(&format!("{} left out: {error}", peer.label()));
@@ -264,8 +273,8 @@ impl Bench<'_> {
         Ok(sample)
     }
 
-    fn memory(&self, peer: Peer, program: &Path) -> io::Result<Memory> {
-        let proxy = self.start(peer, program, None)?;
+    fn memory(&self, peer: Peer, program: &Path, front: Front) -> io::Result<Memory> {
+        let proxy = self.start(peer, program, false, front)?;
         let read = || {
             std::thread::sleep(SETTLE);
             if self.stop.load(Ordering::Relaxed) {
@@ -274,7 +283,10 @@ impl Bench<'_> {
             process::resident_bytes(proxy.pid())
         };
         let empty_bytes = read()?;
-        let plan = LoadPlan::to(proxy.address, Payload::Small, 1);
+        let mut plan = LoadPlan::to(proxy.address, Payload::Small, 1);
+        if front == Front::Tls {
+            plan.security = Security::tls(false)?;
+        }
         let mut held = Vec::new();
         let mut resident = [0; 2];
         for (count, bytes) in IDLE_CONNECTIONS.iter().zip(&mut resident) {
@@ -285,6 +297,7 @@ impl Bench<'_> {
         let added = (IDLE_CONNECTIONS[1] - IDLE_CONNECTIONS[0]) as f64;
         Ok(Memory {
             peer,
+            front,
             empty_bytes,
             with_fewer_bytes: few,
             with_more_bytes: many,
@@ -294,12 +307,18 @@ impl Bench<'_> {
 }
 
 /// The rows to run for a choice on the command line, and whether memory is among them.
-pub fn choose(quick: bool, patterns: &[String]) -> (Vec<Row>, bool) {
+pub fn choose(quick: bool, patterns: &[String]) -> (Vec<Row>, Vec<Front>) {
     let rows = if quick && patterns.is_empty() {
         Row::quick()
     } else {
         Row::all()
     };
-    let memory = patterns.is_empty() || patterns.iter().any(|p| rows::matches(p, "memory"));
+    let is_chosen = |name| patterns.is_empty() || patterns.iter().any(|p| rows::matches(p, name));
+    let mut memory = Vec::new();
+    for (name, front) in [("memory", Front::Plain), ("memory-tls", Front::Tls)] {
+        if is_chosen(name) {
+            memory.push(front);
+        }
+    }
     (rows::select(rows, patterns), memory)
 }

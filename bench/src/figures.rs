@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::payload::Payload;
 use crate::peers::Peer;
-use crate::report::{Report, Round, RowResult};
-use crate::rows::{Offer, Row};
+use crate::report::{Memory, Report, Round, RowResult};
+use crate::rows::{Front, Offer, Row};
 
 /// Fewer clean rounds than this prove nothing.
 const ROUNDS_NEEDED: usize = 7;
@@ -13,6 +13,8 @@ const ROUNDS_NEEDED: usize = 7;
 const MAX_EMPTY_MEGABYTES: f64 = 12.0;
 /// Resident memory for an idle connection, in bytes.
 const MAX_IDLE_BYTES: f64 = 700.0;
+/// The same for one over TLS.
+const MAX_IDLE_TLS_BYTES: f64 = 9_000.0;
 
 /// What Ringroad is compared with.
 #[derive(Clone, Copy)]
@@ -20,8 +22,12 @@ enum Against {
     /// The one of nginx and HAProxy that did better in the round.
     Best,
     One(Peer),
+    /// The one of nginx, HAProxy and Envoy that did best in the round.
+    BestOfAll,
     /// What a rich policy costs beyond a plain one.
     PlainPolicy,
+    /// What mutual TLS between two hops costs beyond plain text.
+    PlainPair,
 }
 
 /// A figure of a round in which less is better.
@@ -40,9 +46,9 @@ struct Bar {
 }
 
 fn bars() -> Vec<Bar> {
-    use Against::{Best, One, PlainPolicy};
+    use Against::{Best, BestOfAll, One, PlainPair, PlainPolicy};
     use Figure::{Cpu, P99, UserTime};
-    use Offer::{FixedRate, Policy, Saturated, Split};
+    use Offer::{FixedRate, Http2, Policy, Saturated, Split, Tls, TlsFull, TlsResumed, TwoHops};
     use Payload::{Large, Medium, Small};
     let bar = |payload, connections, offer, figure, against, limit| Bar {
         row: Row {
@@ -67,6 +73,13 @@ fn bars() -> Vec<Bar> {
         bar(Large, 8, Saturated, Cpu, Best, 0.80),
         bar(Small, 64, Split, UserTime, One(Peer::Nginx), 0.60),
         bar(Small, 64, Policy, Cpu, PlainPolicy, 1.05),
+        bar(Small, 64, Tls, Cpu, Best, 0.75),
+        bar(Small, 64, Tls, Cpu, One(Peer::Envoy), 0.38),
+        bar(Small, 64, TlsFull, Cpu, BestOfAll, 0.95),
+        bar(Small, 64, TlsResumed, Cpu, BestOfAll, 0.95),
+        bar(Small, 8, Http2, Cpu, One(Peer::Envoy), 0.45),
+        bar(Small, 8, Http2, Cpu, One(Peer::Nginx), 0.90),
+        bar(Small, 64, TwoHops, Cpu, PlainPair, 1.50),
     ]
 }
 
@@ -98,14 +111,20 @@ impl Bar {
                 let plain = self.figure.of(round, Peer::Ringroad)?;
                 return Some(self.figure.of(round, Peer::RingroadRich)? / plain);
             }
-            Against::Best => self
-                .figure
-                .of(round, Peer::Nginx)
-                .into_iter()
-                .chain(self.figure.of(round, Peer::Haproxy))
-                .reduce(f64::min)?,
+            Against::PlainPair => {
+                let plain = self.figure.of(round, Peer::RingroadPair)?;
+                return Some(self.figure.of(round, Peer::RingroadPairTls)? / plain);
+            }
+            Against::Best => self.least(round, &[Peer::Nginx, Peer::Haproxy])?,
+            Against::BestOfAll => self.least(round, &[Peer::Nginx, Peer::Haproxy, Peer::Envoy])?,
         };
         Some(self.figure.of(round, Peer::Ringroad)? / other)
+    }
+
+    /// The least figure of these in one round.
+    fn least(&self, round: &Round, peers: &[Peer]) -> Option<f64> {
+        let figures = peers.iter().filter_map(|peer| self.figure.of(round, *peer));
+        figures.reduce(f64::min)
     }
 
     fn line(&self, result: &RowResult) -> Option<String> {
@@ -113,7 +132,9 @@ impl Bar {
         let against = match self.against {
             Against::Best => "better of nginx, haproxy",
             Against::One(peer) => peer.label(),
+            Against::BestOfAll => "best of the peers",
             Against::PlainPolicy => "plain policy",
+            Against::PlainPair => "plain text between",
         };
         let clean = result
             .rounds
@@ -149,7 +170,7 @@ pub fn table(text: &mut String, report: &Report) {
     if let Some(memory) = report
         .memory
         .iter()
-        .find(|memory| memory.peer == Peer::Ringroad)
+        .find(|memory| memory.peer == Peer::Ringroad && memory.front == Front::Plain)
     {
         let verdict = |reached| if reached { "reached" } else { "missed" };
         let empty = memory.empty_bytes as f64 / 1e6;
@@ -159,6 +180,18 @@ pub fn table(text: &mut String, report: &Report) {
              per idle connection ≤ {MAX_IDLE_BYTES}: {idle:.0}, {}",
             verdict(empty <= MAX_EMPTY_MEGABYTES),
             verdict(idle <= MAX_IDLE_BYTES),
+        ));
+    }
+    let is_ours = |it: &&Memory| it.peer == Peer::Ringroad && it.front == Front::Tls;
+    if let Some(memory) = report.memory.iter().find(is_ours) {
+        let idle = memory.bytes_per_idle_connection;
+        lines.push(format!(
+            "  memory-tls        per idle connection ≤ {MAX_IDLE_TLS_BYTES}: {idle:.0}, {}",
+            if idle <= MAX_IDLE_TLS_BYTES {
+                "reached"
+            } else {
+                "missed"
+            },
         ));
     }
     if lines.is_empty() {

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::load_http2;
 use crate::payload::Payload;
 use crate::peers::HOST;
 use crate::response::{Fault, Progress, ResponseReader};
 use crate::sys::{self, Epoll, NO_EVENT, READABLE, WRITABLE};
 use crate::upstream::ID_HEADER;
+use crate::wire::{Security, Wire};
 
 /// What is to be asked for, how often, and for how long.
 #[derive(Clone, Debug)]
@@ -31,6 +33,9 @@ pub struct LoadPlan {
     pub rate: Option<f64>,
     /// A new connection for each request, ended by the answer.
     pub connection_per_request: bool,
+    /// Streams of HTTP/2 on each connection; `None` is HTTP/1.1.
+    pub streams: Option<usize>,
+    pub security: Security,
     /// Each request carries its own number.
     pub numbered: bool,
     /// The number of the first.
@@ -53,6 +58,8 @@ impl LoadPlan {
             connections,
             rate: None,
             connection_per_request: false,
+            streams: None,
+            security: Security::Plain,
             numbered: false,
             first_number: 0,
             warm_up: Duration::from_millis(300),
@@ -85,6 +92,33 @@ pub struct LoadOutcome {
     pub reconnects: u64,
     /// Requests of the schedule that could not even be sent: the rate was not reached.
     pub unsent: u64,
+    /// Answers within the measured time on connections of TLS, by whether their session was taken
+    /// up again.
+    pub handshakes: Handshakes,
+}
+
+/// How connections of TLS began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    pub full: u64,
+    pub resumed: u64,
+}
+
+impl LoadOutcome {
+    /// Nothing yet.
+    pub fn new() -> io::Result<Self> {
+        let latency = Histogram::new_with_bounds(1, MAX_LATENCY_NS, 3).map_err(io::Error::other)?;
+        Ok(Self {
+            responses: 0,
+            sent: 0,
+            elapsed: Duration::ZERO,
+            latency,
+            faults: BTreeMap::new(),
+            reconnects: 0,
+            unsent: 0,
+            handshakes: Handshakes::default(),
+        })
+    }
 }
 
 /// Time left after the measured time for answers under way.
@@ -105,11 +139,14 @@ pub fn run(
     observe: impl FnMut(Phase) -> io::Result<()>,
 ) -> io::Result<LoadOutcome> {
     sys::sharpen_timers();
+    if plan.streams.is_some() {
+        return load_http2::run(plan, stop, observe);
+    }
     Load::new(plan)?.run(stop, observe)
 }
 
 /// Opens connections that have each carried one request and then stay idle.
-pub fn open_idle(plan: &LoadPlan, count: usize, stop: &AtomicBool) -> io::Result<Vec<TcpStream>> {
+pub fn open_idle(plan: &LoadPlan, count: usize, stop: &AtomicBool) -> io::Result<Vec<Wire>> {
     let request = request_head(plan, None);
     let expected = plan.payload.body();
     let mut scratch = vec![0_u8; RECEIVE_BYTES];
@@ -118,8 +155,9 @@ pub fn open_idle(plan: &LoadPlan, count: usize, stop: &AtomicBool) -> io::Result
         if stop.load(Ordering::Relaxed) {
             return Err(ErrorKind::Interrupted.into());
         }
-        let mut stream = TcpStream::connect(plan.target)?;
-        stream.set_read_timeout(Some(DRAIN_LIMIT))?;
+        let socket = TcpStream::connect(plan.target)?;
+        socket.set_read_timeout(Some(DRAIN_LIMIT))?;
+        let mut stream = plan.security.over(socket)?;
         stream.write_all(&request)?;
         let mut reader = ResponseReader::default();
         loop {
@@ -170,7 +208,7 @@ enum State {
 }
 
 struct Slot {
-    stream: Option<TcpStream>,
+    stream: Option<Wire>,
     reader: ResponseReader,
     state: State,
     /// When the request was due.
@@ -197,7 +235,6 @@ struct Load<'p> {
 impl<'p> Load<'p> {
     fn new(plan: &'p LoadPlan) -> io::Result<Self> {
         let now = Instant::now();
-        let latency = Histogram::new_with_bounds(1, MAX_LATENCY_NS, 3).map_err(io::Error::other)?;
         let slot = || Slot {
             stream: None,
             reader: ResponseReader::default(),
@@ -217,15 +254,7 @@ impl<'p> Load<'p> {
             measured_until: now + plan.warm_up + plan.measured,
             counting: false,
             sending: true,
-            outcome: LoadOutcome {
-                responses: 0,
-                sent: 0,
-                elapsed: Duration::ZERO,
-                latency,
-                faults: BTreeMap::new(),
-                reconnects: 0,
-                unsent: 0,
-            },
+            outcome: LoadOutcome::new()?,
         })
     }
 
@@ -336,7 +365,7 @@ impl<'p> Load<'p> {
         let opened = sys::connect_nonblocking(self.plan.target).and_then(|stream| {
             stream.set_nodelay(true)?;
             self.epoll.add(&stream, READABLE, index as u64)?;
-            Ok(stream)
+            self.plan.security.over(stream)
         });
         let slot = &mut self.slots[index];
         slot.reader = ResponseReader::default();
@@ -418,6 +447,15 @@ impl<'p> Load<'p> {
     fn finish(&mut self, index: usize, close: bool) {
         let now = Instant::now();
         self.outcome.responses += u64::from(self.counting);
+        if self.counting
+            && let Some(stream) = &self.slots[index].stream
+        {
+            match stream.is_resumed() {
+                Some(true) => self.outcome.handshakes.resumed += 1,
+                Some(false) => self.outcome.handshakes.full += 1,
+                None => {}
+            }
+        }
         self.record(self.slots[index].due, now);
         if self.plan.connection_per_request {
             self.slots[index].state = State::Closing;

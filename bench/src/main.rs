@@ -2,11 +2,14 @@
 //!
 //! `compare` is the command to run; the others are its parts, which can be used on their own.
 
+mod certificates;
 mod compare;
 mod figures;
 mod load;
+mod load_http2;
 mod measure;
 mod payload;
+mod peer_config;
 mod peers;
 mod probe;
 mod process;
@@ -22,6 +25,7 @@ mod statistics;
 mod storm;
 mod sys;
 mod upstream;
+mod wire;
 
 use std::fs;
 use std::io;
@@ -78,7 +82,7 @@ struct CompareOptions {
     /// Proxies to measure
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Peer::ALL)]
     peers: Vec<Peer>,
-    /// Rows to run, by name; `*` stands for any text, `memory` for the memory table
+    /// Rows to run, by name; `*` stands for any text, `memory` and `memory-tls` for the memory tables
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Print the names of the rows and end
@@ -215,9 +219,10 @@ fn compare(options: CompareOptions) -> io::Result<()> {
             "{:<18}resident memory, empty and for each idle connection",
             "memory"
         );
+        println!("{:<18}the same over TLS 1.3", "memory-tls");
         return Ok(());
     }
-    if rows.is_empty() && !memory {
+    if rows.is_empty() && memory.is_empty() {
         return Err(io::Error::other(
             "no row has such a name; --list shows them",
         ));

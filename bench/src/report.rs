@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::figures;
 use crate::measure::Sample;
 use crate::peers::Peer;
-use crate::rows::{Offer, Row};
+use crate::rows::{Front, Offer, Row};
 use crate::statistics::{Spread, spread, thousands};
 
 /// A proxy that was not measured, and why.
@@ -94,6 +94,8 @@ impl RowResult {
 #[derive(Clone, Debug, Serialize)]
 pub struct Memory {
     pub peer: Peer,
+    /// What the connections speak.
+    pub front: Front,
     pub empty_bytes: u64,
     pub with_fewer_bytes: u64,
     pub with_more_bytes: u64,
@@ -132,27 +134,34 @@ impl Report {
     }
 
     fn memory_table(&self, text: &mut String) {
-        if self.memory.is_empty() {
-            return;
-        }
-        let _ = writeln!(text, "resident memory, plain HTTP/1.1");
-        let _ = writeln!(
-            text,
-            "  {:<13}{:>10}{:>13}{:>13}{:>24}",
-            "proxy", "empty MB", "1,000 idle", "5,000 idle", "bytes/idle connection"
-        );
-        for memory in &self.memory {
+        for front in [Front::Plain, Front::Tls] {
+            let mut of_front = self.memory.iter().filter(|memory| memory.front == front);
+            let Some(first) = of_front.next() else {
+                continue;
+            };
+            let title = match front {
+                Front::Tls => "resident memory, HTTP/1.1 over TLS 1.3",
+                _ => "resident memory, plain HTTP/1.1",
+            };
+            let _ = writeln!(text, "{title}");
             let _ = writeln!(
                 text,
-                "  {:<13}{:>10.1}{:>13.1}{:>13.1}{:>24}",
-                memory.peer.label(),
-                megabytes(memory.empty_bytes),
-                megabytes(memory.with_fewer_bytes),
-                megabytes(memory.with_more_bytes),
-                thousands(memory.bytes_per_idle_connection),
+                "  {:<13}{:>10}{:>13}{:>13}{:>24}",
+                "proxy", "empty MB", "1,000 idle", "5,000 idle", "bytes/idle connection"
             );
+            for memory in [first].into_iter().chain(of_front) {
+                let _ = writeln!(
+                    text,
+                    "  {:<13}{:>10.1}{:>13.1}{:>13.1}{:>24}",
+                    memory.peer.label(),
+                    megabytes(memory.empty_bytes),
+                    megabytes(memory.with_fewer_bytes),
+                    megabytes(memory.with_more_bytes),
+                    thousands(memory.bytes_per_idle_connection),
+                );
+            }
+            text.push('\n');
         }
-        text.push('\n');
     }
 }
 
@@ -294,6 +303,7 @@ pub mod tests {
         });
         let memory = Memory {
             peer: Peer::RelayMonoio,
+            front: Front::Plain,
             empty_bytes: 12_300_000,
             with_fewer_bytes: 20_000_000,
             with_more_bytes: 220_000_000,

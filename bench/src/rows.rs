@@ -10,6 +10,19 @@ pub const FIXED_RATE: f64 = 16_000.0;
 /// Connections of the rows.
 pub const CONNECTIONS: [usize; 3] = [8, 64, 512];
 
+/// Requests at a time on each connection of HTTP/2.
+pub const STREAMS: usize = 32;
+
+/// What a proxy speaks on its listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Front {
+    Plain,
+    Tls,
+    /// By prior knowledge.
+    Http2,
+}
+
 /// How requests are offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,6 +37,17 @@ pub enum Offer {
     Split,
     /// As `Saturated`, with a rich policy beside a plain one.
     Policy,
+    /// As `Saturated`, over TLS 1.3.
+    Tls,
+    /// A new connection of TLS 1.3 for each request, with a full handshake (ECDSA, P-256).
+    TlsFull,
+    /// The same with a session that is taken up again.
+    TlsResumed,
+    /// As `Saturated`, over HTTP/2 with [`STREAMS`] requests at a time on each connection.
+    Http2,
+    /// As `Saturated`, through two proxies that speak mutual TLS to each other, beside two that
+    /// speak plain text.
+    TwoHops,
 }
 
 /// One kind of load.
@@ -66,13 +90,20 @@ impl Row {
                 });
             }
         }
-        for offer in [Offer::Split, Offer::Policy] {
-            rows.push(Self {
-                payload: Payload::Small,
-                connections: 64,
-                offer,
-            });
-        }
+        let more = [
+            (64, Offer::Split),
+            (64, Offer::Policy),
+            (64, Offer::Tls),
+            (64, Offer::TlsFull),
+            (64, Offer::TlsResumed),
+            (8, Offer::Http2),
+            (64, Offer::TwoHops),
+        ];
+        rows.extend(more.map(|(connections, offer)| Self {
+            payload: Payload::Small,
+            connections,
+            offer,
+        }));
         rows
     }
 
@@ -91,6 +122,11 @@ impl Row {
             row(Payload::Large, 8, Offer::Saturated),
             row(Payload::Small, 64, Offer::ConnectionPerRequest),
             row(Payload::Small, 64, Offer::Policy),
+            row(Payload::Small, 64, Offer::Tls),
+            row(Payload::Small, 64, Offer::TlsFull),
+            row(Payload::Small, 64, Offer::TlsResumed),
+            row(Payload::Small, 8, Offer::Http2),
+            row(Payload::Small, 64, Offer::TwoHops),
         ]
     }
 
@@ -102,6 +138,11 @@ impl Row {
             Offer::ConnectionPerRequest => "close",
             Offer::Split => "split",
             Offer::Policy => "policy",
+            Offer::Tls => "tls",
+            Offer::TlsFull => "tls-full",
+            Offer::TlsResumed => "tls-resumed",
+            Offer::Http2 => "http2",
+            Offer::TwoHops => "two-hops",
         };
         format!(
             "{}-{}-{offer}",
@@ -118,6 +159,11 @@ impl Row {
             Offer::ConnectionPerRequest => "a connection per request, saturated",
             Offer::Split => "keep-alive, saturated, user and system apart",
             Offer::Policy => "keep-alive, saturated, a rich policy beside a plain one",
+            Offer::Tls => "TLS 1.3, keep-alive, saturated",
+            Offer::TlsFull => "TLS 1.3, a full handshake (ECDSA) per request, saturated",
+            Offer::TlsResumed => "TLS 1.3, a resumed handshake per request, saturated",
+            Offer::Http2 => "HTTP/2 with 32 streams each to HTTP/1.1, saturated",
+            Offer::TwoHops => "keep-alive, saturated, two proxies, mutual TLS between",
         };
         format!(
             "{}, {} connections, {offer}",
@@ -130,8 +176,47 @@ impl Row {
     pub fn measures(&self, peer: Peer) -> bool {
         match self.offer {
             Offer::Policy => matches!(peer, Peer::Ringroad | Peer::RingroadRich),
-            _ => peer != Peer::RingroadRich,
+            Offer::TwoHops => matches!(peer, Peer::RingroadPair | Peer::RingroadPairTls),
+            _ if self.front() != Front::Plain => matches!(
+                peer,
+                Peer::Ringroad | Peer::Nginx | Peer::Haproxy | Peer::Envoy
+            ),
+            _ => !matches!(
+                peer,
+                Peer::RingroadRich | Peer::RingroadPair | Peer::RingroadPairTls
+            ),
         }
+    }
+
+    /// Whether the memory of `peer` is measured with such connections.
+    pub fn memory_is_of(front: Front, peer: Peer) -> bool {
+        let offer = match front {
+            Front::Tls => Offer::Tls,
+            _ => Offer::Saturated,
+        };
+        let row = Self {
+            payload: Payload::Small,
+            connections: 64,
+            offer,
+        };
+        row.measures(peer)
+    }
+
+    /// What the proxies speak on their listeners.
+    pub fn front(&self) -> Front {
+        match self.offer {
+            Offer::Tls | Offer::TlsFull | Offer::TlsResumed => Front::Tls,
+            Offer::Http2 => Front::Http2,
+            _ => Front::Plain,
+        }
+    }
+
+    /// Whether each request has a connection of its own.
+    pub fn has_connection_per_request(&self) -> bool {
+        matches!(
+            self.offer,
+            Offer::ConnectionPerRequest | Offer::TlsFull | Offer::TlsResumed
+        )
     }
 
     pub fn rate(&self) -> Option<f64> {

@@ -266,9 +266,7 @@ mod tests {
             sent,
             elapsed: Duration::from_secs(1),
             latency,
-            faults: std::collections::BTreeMap::new(),
-            reconnects: 0,
-            unsent: 0,
+            ..LoadOutcome::new().expect("an outcome")
         }
     }
 

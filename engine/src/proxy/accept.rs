@@ -358,7 +358,7 @@ async fn handshake(
             return None;
         }
         Err(_) => {
-            stats.downstream_rq_header_timeout.add(1);
+            stats.downstream_cx_transport_socket_connect_timeout.add(1);
             return None;
         }
     };

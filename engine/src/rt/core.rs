@@ -102,6 +102,10 @@ impl Core {
         self.clock.get()
     }
 
+    pub fn trim(&self) {
+        self.driver.borrow_mut().trim();
+    }
+
     pub fn counters(&self) -> Counters {
         let pool = self.pool.borrow();
         let mut driver = self.driver.borrow_mut();

@@ -72,6 +72,10 @@ impl Driver {
         either!(self, driver => &mut driver.table)
     }
 
+    pub fn trim(&mut self) {
+        either!(self, driver => driver.trim());
+    }
+
     pub fn enters(&self) -> u64 {
         either!(self, driver => driver.enters())
     }

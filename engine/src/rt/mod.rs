@@ -171,6 +171,15 @@ pub fn now() -> Instant {
     core::with(core::Core::now)
 }
 
+/// Gives the memory of receive buffers back to the system that have not been needed since the call
+/// before the last; to be called about once a second.
+///
+/// # Panics
+/// Outside of [`run`].
+pub fn trim() {
+    core::with(core::Core::trim);
+}
+
 /// What this worker's runtime has done so far, and holds now.
 ///
 /// # Panics

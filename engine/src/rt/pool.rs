@@ -18,6 +18,8 @@ const COLOUR_BYTES: usize = 5 * 64;
 const SPARE_BULK_BUFFERS: usize = 16;
 /// Bytes that are copied out of their buffer when buffers run short.
 const COPY_WHEN_SHORT_BYTES: usize = 4096;
+/// A page of memory; larger ones are multiples of it.
+const PAGE_BYTES: usize = 4096;
 
 /// A bulk buffer with its header in front.
 #[repr(C)]
@@ -99,6 +101,22 @@ impl BufferRing {
             entry.set_bid(header.number);
         }
         self.tail = self.tail.wrapping_add(1);
+        self.publish_tail();
+    }
+
+    /// Takes the entry back that was pushed last. The kernel must not have taken it, and must not
+    /// be looking.
+    fn take_last(&mut self) -> u16 {
+        self.tail = self.tail.wrapping_sub(1);
+        self.publish_tail();
+        let base = self.memory.start.cast::<io_uring::types::BufRingEntry>();
+        // SAFETY: the masked index is inside the mapping, and we have written the entry.
+        unsafe { &*base.as_ptr().add(usize::from(self.tail & self.mask)) }.bid()
+    }
+
+    #[inline]
+    fn publish_tail(&self) {
+        let base = self.memory.start.cast::<io_uring::types::BufRingEntry>();
         // SAFETY: the tail's place is inside the mapping, aligned, and written by us alone; the
         // release store publishes the entry.
         unsafe {
@@ -119,6 +137,10 @@ pub(super) struct Pool {
     regions: Vec<Region>,
     /// Buffers that can be leased, when no ring holds them.
     free: Vec<NonNull<Header>>,
+    /// Buffers that nobody holds, and whose memory was given back.
+    retired: Vec<NonNull<Header>>,
+    /// Most buffers in use since the last trim, and between that and the one before.
+    peaks: [usize; 2],
     ring: Option<BufferRing>,
     in_use: usize,
     exhausted: u64,
@@ -140,6 +162,8 @@ impl Pool {
             header_blocks: Vec::new(),
             regions: Vec::new(),
             free: Vec::new(),
+            retired: Vec::new(),
+            peaks: [0; 2],
             ring: None,
             in_use: 0,
             exhausted: 0,
@@ -164,6 +188,12 @@ impl Pool {
 
     /// Makes more buffers; `false` at the limit or when memory is short.
     pub fn grow(&mut self) -> bool {
+        if !self.retired.is_empty() {
+            let kept = self.retired.len().saturating_sub(self.circulating());
+            let again = self.retired.split_off(kept);
+            again.into_iter().for_each(|header| self.put(header));
+            return true;
+        }
         let count = match self.headers.len() {
             0 => self.initial,
             some => some.min(self.limit - some),
@@ -194,6 +224,56 @@ impl Pool {
         true
     }
 
+    /// Takes buffers out of circulation, and gives their memory back, when twice the most that were
+    /// in use lately is less than half of all.
+    ///
+    /// No completion may be outstanding that hands a buffer over.
+    pub fn trim(&mut self) {
+        let lately = self.peaks[0].max(self.peaks[1]).max(self.in_use);
+        self.peaks = [self.in_use, self.peaks[0]];
+        let wanted = (lately * 2).max(self.initial);
+        if self.circulating() < wanted * 2 {
+            return;
+        }
+        let surplus = (self.circulating() - wanted).min(self.available());
+        for _ in 0..surplus {
+            let taken = match &mut self.ring {
+                Some(ring) => Some(self.headers[usize::from(ring.take_last())]),
+                None => self.free.pop(),
+            };
+            self.retired.extend(taken);
+        }
+        self.give_memory_back();
+    }
+
+    /// Gives back the pages that lie within retired buffers, or between two of them.
+    fn give_memory_back(&mut self) {
+        // SAFETY: headers live as long as the pool.
+        let base = |header: &NonNull<Header>| unsafe { header.as_ref() }.base.as_ptr() as usize;
+        self.retired.sort_unstable_by_key(base);
+        let stride = self.buffer_bytes + COLOUR_BYTES;
+        for run in self
+            .retired
+            .chunk_by(|one, next| base(next) == base(one) + stride)
+        {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let from = base(first).next_multiple_of(PAGE_BYTES);
+            let to = (base(last) + self.buffer_bytes) & !(PAGE_BYTES - 1);
+            if from < to {
+                // SAFETY: the pages lie within buffers of ours that nobody holds, or between two
+                // of one mapping; that they are zero when they are used again does no harm.
+                unsafe { libc::madvise(from as *mut _, to - from, libc::MADV_DONTNEED) };
+            }
+        }
+    }
+
+    /// Buffers that are in use or can be leased at once.
+    fn circulating(&self) -> usize {
+        self.headers.len() - self.retired.len()
+    }
+
     fn put(&mut self, header: NonNull<Header>) {
         match &mut self.ring {
             // SAFETY: headers live as long as the pool.
@@ -208,8 +288,13 @@ impl Pool {
         let header = self.headers[usize::from(number)];
         // SAFETY: headers live as long as the pool.
         unsafe { header.as_ref() }.references.set(1);
-        self.in_use += 1;
+        self.note_use();
         header
+    }
+
+    fn note_use(&mut self) {
+        self.in_use += 1;
+        self.peaks[0] = self.peaks[0].max(self.in_use);
     }
 
     /// A free buffer with one reference; `None` at the limit.
@@ -221,7 +306,7 @@ impl Pool {
         let header = self.free.pop()?;
         // SAFETY: headers live as long as the pool.
         unsafe { header.as_ref() }.references.set(1);
-        self.in_use += 1;
+        self.note_use();
         Some(header)
     }
 
@@ -246,7 +331,7 @@ impl Pool {
 
     /// Buffers that could be leased at once.
     pub fn available(&self) -> usize {
-        self.headers.len() - self.in_use
+        self.circulating() - self.in_use
     }
 
     pub fn buffer_bytes(&self) -> usize {
@@ -293,7 +378,7 @@ impl Pool {
     }
 
     pub fn allocated(&self) -> usize {
-        self.headers.len()
+        self.circulating()
     }
 
     pub fn exhausted(&self) -> u64 {

@@ -80,6 +80,7 @@ stat_set! {
         Counter ext_authz_failure_mode_allowed: "Those of them that passed by failOpen",
         Counter no_filter_chain_match: "Connections that suit no filter chain",
         Counter ssl_handshake: "TLS handshakes done",
+        Counter downstream_cx_transport_socket_connect_timeout: "TLS handshakes that took longer than limits.requestHeadTimeout",
         Counter ssl_connection_error: "TLS handshakes that failed",
         Counter ssl_fail_verify_no_cert: "TLS handshakes without a certificate of the client",
         Counter ssl_fail_verify_error: "TLS handshakes whose client certificate was refused",

@@ -143,6 +143,8 @@ impl Described for DownstreamTls {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates(keys)));
+        // Ours is the order of the suites, as in Envoy.
+        config.ignore_client_order = true;
         // Resumption by tickets alone: workers share no cache, and the keys of tickets rotate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer =

@@ -407,6 +407,7 @@ impl Worker {
             let view = self.view();
             view.used_clusters()
                 .for_each(|cluster| cluster.sweep(rt::now()));
+            rt::trim();
             self.publish_figures();
         }
     }

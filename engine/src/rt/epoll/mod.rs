@@ -53,6 +53,11 @@ impl Epoll {
         Ok(epoll)
     }
 
+    /// Gives the memory of receive buffers back that have not been needed lately.
+    pub fn trim(&mut self) {
+        self.pool.borrow_mut().trim();
+    }
+
     pub fn enters(&self) -> u64 {
         self.enters
     }

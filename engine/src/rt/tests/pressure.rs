@@ -161,3 +161,45 @@ fn many_fast_senders_get_all_their_bytes_through_few_buffers() {
         assert_eq!(counters().receive_buffers_in_use, 0);
     });
 }
+
+#[test]
+fn the_buffers_of_a_rush_are_given_back() {
+    let options = RuntimeOptions {
+        initial_receive_buffers: 4,
+        max_receive_buffers: 1024,
+        receive_buffer_bytes: 4096,
+        ..RuntimeOptions::default()
+    };
+    on_both_with(options, || async {
+        let (stream, plain) = pair();
+        let (thread, _) = blast(plain);
+        let mut held = Vec::new();
+        while held.len() < 500 {
+            held.push(stream.receive().await.unwrap());
+        }
+        assert!(counters().receive_buffers_allocated >= 500);
+        trim();
+        assert!(
+            counters().receive_buffers_allocated >= 500,
+            "all are in use"
+        );
+        held.clear();
+        // Until the rush is forgotten; without deferred completions nothing is given back.
+        let mut trims = 0;
+        while counters().receive_buffers_allocated >= 500 && trims < 100 {
+            trim();
+            trims += 1;
+            sleep_ms(1).await;
+        }
+        let left = counters().receive_buffers_allocated;
+        assert!(left < 500, "{left} buffers");
+        // What comes afterwards is whole, and there are enough buffers again.
+        while held.len() < 500 {
+            let chunk = stream.receive().await.unwrap();
+            assert!(chunk.iter().all(|byte| *byte == 1));
+            held.push(chunk);
+        }
+        drop(stream);
+        until(|| thread.is_finished()).await;
+    });
+}

@@ -42,6 +42,7 @@ pub(super) struct Uring {
     /// Operations whose last completion is yet to come.
     in_flight: usize,
     enters: u64,
+    is_deferred: bool,
 }
 
 impl Uring {
@@ -50,7 +51,11 @@ impl Uring {
     /// # Errors
     /// A reason for people why it cannot be made.
     pub fn make(pool: Rc<RefCell<Pool>>, mailbox: RawFd) -> Result<(Self, String), String> {
-        let Made { ring, description } = setup::make_ring()?;
+        let Made {
+            ring,
+            description,
+            is_deferred,
+        } = setup::make_ring()?;
         let registered = {
             let mut pool = pool.borrow_mut();
             let buffers = pool.make_ring().map_err(|error| error.to_string())?;
@@ -73,7 +78,8 @@ impl Uring {
         if !pool.borrow_mut().grow() {
             return Err("no memory for receive buffers".to_owned());
         }
-        let driver = Self::over(ring, pool, mailbox);
+        let mut driver = Self::over(ring, pool, mailbox);
+        driver.is_deferred = is_deferred;
         Ok((driver, description))
     }
 
@@ -91,6 +97,7 @@ impl Uring {
             timer_value: Box::new(Timespec::new()),
             in_flight: 0,
             enters: 0,
+            is_deferred: false,
         }
     }
 
@@ -101,6 +108,16 @@ impl Uring {
     /// Whether other threads have woken tasks since the last call.
     pub fn take_mailbox_rang(&mut self) -> bool {
         std::mem::take(&mut self.mailbox_rang)
+    }
+
+    /// Gives the memory of receive buffers back that have not been needed lately.
+    pub fn trim(&mut self) {
+        // Buffers can be taken from the kernel's ring only while it does not look at it: it does
+        // when it is entered, and what it has taken then is known when all completions are seen.
+        let knows_all = self.ring.completion().is_empty() && !self.ring.submission().cq_overflow();
+        if self.is_deferred && knows_all {
+            self.pool.borrow_mut().trim();
+        }
     }
 
     /// Queues an entry for the next enter.

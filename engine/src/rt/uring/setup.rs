@@ -21,6 +21,8 @@ enum Flavour {
 pub(in crate::rt) struct Made {
     pub ring: IoUring,
     pub description: String,
+    /// The kernel works on completions, and takes buffers, only when it is asked to.
+    pub is_deferred: bool,
 }
 
 /// Makes a ring with the best flags that the kernel takes.
@@ -46,6 +48,7 @@ pub(in crate::rt) fn make_ring() -> Result<Made, String> {
                 return Ok(Made {
                     ring,
                     description: description.to_owned(),
+                    is_deferred: flavour == Flavour::Deferred,
                 });
             }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refusal = Some(error),
