@@ -2,6 +2,7 @@
 
 use super::failure::StreamFailure;
 use super::heads::{request_of, response_text, switching_text};
+use super::incoming::Bodies;
 use super::inflow::{Framing, Inflow};
 use super::outflow::Outflow;
 use super::stream::our_heads;
@@ -15,11 +16,13 @@ use ringroad_codec::http1::{
 };
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 pub(super) struct ClientSide {
     connection: SendRequest<Bytes>,
     scheme: &'static str,
+    bodies: Rc<Bodies>,
     /// Of the request, as far as it was pushed.
     head: Vec<u8>,
     to_head_request: bool,
@@ -33,10 +36,11 @@ pub(super) struct ClientSide {
 }
 
 impl ClientSide {
-    pub fn new(connection: SendRequest<Bytes>, scheme: &'static str) -> Self {
+    pub fn new(connection: SendRequest<Bytes>, scheme: &'static str, bodies: Rc<Bodies>) -> Self {
         Self {
             connection,
             scheme,
+            bodies,
             head: Vec::new(),
             to_head_request: false,
             is_upgrade: false,
@@ -147,7 +151,7 @@ impl ClientSide {
             }
             false => response_text(&response, ends_here, self.to_head_request),
         };
-        Inflow::of_response(&text, response.into_body(), framing)
+        Inflow::of_response(&text, self.bodies.of(response.into_body()), framing)
     }
 
     fn fail<T>(&mut self, error: &h2::Error) -> Poll<Result<T, StreamFailure>> {

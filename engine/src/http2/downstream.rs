@@ -2,8 +2,10 @@
 
 use super::guard::Guard;
 use super::heads::request_text;
-use super::inflow::Inflow;
+use super::incoming::{Bodies, SMALL_FRAME_BUDGET_BYTES};
+use super::inflow::{Framing, Inflow};
 use super::pipe::{Pipe, PipeShared};
+use super::stall::StallWatch;
 use super::stream::Http2Stream;
 use super::websocket;
 use crate::proxy::accept::ChosenChain;
@@ -23,9 +25,13 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// How the connection preface begins (RFC 9113 section 3.4). No request of HTTP/1.1 begins so.
 pub const PREFACE_START: &[u8] = b"PRI ";
+
+/// Most bytes of one stream that are ready to be sent: a frame, and more the next turn.
+const MOST_BUFFERED_BYTES: usize = 16 * 1024;
 
 /// How long a client may take to close after it was told to go away.
 const GOODBYE_MS: u64 = 5_000;
@@ -110,9 +116,12 @@ impl Client {
             .initial_window_size(clamp(limits.http2_stream_window_bytes))
             .initial_connection_window_size(clamp(limits.http2_connection_window_bytes))
             .max_header_list_size(clamp(limits.max_head_bytes))
-            .max_send_buffer_size(limits.http2_stream_window_bytes as usize)
+            .max_send_buffer_size(
+                MOST_BUFFERED_BYTES.min(limits.http2_stream_window_bytes as usize),
+            )
             .max_pending_accept_reset_streams(clamp(limits.max_reset_streams) as usize)
             .max_local_error_reset_streams(Some(clamp(limits.max_reset_streams) as usize))
+            .data_frame_budget(SMALL_FRAME_BUDGET_BYTES)
             .enable_connect_protocol();
         let mut handshake = pin!(builder.handshake::<_, Bytes>(pipe));
         let begun = poll_fn(|cx| self.with_send(cx, shared, |cx| handshake.as_mut().poll(cx)));
@@ -123,6 +132,7 @@ impl Client {
             Ok(_) => return self.listener.stats.downstream_cx_protocol_error.add(1),
             Err(_) => return self.listener.stats.downstream_rq_header_timeout.add(1),
         };
+        let stall_ms = limits.send_stall_timeout_ms;
         let mut idle_since = rt::now();
         let mut is_leaving = false;
         loop {
@@ -144,12 +154,15 @@ impl Client {
                     }
                 };
                 let head_end = shared.head_deadline(patience_ms);
-                let deadline = idle_end.into_iter().chain(head_end).min();
+                let send_end = shared.send_deadline(stall_ms);
+                let deadline = idle_end.into_iter().chain(head_end).chain(send_end).min();
                 self.deadline.set(deadline);
                 turn
             });
             match until(&self.deadline, next).await {
-                Ok(Turn::Done(Some(Ok((request, respond))))) => self.begin_stream(request, respond),
+                Ok(Turn::Done(Some(Ok((request, respond))))) => {
+                    self.begin_stream(&shared.bodies, request, respond);
+                }
                 Ok(Turn::Done(Some(Err(error)))) => {
                     if error.is_go_away() || error.is_reset() {
                         self.listener.stats.downstream_cx_protocol_error.add(1);
@@ -164,17 +177,16 @@ impl Client {
                     self.say_goodbye(&mut http2, shared).await;
                     return;
                 }
-                Err(_) if is_leaving => return,
-                Err(_)
-                    if shared
-                        .head_deadline(patience_ms)
-                        .is_some_and(|end| end <= rt::now()) =>
-                {
+                Err(_) if is_past(shared.send_deadline(stall_ms)) => {
+                    return self.worker.http2_stats.tx_flush_timeout.add(1);
+                }
+                Err(_) if is_past(shared.head_deadline(patience_ms)) => {
                     self.listener.stats.downstream_rq_header_timeout.add(1);
                     http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     self.say_goodbye(&mut http2, shared).await;
                     return;
                 }
+                Err(_) if is_leaving => return,
                 Err(_) => {
                     self.listener.stats.downstream_cx_idle_timeout.add(1);
                     is_leaving = true;
@@ -204,9 +216,13 @@ impl Client {
         &self,
         context: &mut Context<'_>,
         shared: &PipeShared,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<Turn<T>> {
-        match poll(context) {
+        let mut polled = poll(context);
+        while polled.is_pending() && shared.bodies.join() {
+            polled = poll(context);
+        }
+        match polled {
             Poll::Ready(outcome) => Poll::Ready(Turn::Done(outcome)),
             Poll::Pending => match shared.poll_send(context) {
                 Poll::Ready(Err(_)) => Poll::Ready(Turn::CannotSend),
@@ -230,7 +246,12 @@ impl Client {
         }
     }
 
-    fn begin_stream(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn begin_stream(
+        &self,
+        bodies: &Bodies,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+    ) {
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
         self.listener.stats.downstream_rq_http2_total.add(1);
@@ -244,11 +265,16 @@ impl Client {
             return;
         };
         self.active_streams.set(self.active_streams.get() + 1);
+        let body = (framing != Framing::None).then(|| bodies.of(body));
         let stream = Http2Stream::of_server(
-            Inflow::new(&text, Some(body), framing),
+            Inflow::new(&text, body, framing),
             respond,
             request.method() == Method::HEAD,
             request.method() == Method::CONNECT,
+            StallWatch::new(
+                self.worker.limits().settings.send_stall_timeout_ms,
+                &self.worker,
+            ),
             self.local,
             Box::new(ActiveStream(self.active_streams.clone())),
         );
@@ -266,6 +292,10 @@ impl Client {
             chain: self.chain.clone(),
         }));
     }
+}
+
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= rt::now())
 }
 
 fn clamp(limit: u64) -> u32 {

@@ -1,10 +1,12 @@
 //! The receiving side of a stream, as HTTP/1.1 bytes.
 
 use super::failure::StreamFailure;
+use super::incoming::Body;
 use crate::rt::Chunk;
-use h2::{Reason, RecvStream};
+use h2::Reason;
 use http::HeaderMap;
 use ringroad_codec::http1::{write_chunk_header, write_last_chunk};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// How a body is framed in HTTP/1.1.
@@ -22,7 +24,7 @@ pub enum Framing {
 pub struct Inflow {
     /// What is ready to be taken.
     ready: Chunk,
-    body: Option<RecvStream>,
+    body: Option<Rc<Body>>,
     framing: Framing,
     data_ended: bool,
     failure: Option<StreamFailure>,
@@ -31,7 +33,7 @@ pub struct Inflow {
 
 impl Inflow {
     /// A message that begins with `head`.
-    pub fn new(head: &[u8], body: Option<RecvStream>, framing: Framing) -> Self {
+    pub fn new(head: &[u8], body: Option<Rc<Body>>, framing: Framing) -> Self {
         Self {
             ready: Chunk::copy_of(head),
             body: body.filter(|_| framing != Framing::None),
@@ -44,7 +46,7 @@ impl Inflow {
 
     /// The message of a server. One that has sent it all may tell us to stop sending (RFC 9113
     /// section 8.1), which is then the end of the message and no failure.
-    pub fn of_response(head: &[u8], body: RecvStream, framing: Framing) -> Self {
+    pub fn of_response(head: &[u8], body: Rc<Body>, framing: Framing) -> Self {
         Self {
             is_response: true,
             ..Self::new(head, Some(body), framing)
@@ -84,7 +86,7 @@ impl Inflow {
             }
             // A length has to be fulfilled.
             let ends_response = self.is_response && self.framing != Framing::Length;
-            let Some(body) = &mut self.body else {
+            let Some(body) = &self.body else {
                 return match self.framing {
                     Framing::Tunnel => Poll::Ready(Ok(())),
                     _ => Poll::Pending,
@@ -105,12 +107,7 @@ impl Inflow {
             }
             match body.poll_data(context) {
                 Poll::Ready(Some(Ok(data))) => {
-                    // What was handed on counts as taken: the next piece is asked for when the
-                    // other side has taken this one.
-                    let released = body.flow_control().release_capacity(data.len());
-                    if let Err(error) = released {
-                        self.failure = Some(StreamFailure::of(&error));
-                    }
+                    // The next piece is asked for when the other side has taken this one.
                     self.take_data(&data);
                 }
                 Poll::Ready(Some(Err(error))) if ends_response && was_only_stopped(&error) => {

@@ -17,6 +17,7 @@ pub struct Outflow {
     is_whole: bool,
     /// Its end was sent.
     is_finished: bool,
+    taken_bytes: u64,
 }
 
 impl Outflow {
@@ -29,6 +30,7 @@ impl Outflow {
             queue: VecDeque::new(),
             is_whole: is_empty,
             is_finished: is_empty,
+            taken_bytes: 0,
         }
     }
 
@@ -81,6 +83,11 @@ impl Outflow {
         self.stream.poll_reset(context).is_ready()
     }
 
+    /// How many bytes the peer's window has let pass.
+    pub fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
     /// Whether the whole message was sent.
     pub fn is_finished(&self) -> bool {
         self.is_finished
@@ -98,6 +105,7 @@ impl Outflow {
                 return Ok(());
             }
             let data = front.split_to(len);
+            self.taken_bytes += len as u64;
             if front.is_empty() {
                 self.queue.pop_front();
             }

@@ -1,9 +1,11 @@
 //! A transport as the `h2` crate reads and writes it.
 
 use super::guard::Guard;
-use crate::rt::{Buffer, Chunk};
+use super::incoming::{Bodies, GIVEN_AT_A_TIME_BYTES};
+use crate::proxy::connection::deadline_after;
+use crate::rt::{self, Buffer, Chunk};
 use crate::transport::Transport;
-use ringroad_codec::http2::Misconduct;
+use ringroad_codec::http2::{FrameWalk, Misconduct};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::{Pin, pin};
@@ -32,6 +34,9 @@ pub struct PipeShared {
     /// Whether a send may still be under way.
     is_sending: Cell<bool>,
     guard: Option<Guard>,
+    /// The bodies of its streams.
+    pub bodies: Rc<Bodies>,
+    sending_since: Cell<Option<Instant>>,
 }
 
 /// What `h2` has been given: the length of the first frame, and how much in all.
@@ -70,7 +75,13 @@ impl Pipe {
         unread: Chunk,
         guard: Option<Guard>,
     ) -> (Self, Rc<PipeShared>) {
+        let walk = match guard {
+            Some(_) => FrameWalk::of_client(),
+            None => FrameWalk::of_server(),
+        };
         let shared = Rc::new(PipeShared {
+            bodies: Bodies::new(walk),
+            sending_since: Cell::new(None),
             transport,
             out: RefCell::new(Buffer::lease()),
             unread: RefCell::new(unread),
@@ -89,6 +100,11 @@ impl PipeShared {
     /// What the client has done too much of.
     pub fn misconduct(&self) -> Option<Misconduct> {
         self.guard.as_ref().and_then(Guard::misconduct)
+    }
+
+    /// When what is being sent has to have been taken.
+    pub fn send_deadline(&self, patience_ms: u64) -> Option<Instant> {
+        deadline_after(self.sending_since.get()?, patience_ms)
     }
 
     /// When the head that is coming, or the end of the preface, has to be there.
@@ -114,11 +130,13 @@ impl PipeShared {
                 Poll::Pending => return Poll::Pending,
             }
             self.is_sending.set(false);
+            self.sending_since.set(None);
         }
         if !self.out.borrow().is_empty() {
             let out = std::mem::replace(&mut *self.out.borrow_mut(), Buffer::lease());
             self.transport.send_detached(out, Chunk::default());
             self.is_sending.set(true);
+            self.sending_since.set(Some(rt::now()));
         }
         Poll::Ready(Ok(()))
     }
@@ -132,6 +150,10 @@ impl AsyncRead for Pipe {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // The connection's task joins small frames first, and then comes back.
+        if self.shared.bodies.are_due() {
+            return Poll::Pending;
+        }
         let mut unread = self.shared.unread.borrow_mut();
         if unread.is_empty() {
             // From a client that has gone too far nothing more is taken.
@@ -150,8 +172,12 @@ impl AsyncRead for Pipe {
             }
             *unread = received;
         }
-        let len = unread.len().min(into.remaining());
+        let len = unread
+            .len()
+            .min(into.remaining())
+            .min(GIVEN_AT_A_TIME_BYTES);
         into.put_slice(&unread[..len]);
+        self.shared.bodies.note(&unread[..len]);
         let mut received = self.shared.received.get();
         received.note(&unread[..len]);
         self.shared.received.set(received);

@@ -4,10 +4,12 @@ use super::failure::StreamFailure;
 use super::heads::response_of;
 use super::inflow::Inflow;
 use super::outflow::Outflow;
+use super::stall::StallWatch;
 use super::stream::our_heads;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use ringroad_codec::http1::{BodyFraming, BodyLimits, Progress, ResponseHead, parse_response};
+use std::task::{Context, Poll};
 
 pub(super) struct ServerSide {
     pub inflow: Inflow,
@@ -17,9 +19,25 @@ pub(super) struct ServerSide {
     pub to_head_request: bool,
     pub is_upgrade: bool,
     pub outflow: Option<Outflow>,
+    pub stall: StallWatch,
 }
 
 impl ServerSide {
+    /// Ready when all that was pushed has been handed over, or the client has taken nothing of it
+    /// for too long.
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamFailure>> {
+        let Some(outflow) = &mut self.outflow else {
+            return Poll::Ready(Ok(()));
+        };
+        let flushed = outflow.poll_flush(context);
+        if flushed.is_ready() {
+            self.stall.calm();
+            return flushed;
+        }
+        let stalled = self.stall.poll(outflow.taken_bytes(), context);
+        stalled.map(|()| Err(StreamFailure::Reset))
+    }
+
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), StreamFailure> {
         while self.outflow.is_none() {
             let before = self.head.len();

@@ -2,9 +2,11 @@
 
 use super::client_side::ClientSide;
 use super::failure::StreamFailure;
+use super::incoming::Bodies;
 use super::inflow::Inflow;
 use super::outflow::Outflow;
 use super::server_side::ServerSide;
+use super::stall::StallWatch;
 use crate::rt::{Chunk, Idle};
 use bytes::Bytes;
 use h2::Reason;
@@ -14,6 +16,7 @@ use ringroad_codec::http1::HeadLimits;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// The longest head that is written to a stream: our own limits have bounded it already.
@@ -44,10 +47,12 @@ impl Http2Stream {
         respond: SendResponse<Bytes>,
         to_head_request: bool,
         is_upgrade: bool,
+        stall: StallWatch,
         local: Option<SocketAddr>,
         in_use: Box<dyn std::any::Any>,
     ) -> Self {
         let side = Side::Server(ServerSide {
+            stall,
             inflow,
             respond,
             head: Vec::new(),
@@ -62,10 +67,11 @@ impl Http2Stream {
     pub fn of_client(
         connection: SendRequest<Bytes>,
         scheme: &'static str,
+        bodies: Rc<Bodies>,
         local: Option<SocketAddr>,
         in_use: Box<dyn std::any::Any>,
     ) -> Self {
-        let side = Side::Client(ClientSide::new(connection, scheme));
+        let side = Side::Client(ClientSide::new(connection, scheme, bodies));
         Self::new(side, local, in_use)
     }
 
@@ -98,8 +104,8 @@ impl Http2Stream {
     /// Ready when bytes are there, or the peer has given the stream up.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut side = self.side.borrow_mut();
-        let _ = side.poll_flush(context);
-        if side.is_reset(context) {
+        let is_stalled = matches!(side.poll_flush(context), Poll::Ready(Err(_)));
+        if is_stalled || side.is_reset(context) {
             self.is_closed.set(true);
             return Poll::Ready(());
         }
@@ -221,9 +227,12 @@ impl Side {
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamFailure>> {
-        match self.outflow() {
-            Some(outflow) => outflow.poll_flush(context),
-            None => Poll::Ready(Ok(())),
+        match self {
+            Self::Server(server) => server.poll_flush(context),
+            Self::Client(client) => match &mut client.outflow {
+                Some(outflow) => outflow.poll_flush(context),
+                None => Poll::Ready(Ok(())),
+            },
         }
     }
 

@@ -1,5 +1,6 @@
 //! A connection to an upstream that speaks HTTP/2, shared by many requests.
 
+use super::incoming::{Bodies, SMALL_FRAME_BUDGET_BYTES};
 use super::pipe::{Pipe, PipeShared};
 use super::stream::Http2Stream;
 use crate::proxy::connection::deadline_after;
@@ -31,6 +32,7 @@ pub struct Http2Connection {
     sender: RefCell<Option<SendRequest<Bytes>>>,
     scheme: &'static str,
     local: Option<SocketAddr>,
+    bodies: Rc<Bodies>,
     /// The most streams at a time that the peer takes.
     most_streams: Cell<usize>,
     has_settings: Cell<bool>,
@@ -89,6 +91,7 @@ impl Http2Connection {
             .initial_window_size(stream_window_bytes)
             .initial_connection_window_size(clamp(all_windows_bytes))
             .max_header_list_size(clamp(limits.max_head_bytes))
+            .data_frame_budget(SMALL_FRAME_BUDGET_BYTES)
             .max_send_buffer_size(stream_window_bytes as usize);
         let handshake = builder.handshake::<_, Bytes>(pipe).await;
         let (sender, http2) = handshake.map_err(|error| match error.get_io() {
@@ -99,6 +102,7 @@ impl Http2Connection {
             sender: RefCell::new(Some(sender)),
             scheme,
             local,
+            bodies: shared.bodies.clone(),
             most_streams: Cell::new(usize::MAX),
             has_settings: Cell::new(false),
         });
@@ -137,6 +141,7 @@ impl Http2Connection {
         Some(Http2Stream::of_client(
             sender,
             self.scheme,
+            self.bodies.clone(),
             self.local,
             in_use,
         ))
@@ -167,7 +172,10 @@ impl Http2Driver {
         silence.set(deadline_after(rt::now(), times.settings_within_ms));
         let mut is_silent = true;
         let end = poll_fn(|cx| {
-            let polled = Pin::new(&mut self.http2).poll(cx);
+            let mut polled = Pin::new(&mut self.http2).poll(cx);
+            while polled.is_pending() && self.pipe.bodies.join() {
+                polled = Pin::new(&mut self.http2).poll(cx);
+            }
             if let Some(connection) = self.connection.upgrade() {
                 connection.note(&self.http2, &self.pipe);
             }

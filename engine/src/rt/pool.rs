@@ -224,15 +224,15 @@ impl Pool {
         true
     }
 
-    /// Takes buffers out of circulation, and gives their memory back, when twice the most that were
-    /// in use lately is less than half of all.
+    /// Takes buffers out of circulation, and gives their memory back, when they are far more than
+    /// the most that were in use lately.
     ///
     /// No completion may be outstanding that hands a buffer over.
     pub fn trim(&mut self) {
         let lately = self.peaks[0].max(self.peaks[1]).max(self.in_use);
         self.peaks = [self.in_use, self.peaks[0]];
-        let wanted = (lately * 2).max(self.initial);
-        if self.circulating() < wanted * 2 {
+        let wanted = lately + lately / 4 + self.initial;
+        if self.circulating() < wanted + wanted / 2 {
             return;
         }
         let surplus = (self.circulating() - wanted).min(self.available());

@@ -222,6 +222,7 @@ stat_set! {
         Counter rx_reset: "RST_STREAM frames received",
         Counter tx_reset: "RST_STREAM frames sent",
         Counter goaway_sent: "GOAWAY frames sent",
+        Counter tx_flush_timeout: "Streams reset and connections closed: limits.sendStallTimeout",
         Counter header_overflow: "Connections ended because a head was far over limits.maxHeadBytes",
         Counter too_many_header_frames: "Connections ended: limits.maxContinuationFrames",
         Counter inbound_empty_frames_flood: "Connections ended: limits.maxEmptyFrames",

@@ -134,6 +134,8 @@ limits! {
         "Most WINDOW_UPDATE frames of HTTP/2 for each DATA frame that we sent, half as many as are let pass; above it the connection ends with ENHANCE_YOUR_CALM.";
     max_continuation_frames / "maxContinuationFrames": Count = 5,
         "Most CONTINUATION frames of one HTTP/2 head; above it the connection ends with ENHANCE_YOUR_CALM.";
+    send_stall_timeout_ms / "sendStallTimeout": Duration = 300_000,
+        "How long a client of HTTP/2 may take nothing of what waits for it, on one stream (which is then reset) or on the connection (which is then closed); 0 is without limit.";
     http2_stream_window_bytes / "http2StreamWindowBytes": Bytes = 64 * 1024,
         "Most bytes of one HTTP/2 stream that are on their way: in the window that we give its sender, and in the buffer of what we send.";
     http2_connection_window_bytes / "http2ConnectionWindowBytes": Bytes = 1024 * 1024,

@@ -43,6 +43,8 @@ pub(super) struct Uring {
     in_flight: usize,
     enters: u64,
     is_deferred: bool,
+    /// How much a multishot receive takes before it ends; `None` where it cannot be told.
+    received_at_a_time_bytes: Option<u32>,
 }
 
 impl Uring {
@@ -84,7 +86,9 @@ impl Uring {
     }
 
     fn over(ring: IoUring, pool: Rc<RefCell<Pool>>, mailbox: RawFd) -> Self {
+        let at_a_time = pool.borrow().buffer_bytes() * receive::RECEIVED_AT_A_TIME;
         Uring {
+            received_at_a_time_bytes: u32::try_from(at_a_time).ok(),
             ring,
             table: Table::new(),
             pool,

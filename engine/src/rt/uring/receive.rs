@@ -8,7 +8,7 @@ use crate::rt::stream::Idle;
 use crate::rt::sys;
 use crate::rt::table::{Multishot, StreamSlot, park};
 use crate::rt::tag::Kind;
-use io_uring::{cqueue, opcode, types};
+use io_uring::{cqueue, opcode, squeue, types};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::task::{Context, Poll};
@@ -16,6 +16,22 @@ use std::task::{Context, Poll};
 /// Unconsumed buffers of one stream at which its multishot receive is stopped: the rest of the
 /// bytes stays in the kernel and holds the sender back.
 const QUEUE_LIMIT: u32 = 4;
+
+/// Buffers' worth of bytes after which a multishot receive ends by itself. Without that the kernel
+/// takes up to 32 buffers of a fast sender before it can be told to stop, and a reader that has
+/// stopped keeps them.
+pub(super) const RECEIVED_AT_A_TIME: usize = 2;
+
+/// Where an entry tells how many bytes a multishot receive may take in all: `optlen`, in units of
+/// four bytes (`io_uring.h`; Linux 6.17).
+const OPTLEN_AT: usize = 11;
+
+fn limit_in_all(entry: &mut squeue::Entry, bytes: u32) {
+    const { assert!(size_of::<squeue::Entry>() == 64) };
+    // SAFETY: the entry is the kernel's structure of 64 bytes, aligned for more than a `u32`, and
+    // the field lies inside of it.
+    unsafe { (&raw mut *entry).cast::<u32>().add(OPTLEN_AT).write(bytes) };
+}
 
 /// What is known without asking the kernel: bytes, the end, or an error.
 fn known(slot: &mut StreamSlot) -> Option<io::Result<Chunk>> {
@@ -85,7 +101,10 @@ impl Uring {
         }
         slot.multishot = Multishot::Armed;
         let fd = types::Fd(slot.fd.as_raw_fd());
-        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
+        let mut entry = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
+        if let Some(bytes) = self.received_at_a_time_bytes {
+            limit_in_all(&mut entry, bytes);
+        }
         // SAFETY: the kernel takes buffers from the ring, which outlives the operation; the
         // descriptor is closed after the last completion.
         unsafe { self.start(entry, Kind::Receive, key) };
@@ -127,6 +146,10 @@ impl Uring {
             0 => slot.ended = true,
             // Cancelled on our own wish; or to be tried again, which the next poll does.
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+            // The kernel does not know the limit yet: without it from now on.
+            libc::EINVAL if self.received_at_a_time_bytes.is_some() => {
+                self.received_at_a_time_bytes = None;
+            }
             libc::ENOBUFS => {
                 self.table.note_starved(key);
                 self.pool.borrow_mut().note_exhausted();
