@@ -322,7 +322,7 @@ impl Pool {
 
     /// Whether queues ahead of their consumers should be kept as short as can be.
     pub fn is_scarce(&self) -> bool {
-        self.in_use * 2 > self.limit
+        self.in_use * 16 > self.limit
     }
 
     pub fn note_exhausted(&mut self) {
