@@ -317,7 +317,7 @@ async fn exchange_on(
             let head = pin!(receive_response_head(
                 &upstream.stream,
                 &mut unread,
-                endpoint.expects_bulk.get(),
+                endpoint.expects_bulk.get() && !connection.stream.shares_a_connection(),
                 &request.limits.head,
                 to_head_request,
                 response_head,
