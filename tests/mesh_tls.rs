@@ -166,7 +166,7 @@ fn order_may_post_to_payment_and_nobody_else_may() {
             metadata: {name: orders, namespace: shop}\nspec:\n  action: ALLOW\n  rules:\n  \
             - from: [{source: {principals: [cluster.local/ns/shop/sa/order-service]}}]\n    \
             to: [{operation: {methods: [POST]}}]\n";
-        let (_payment, inbound) = mesh.payment("STRICT", "", policy);
+        let (payment, inbound) = mesh.payment("STRICT", "", policy);
         let (_order, order) = mesh.caller("order-service", inbound);
         let (_cart, cart) = mesh.caller("cart-service", inbound);
         let status = |address, method| ask(address, method).expect("an answer").status;
@@ -175,6 +175,25 @@ fn order_may_post_to_payment_and_nobody_else_may() {
         assert_eq!(status(cart, "POST"), 403);
         assert_eq!(status(cart, "GET"), 403);
         assert!(ask(inbound, "POST").is_err(), "without a certificate");
+
+        // Who asked is in the figures of the way in.
+        let metrics = payment.admin("/stats/prometheus").body;
+        let mut lines = metrics.lines();
+        let of_cart = lines.find(|line| {
+            line.starts_with("istio_requests_total{")
+                && line
+                    .contains("source_principal=\"spiffe://cluster.local/ns/shop/sa/cart-service\"")
+        });
+        let of_cart = of_cart.unwrap_or_else(|| panic!("{metrics}"));
+        for label in [
+            "reporter=\"destination\"",
+            "destination_workload_namespace=\"shop\"",
+            "source_workload_namespace=\"unknown\"",
+            "connection_security_policy=\"mutual_tls\"",
+            "response_code=\"403\"",
+        ] {
+            assert!(of_cart.contains(label), "{label}: {of_cart}");
+        }
     }
 }
 

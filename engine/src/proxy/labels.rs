@@ -4,64 +4,69 @@ use crate::stats::PeerLabels;
 use ringroad_policy::settings::ProxySettings;
 use ringroad_policy::snapshot::{Cluster, Direction, Endpoint, PeerIdentity, WorkloadLabels};
 
-/// The labels that stay the same for all requests to one endpoint.
+/// The labels that stay the same for all requests of one client to one endpoint; `identity` is that
+/// of the client. On the way in the workload is the destination, and of the client only its identity
+/// is known.
 pub fn peer_labels(
     settings: &ProxySettings,
     direction: Direction,
     cluster: Option<&Cluster>,
     endpoint: Option<&Endpoint>,
+    identity: Option<&PeerIdentity>,
 ) -> PeerLabels {
-    let known = |value: &str| {
-        if value.is_empty() {
-            "unknown".to_string()
-        } else {
-            value.to_string()
-        }
-    };
-    let revision = |value: &str| if value.is_empty() { "latest" } else { value }.to_string();
     let inbound = direction == Direction::Inbound;
-    let own = &settings.workload;
     let nobody = WorkloadLabels::default();
+    let own = WorkloadLabels {
+        name: settings.workload.name.clone(),
+        namespace: settings.namespace.clone(),
+        app: settings.workload.app.clone(),
+        version: settings.workload.version.clone(),
+        ..WorkloadLabels::default()
+    };
     let there = endpoint.map_or(&nobody, |endpoint| &endpoint.workload);
+    let (source, destination) = match inbound {
+        true => (&nobody, &own),
+        false => (&own, there),
+    };
     let service = cluster.map(|cluster| &cluster.service);
-    let canonical = |name: &str, app: &str, workload: &str| {
-        let first = [name, app, workload]
-            .into_iter()
-            .find(|value| !value.is_empty());
-        known(first.unwrap_or_default())
+    let source_principal = match identity.filter(|_| inbound) {
+        Some(identity) => format!("spiffe://{}", identity.principal),
+        None => "unknown".to_string(),
+    };
+    let security = match (inbound, identity) {
+        (false, _) => "unknown",
+        (true, None) => "none",
+        (true, Some(_)) => "mutual_tls",
     };
     PeerLabels(vec![
         (
             "reporter",
             if inbound { "destination" } else { "source" }.to_string(),
         ),
-        ("source_workload", known(&own.name)),
+        ("source_workload", known(&source.name)),
+        ("source_canonical_service", canonical_name(source)),
+        ("source_canonical_revision", canonical_revision(source)),
+        ("source_workload_namespace", known(&source.namespace)),
+        ("source_principal", source_principal),
+        ("source_app", known(&source.app)),
+        ("source_version", known(&source.version)),
+        ("source_cluster", known(&source.cluster)),
+        ("destination_workload", known(&destination.name)),
         (
-            "source_canonical_service",
-            canonical("", &own.app, &own.name),
+            "destination_workload_namespace",
+            known(&destination.namespace),
         ),
-        ("source_canonical_revision", revision(&own.version)),
-        ("source_workload_namespace", known(&settings.namespace)),
-        ("source_principal", "unknown".to_string()),
-        ("source_app", known(&own.app)),
-        ("source_version", known(&own.version)),
-        ("source_cluster", "unknown".to_string()),
-        ("destination_workload", known(&there.name)),
-        ("destination_workload_namespace", known(&there.namespace)),
         ("destination_principal", "unknown".to_string()),
-        ("destination_app", known(&there.app)),
-        ("destination_version", known(&there.version)),
+        ("destination_app", known(&destination.app)),
+        ("destination_version", known(&destination.version)),
         (
             "destination_service",
             known(service.map_or("", |s| &s.host)),
         ),
-        (
-            "destination_canonical_service",
-            canonical(&there.canonical_name, &there.app, &there.name),
-        ),
+        ("destination_canonical_service", canonical_name(destination)),
         (
             "destination_canonical_revision",
-            revision(&there.canonical_revision),
+            canonical_revision(destination),
         ),
         (
             "destination_service_name",
@@ -71,14 +76,32 @@ pub fn peer_labels(
             "destination_service_namespace",
             known(service.map_or("", |s| &s.namespace)),
         ),
-        ("destination_cluster", known(&there.cluster)),
+        ("destination_cluster", known(&destination.cluster)),
         ("request_protocol", "http".to_string()),
         ("grpc_response_status", String::new()),
-        (
-            "connection_security_policy",
-            if inbound { "none" } else { "unknown" }.to_string(),
-        ),
+        ("connection_security_policy", security.to_string()),
     ])
+}
+
+fn known(value: &str) -> String {
+    match value {
+        "" => "unknown".to_string(),
+        value => value.to_string(),
+    }
+}
+
+fn canonical_name(workload: &WorkloadLabels) -> String {
+    let names = [&workload.canonical_name, &workload.app, &workload.name];
+    let first = names.into_iter().find(|value| !value.is_empty());
+    known(first.map_or("", String::as_str))
+}
+
+fn canonical_revision(workload: &WorkloadLabels) -> String {
+    match workload.canonical_revision.as_str() {
+        "" if workload.version.is_empty() => "latest".to_string(),
+        "" => workload.version.clone(),
+        revision => revision.to_string(),
+    }
 }
 
 /// The service's name. What leads to no service goes by the cluster, such as `PassthroughCluster`.
@@ -97,21 +120,12 @@ pub fn tcp_labels(
     endpoint: Option<&Endpoint>,
     identity: Option<&PeerIdentity>,
 ) -> PeerLabels {
-    let PeerLabels(mut labels) = peer_labels(settings, direction, cluster, endpoint);
+    let PeerLabels(mut labels) = peer_labels(settings, direction, cluster, endpoint, identity);
     labels.retain(|(name, _)| *name != "grpc_response_status");
-    let mut set = |name: &str, value: String| {
-        let label = labels.iter_mut().find(|(known, _)| *known == name);
-        if let Some((_, known)) = label {
-            *known = value;
+    for (name, value) in &mut labels {
+        if *name == "request_protocol" {
+            *value = "tcp".to_string();
         }
-    };
-    set("request_protocol", "tcp".to_string());
-    if let (Direction::Inbound, Some(identity)) = (direction, identity) {
-        set(
-            "source_principal",
-            format!("spiffe://{}", identity.principal),
-        );
-        set("connection_security_policy", "mutual_tls".to_string());
     }
     PeerLabels(labels)
 }

@@ -298,6 +298,11 @@ impl<'a> Record<'a> {
     }
 
     fn count_istio(&self, connection: &Connection, rules: &Rules, head_bytes: u64) {
+        // Who asks is told apart on the way in, where its certificate says it.
+        let facts = connection.facts.get();
+        let identity = facts
+            .filter(|_| self.direction == Direction::Inbound)
+            .and_then(|facts| facts.identity.as_deref());
         let create = || {
             let index = self
                 .cluster
@@ -309,7 +314,13 @@ impl<'a> Record<'a> {
                 .zip(index)
                 .map(|(cluster, at)| &cluster.endpoints[at]);
             let settings = &rules.view.snapshot.settings;
-            let peers = Arc::new(peer_labels(settings, self.direction, cluster, endpoint));
+            let peers = Arc::new(peer_labels(
+                settings,
+                self.direction,
+                cluster,
+                endpoint,
+                identity,
+            ));
             let key = SeriesKey {
                 peers,
                 response_code: self.status,
@@ -342,7 +353,7 @@ impl<'a> Record<'a> {
         };
         record(
             list.borrow_mut()
-                .get(self.status, self.flags, self.call, create),
+                .get(self.status, self.flags, self.call, identity, create),
         );
     }
 

@@ -2,6 +2,7 @@
 
 use super::counter::{Counter, Histogram};
 use super::flags::ResponseFlags;
+use ringroad_policy::snapshot::PeerIdentity;
 use std::sync::Arc;
 
 /// Labels of `istio_requests_total` that do not depend on the answer, in the order they are shown.
@@ -79,7 +80,16 @@ pub struct TcpSeries {
 /// The series that one peer's requests have met so far. A worker asks it for each request; the
 /// list is short, because a peer gives few different answers.
 #[derive(Debug, Default)]
-pub struct SeriesList(Vec<(u16, ResponseFlags, CallKind, Arc<Series>)>);
+pub struct SeriesList(Vec<KnownSeries>);
+
+#[derive(Debug)]
+struct KnownSeries {
+    response_code: u16,
+    flags: ResponseFlags,
+    call: CallKind,
+    principal: Option<String>,
+    series: Arc<Series>,
+}
 
 impl SeriesList {
     /// The series for this answer; `create` makes it the first time.
@@ -89,16 +99,26 @@ impl SeriesList {
         response_code: u16,
         flags: ResponseFlags,
         call: CallKind,
+        identity: Option<&PeerIdentity>,
         create: impl FnOnce() -> Arc<Series>,
     ) -> &Series {
-        let known = self
-            .0
-            .iter()
-            .position(|(c, f, k, _)| *c == response_code && *f == flags && *k == call);
+        let principal = identity.map(|identity| identity.principal.as_str());
+        let known = self.0.iter().position(|known| {
+            known.response_code == response_code
+                && known.flags == flags
+                && known.call == call
+                && known.principal.as_deref() == principal
+        });
         let at = known.unwrap_or_else(|| {
-            self.0.push((response_code, flags, call, create()));
+            self.0.push(KnownSeries {
+                response_code,
+                flags,
+                call,
+                principal: principal.map(str::to_string),
+                series: create(),
+            });
             self.0.len() - 1
         });
-        &self.0[at].3
+        &self.0[at].series
     }
 }
