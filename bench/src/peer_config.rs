@@ -34,7 +34,9 @@ impl Filling<'_> {
         let credentials = self.certificates.parent().unwrap_or(self.certificates);
         let is_tls = self.front == Front::Tls;
         let only = |wanted: bool, text: String| if wanted { text } else { String::new() };
-        let nginx_tls = format!("ssl_certificate {certificate}; ssl_certificate_key {key};");
+        let nginx_tls = format!(
+            "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;"
+        );
         let haproxy_tls = format!(" ssl crt {}", path("both.pem"));
         let envoy_tls = format!(
             "transport_socket:\n            name: envoy.transport_sockets.tls\n            \

@@ -1,21 +1,53 @@
 //! What carries the bytes of the load: a socket, or TLS over one.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup,
+    SignatureScheme,
 };
 
 use crate::peers::HOST;
 
-/// Sessions that a run remembers.
-const SESSIONS: usize = 256;
+/// The tickets of a run, as many as come: the store of rustls keeps eight, fewer than there are
+/// connections at a time.
+#[derive(Debug, Default)]
+struct Tickets(Mutex<VecDeque<Tls13ClientSessionValue>>);
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        if let Ok(mut tickets) = self.0.lock() {
+            tickets.push_back(ticket);
+        }
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().ok()?.pop_front()
+    }
+}
 
 /// What clients speak below HTTP.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +69,7 @@ impl Security {
             .with_custom_certificate_verifier(Arc::new(Unverified))
             .with_no_client_auth();
         config.resumption = match resumes {
-            true => Resumption::in_memory_sessions(SESSIONS),
+            true => Resumption::store(Arc::new(Tickets::default())),
             false => Resumption::disabled(),
         };
         Ok(Self::Tls(Arc::new(config)))
