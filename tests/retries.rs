@@ -244,6 +244,7 @@ fn a_slow_try_is_cut_and_another_one_made() {
         assert_eq!(answer.status, 200);
         assert_eq!(upstream.heads().len(), 2);
         assert!(upstream.heads()[0].contains("x-envoy-expected-rq-timeout-ms: 100"));
+        assert_eq!(stat(&proxy, "upstream_rq_per_try_timeout"), 1);
 
         let answer = harness::get(address, "a.test", "/per-try/hang");
         assert_eq!(
@@ -251,7 +252,7 @@ fn a_slow_try_is_cut_and_another_one_made() {
             (504, "upstream request timeout")
         );
         assert_eq!(upstream.heads().len(), 5);
-        assert_eq!(stat(&proxy, "upstream_rq_per_try_timeout"), 1);
+        assert_eq!(stat(&proxy, "upstream_rq_per_try_timeout"), 4);
 
         let before = upstream.heads().len();
         let answer = harness::get(address, "a.test", "/in-all/hang");
@@ -268,7 +269,7 @@ fn a_slow_try_is_cut_and_another_one_made() {
 fn a_grpc_caller_sets_the_limit_and_is_told_by_a_status() {
     for driver in DRIVERS {
         let upstream = by_path();
-        let (_proxy, address) = start(driver, &[upstream.address]);
+        let (proxy, address) = start(driver, &[upstream.address]);
         let call = |path: &str, headers: &str| {
             let request = format!(
                 "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\
@@ -283,6 +284,8 @@ fn a_grpc_caller_sets_the_limit_and_is_told_by_a_status() {
             answer.contains("grpc-message: upstream request timeout\r\n"),
             "{answer}"
         );
+        assert_eq!(stat(&proxy, "upstream_rq_5xx"), 1, "charged as HTTP 504");
+        assert_eq!(stat(&proxy, "upstream_rq_2xx"), 0);
         let answer = call("/in-all/hang", "grpc-timeout: 1H\r\n");
         assert!(answer.contains("grpc-status: 14\r\n"), "{answer}");
         let heads = upstream.heads();

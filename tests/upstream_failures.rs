@@ -42,6 +42,7 @@ fn an_upstream_that_refuses_is_503() {
         assert!(answer.contains("remote connection failure"), "{answer}");
         // The first try and the two retries of Istio's default policy.
         assert_eq!(cluster_stat(&proxy, "upstream_cx_connect_fail"), 3);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_rx_bytes_total"), 0);
         assert!(
             proxy
                 .admin("/stats/prometheus")

@@ -216,10 +216,11 @@ impl ClusterHealth {
                 endpoint.set_ejected();
                 let out = state.detector.ejected();
                 let count = endpoint.ejections();
+                let times = for_ms.div_ceil(rules.base_ejection_time_ms.max(1));
                 let cause = words(cause, failures);
                 tracing::warn!(
-                    "ejected {address} of {name}: {cause}; out for {for_ms} ms, ejection number \
-                     {count}; {out} of {total} endpoints are out"
+                    "ejected {address} of {name}: {cause}; out for {for_ms} ms ({times} x \
+                     baseEjectionTime), ejection {count} in all; {out} of {total} endpoints are out"
                 );
                 self.publish(state, now_ms);
             }

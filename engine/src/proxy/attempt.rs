@@ -349,6 +349,7 @@ async fn exchange_on(
                 if request.timeouts.request_is_over() {
                     return Sent::Over(Outcome::Unanswered(Answer::upstream_timeout()));
                 }
+                stats.upstream_rq_per_try_timeout.add(1);
                 return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout());
             }
         };
@@ -537,6 +538,8 @@ impl<'a> RoutedRequest<'a> {
         if self.timeouts.request_is_over() {
             return Outcome::Unanswered(Answer::upstream_timeout());
         }
+        let stats = &self.plan.cluster.stats;
+        stats.upstream_rq_per_try_timeout.add(1);
         let answer = Answer::per_try_timeout();
         self.failed(TryFailure::TimedOut, answer, retries, body, record)
     }

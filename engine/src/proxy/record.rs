@@ -37,6 +37,9 @@ pub struct Record<'a> {
     cluster: Option<Rc<ClusterView>>,
     pub endpoint: Option<Rc<Endpoint>>,
     status: u16,
+    /// The code of an answer of ours before it becomes a gRPC status: cluster and route are
+    /// charged with it.
+    own_code: Option<u16>,
     flags: ResponseFlags,
     details: Cow<'static, str>,
     transport_failure: Option<String>,
@@ -91,6 +94,7 @@ impl<'a> Record<'a> {
             cluster: None,
             endpoint: None,
             status: 0,
+            own_code: None,
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
             transport_failure: None,
@@ -210,6 +214,7 @@ impl<'a> Record<'a> {
     /// The proxy answers by itself.
     pub fn answered(&mut self, answer: &Answer) {
         self.status = answer.status;
+        self.own_code = Some(answer.status);
         if self.is_grpc_request() {
             self.status = 200;
             self.call = CallKind::Grpc(Some(answer.grpc_status()));
@@ -232,12 +237,10 @@ impl<'a> Record<'a> {
     fn count_timeout(&self, flags: ResponseFlags, details: &str) {
         if let Some(cluster) = &self.cluster
             && flags.contains(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT)
+            // Those are counted with each try.
+            && details != Answer::PER_TRY_TIMEOUT
         {
-            let counter = match details == Answer::PER_TRY_TIMEOUT {
-                true => &cluster.stats.upstream_rq_per_try_timeout,
-                false => &cluster.stats.upstream_rq_timeout,
-            };
-            counter.add(1);
+            cluster.stats.upstream_rq_timeout.add(1);
         }
     }
 
@@ -279,7 +282,7 @@ impl<'a> Record<'a> {
             self.count_upstream(cluster);
         }
         if let Some(route) = &self.route_stats {
-            route.count(self.status, self.flags);
+            route.count(self.own_code.unwrap_or(self.status), self.flags);
         }
         if let Some(rules) = self.rules {
             self.count_istio(connection, rules, head_bytes);
@@ -291,10 +294,12 @@ impl<'a> Record<'a> {
 
     fn count_upstream(&self, cluster: &ClusterView) {
         let stats = &cluster.stats;
-        stats.count_response(self.status);
-        stats
-            .upstream_cx_rx_bytes_total
-            .add(self.sent.payload.get());
+        stats.count_response(self.own_code.unwrap_or(self.status));
+        // The body of an answer of ours has come from nowhere.
+        if self.own_code.is_none() {
+            let body_bytes = self.sent.payload.get();
+            stats.upstream_cx_rx_bytes_total.add(body_bytes);
+        }
     }
 
     fn count_istio(&self, connection: &Connection, rules: &Rules, head_bytes: u64) {
