@@ -337,3 +337,28 @@ fn the_winner_of_a_host_in_a_sidecar_is_shown() {
     assert_eq!(related.origin.field.to_string(), "spec.hosts");
     assert_eq!(related.origin.document.index, 2);
 }
+
+#[test]
+fn operators_without_a_value_are_named() {
+    let warnings = |value: &str| {
+        let fields = format!(
+            "headers: {{request: {{set: {{x-a: '{value}'}}}}}}, \
+             route: [{{destination: {{host: a.com}}}}]"
+        );
+        let text = format!(
+            "{GATEWAY}{}{}",
+            service("a.com", 80, 2),
+            rule(
+                "r",
+                &format!("hosts: ['*']\ngateways: [edge]\nhttp: [{{{fields}}}]\n")
+            )
+        );
+        let all = load_text(&text).diagnostics.into_iter();
+        let about = all.filter(|found| found.message.contains("header `x-a`"));
+        about.map(|found| found.code).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("%REQ(x-b)% at %START_TIME(%s.%3f)%"), [""; 0]);
+    assert_eq!(warnings("%PATH(NQ)%"), ["value-not-carried"]);
+    assert_eq!(warnings("at %HOSTNAME%"), ["value-not-carried"]);
+    assert_eq!(warnings("%NO_SUCH%"), ["header-format"]);
+}

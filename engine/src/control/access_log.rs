@@ -302,7 +302,7 @@ pub fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
 
 /// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that
 /// the leap day is the last of its year and months have a regular length.
-fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
+pub fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     const DAYS_FROM_YEAR_0_TO_1970: u64 = 719_468;
     let days = days_since_1970 + DAYS_FROM_YEAR_0_TO_1970;

@@ -1,6 +1,7 @@
 //! Values of Envoy's `%OPERATOR%`s in configured headers.
 
 use super::request_head::write_ip;
+use super::start_time::write_start_time;
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use crate::worker::Worker;
@@ -99,7 +100,10 @@ impl<'a> RequestFormat<'a> {
                 .upstream
                 .is_some_and(|upstream| display(out, upstream.port())),
             "START_TIME" => match self.worker.wall_clock().duration_since(UNIX_EPOCH) {
-                Ok(since) => display(out, since.as_secs()),
+                Ok(since_epoch) => {
+                    write_start_time(operator.argument.as_deref(), since_epoch, out);
+                    true
+                }
                 Err(_) => false,
             },
             _ => false,

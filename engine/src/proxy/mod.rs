@@ -32,6 +32,7 @@ pub mod request_id;
 pub mod response_head;
 pub mod retries;
 mod shared_pool;
+mod start_time;
 mod stream_end;
 pub mod target;
 pub mod timeouts;

@@ -67,6 +67,16 @@ fn operations(written: &HeaderOperations, origin: &Origin, findings: &mut Findin
         for (name, value) in entries.iter().filter(|(name, _)| !is_internal(name)) {
             match HeaderValue::parse(value) {
                 Ok(value) => {
+                    if let Some(operator) = value.unrendered() {
+                        let place = Place::Field(origin.clone());
+                        let message = format!(
+                            "header `{name}` asks for `%{operator}%`, which has no value here yet: \
+                             that part is empty, and a header of nothing else is left out"
+                        );
+                        let help = "write another operator, or leave the header out";
+                        let warning = Diagnostic::warning("value-not-carried", place, message);
+                        findings.add(warning.with_help(help));
+                    }
                     let name = name.to_ascii_lowercase();
                     edits.write.push(HeaderWrite { name, value, mode });
                 }

@@ -115,9 +115,11 @@ impl std::error::Error for FormatError {}
 const OPERATORS: &[&str] = &[
     "BYTES_RECEIVED",
     "BYTES_SENT",
+    "COMMON_DURATION",
     "CONNECTION_ID",
     "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
     "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_PORT",
     "DOWNSTREAM_LOCAL_ADDRESS",
     "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
     "DOWNSTREAM_LOCAL_PORT",
@@ -143,8 +145,11 @@ const OPERATORS: &[&str] = &[
     "FILTER_STATE",
     "HOSTNAME",
     "METADATA",
+    "PATH",
     "PER_REQUEST_STATE",
     "PROTOCOL",
+    "QUERY_PARAM",
+    "QUERY_PARAMS",
     "REQ",
     "REQUESTED_SERVER_NAME",
     "REQUEST_DURATION",
@@ -153,10 +158,13 @@ const OPERATORS: &[&str] = &[
     "RESPONSE_CODE_DETAILS",
     "RESPONSE_DURATION",
     "RESPONSE_FLAGS",
+    "RESPONSE_FLAGS_LONG",
     "ROUTE_NAME",
     "START_TIME",
     "STREAM_ID",
+    "TRACE_ID",
     "TRAILER",
+    "UNIQUE_ID",
     "UPSTREAM_CLUSTER",
     "UPSTREAM_CLUSTER_RAW",
     "UPSTREAM_HOST",
@@ -164,9 +172,37 @@ const OPERATORS: &[&str] = &[
     "UPSTREAM_METADATA",
     "UPSTREAM_REMOTE_ADDRESS",
     "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "UPSTREAM_REMOTE_PORT",
     "UPSTREAM_REQUEST_ATTEMPT_COUNT",
     "UPSTREAM_TRANSPORT_FAILURE_REASON",
     "VIRTUAL_CLUSTER_NAME",
+];
+
+/// Those that the engine's `RequestFormat` has a value for; a header of the others is left out.
+const RENDERED: &[&str] = &[
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_PORT",
+    "DOWNSTREAM_LOCAL_ADDRESS",
+    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_LOCAL_PORT",
+    "DOWNSTREAM_REMOTE_ADDRESS",
+    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_REMOTE_PORT",
+    "PROTOCOL",
+    "REQ",
+    "RESP",
+    "RESPONSE_CODE",
+    "RESPONSE_CODE_DETAILS",
+    "RESPONSE_FLAGS",
+    "ROUTE_NAME",
+    "START_TIME",
+    "UPSTREAM_CLUSTER",
+    "UPSTREAM_CLUSTER_RAW",
+    "UPSTREAM_HOST",
+    "UPSTREAM_REMOTE_ADDRESS",
+    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "UPSTREAM_REMOTE_PORT",
 ];
 
 impl HeaderValue {
@@ -206,6 +242,18 @@ impl HeaderValue {
             segments.push(Segment::Text(plain));
         }
         Ok(Self::Format(segments))
+    }
+
+    /// The first operator that Envoy has and this proxy has no value for.
+    pub fn unrendered(&self) -> Option<&str> {
+        let Self::Format(segments) = self else {
+            return None;
+        };
+        let mut names = segments.iter().filter_map(|segment| match segment {
+            Segment::Operator(operator) => Some(operator.name.as_str()),
+            Segment::Text(_) => None,
+        });
+        names.find(|name| !RENDERED.contains(name))
     }
 
     /// Appends the value for the request behind `context`.
