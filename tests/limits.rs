@@ -6,6 +6,7 @@ use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 fn start(driver: &str, upstream: SocketAddr, limits: &str) -> (Proxy, SocketAddr) {
     let address = free_address();
@@ -345,5 +346,57 @@ fn nothing_is_allocated_per_request_in_the_steady_state() {
         // One allocation in a hundred requests would show. The rest is allowed for what does not
         // come with requests, such as the sweep of each second.
         assert!(after - before < 100, "{} allocations", after - before);
+    }
+}
+
+/// Bodies are kept for another try; when that takes the buffers that answers need, they are let go,
+/// and clients that leave are noticed although nothing can be received from them.
+#[test]
+fn uploads_that_take_all_receive_buffers_hold_nobody_for_ever() {
+    const BODY_BYTES: usize = 300_000;
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                let mut answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
+                if path == "/upload" {
+                    let body = connection.body(BODY_BYTES);
+                    answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len())
+                        .into_bytes();
+                    answer.extend_from_slice(&body);
+                }
+                connection.send(answer);
+            }
+        });
+        let (proxy, address) = start(driver, upstream.address, "maxReceiveBuffers: 64");
+        let patient = |patience_ms| {
+            let client = TcpStream::connect(address).expect("connects");
+            let patience = Some(Duration::from_millis(patience_ms));
+            client.set_read_timeout(patience).expect("set");
+            client.set_write_timeout(patience).expect("set");
+            client
+        };
+        let uploads = (0..120).map(|_| {
+            let mut client = patient(2_000);
+            std::thread::spawn(move || {
+                let head = format!(
+                    "POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
+                );
+                let _ = client.write_all(head.as_bytes());
+                let _ = client.write_all(&vec![b'x'; BODY_BYTES]);
+                let _ = client.read(&mut [0; 12]);
+            })
+        });
+        for upload in uploads.collect::<Vec<_>>() {
+            upload.join().expect("ends");
+        }
+        until("a request of somebody else to be answered", || {
+            let mut client = patient(1_000);
+            let asked = client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            let mut answer = String::new();
+            asked.is_ok() && client.read_to_string(&mut answer).is_ok() && answer.ends_with("ok")
+        });
+        until("nobody to be held", || {
+            listener_stat(&proxy, address, "downstream_cx_active") == 0
+        });
     }
 }

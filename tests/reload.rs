@@ -154,8 +154,14 @@ fn a_file_that_appears_half_written_is_not_served() {
     let whole = answering("two");
     let (half, rest) = whole.split_at(whole.find("two").expect("is there"));
     let mut file = fs::File::create(proxy.config.join("answer.yaml")).expect("created");
+    until("the empty file to be refused", || {
+        proxy.stat("config.reload_rejected") >= 1
+    });
+    assert_eq!(get(address, "a", "/").body, "one");
     file.write_all(half.as_bytes()).expect("written");
-    until("the refusal", || proxy.stat("config.reload_rejected") >= 1);
+    until("the half to be refused", || {
+        proxy.stat("config.reload_rejected") >= 2
+    });
     assert_eq!(get(address, "a", "/").body, "one");
     file.write_all(rest.as_bytes()).expect("written");
     drop(file);

@@ -263,6 +263,14 @@ fn read_text(
     file.take(limits.max_file_bytes + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
+    if bytes.is_empty() {
+        // So does one look that is being written: taken as no documents, it would end all listeners.
+        let message = "this file is empty: it is being written, or its text was lost";
+        return Err(Box::new(
+            Diagnostic::error("empty-file", Place::File(id), message)
+                .with_help("write its documents; to have none, remove it or leave a comment in it"),
+        ));
+    }
     let size = bytes.len() as u64;
     if size > limits.max_file_bytes {
         let message = format!("this file is larger than {} bytes", limits.max_file_bytes);

@@ -1,6 +1,6 @@
 //! What has been received of a request body, kept so that another try or a mirror can send it.
 
-use crate::rt::Chunk;
+use crate::rt::{self, Chunk};
 
 /// The pieces of one request body, framing included, in the buffers they came in.
 #[derive(Default)]
@@ -32,7 +32,7 @@ impl Replay {
     /// The piece that goes out together with the head.
     pub fn first(&mut self) -> Chunk {
         match self.pieces.first() {
-            Some(first) if self.most_bytes > 0 => first.share(),
+            Some(first) if self.most_bytes > 0 && !rt::buffers_are_short() => first.share(),
             Some(_) => {
                 self.is_lost = true;
                 self.pieces.pop().unwrap_or_default()
@@ -51,13 +51,14 @@ impl Replay {
         self.pieces.get(at).map(Chunk::share).unwrap_or_default()
     }
 
-    /// Keeps a further piece. False: the body has just become too long to be kept.
+    /// Keeps a further piece. False: the body has just become too long to be kept, or buffers are so
+    /// short that bodies kept for later would take what present ones need.
     pub fn keep(&mut self, piece: &Chunk) -> bool {
         self.bytes += piece.len();
         if self.is_lost || piece.is_empty() {
             return true;
         }
-        self.is_lost = self.bytes > self.most_bytes;
+        self.is_lost = self.bytes > self.most_bytes || rt::buffers_are_short();
         if self.is_lost {
             self.pieces.clear();
         } else {

@@ -102,6 +102,10 @@ impl Core {
         self.clock.get()
     }
 
+    pub fn buffers_are_short(&self) -> bool {
+        self.pool.borrow().is_half_used()
+    }
+
     pub fn trim(&self) {
         self.driver.borrow_mut().trim();
     }

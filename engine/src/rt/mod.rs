@@ -171,6 +171,14 @@ pub fn now() -> Instant {
     core::with(core::Core::now)
 }
 
+/// Whether so many receive buffers are in use that none may be kept without need.
+///
+/// # Panics
+/// Outside of [`run`].
+pub fn buffers_are_short() -> bool {
+    core::with(core::Core::buffers_are_short)
+}
+
 /// Gives the memory of receive buffers back to the system that have not been needed since the call
 /// before the last; to be called about once a second.
 ///

@@ -325,6 +325,12 @@ impl Pool {
         self.in_use * 16 > self.limit
     }
 
+    /// Whether half of the buffers there may be are in use: who keeps some without need lets go, so
+    /// that the rest goes round.
+    pub fn is_half_used(&self) -> bool {
+        self.in_use * 2 > self.limit
+    }
+
     pub fn note_exhausted(&mut self) {
         self.exhausted += 1;
     }

@@ -223,6 +223,11 @@ impl Table {
     }
 
     /// Streams whose receive found no buffer.
+    pub fn starved(&self) -> Vec<Key> {
+        self.starved.iter().copied().collect()
+    }
+
+    /// How many there are.
     pub fn starved_count(&self) -> usize {
         self.starved.len()
     }

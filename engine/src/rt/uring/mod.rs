@@ -8,6 +8,7 @@ mod setup;
 use super::Wait;
 use super::pool::Pool;
 use super::slab::Key;
+use super::sys;
 use super::table::{Multishot, Table};
 use super::tag::{Kind, NO_KEY, Tag};
 use setup::Made;
@@ -17,7 +18,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -121,6 +122,22 @@ impl Uring {
         let knows_all = self.ring.completion().is_empty() && !self.ring.submission().cq_overflow();
         if self.is_deferred && knows_all {
             self.pool.borrow_mut().trim();
+        }
+        self.notice_ends();
+    }
+
+    /// A receive without a buffer does not tell the end of its connection either: look.
+    fn notice_ends(&mut self) {
+        for key in self.table.starved() {
+            let Some(slot) = self.table.streams.get_mut(key) else {
+                continue;
+            };
+            match sys::peek(slot.fd.as_raw_fd()) {
+                Ok(Some(0)) => slot.ended = true,
+                Err(errno) => slot.error = errno,
+                Ok(_) => continue,
+            }
+            self.table.wake_reader(key);
         }
     }
 
