@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use super::Compiler;
 use super::gateways::BoundServer;
 use super::names::{intersection, is_exported, resolve_gateway, resolve_short_name};
+use super::route_list::RouteList;
 use super::routes::{RouteScope, build_routes};
 use crate::resource::Object;
 use crate::resource::virtual_service::VirtualService;
 use crate::settings::ProxySettings;
-use crate::snapshot::{Route, RouteTable};
+use crate::snapshot::{ExcludedRule, RouteTable};
 
 /// A virtual host while VirtualServices are being added to it.
 struct Draft {
@@ -27,8 +28,9 @@ pub fn build_table(
 ) -> RouteTable {
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
     // The routes of a VirtualService for a gateway, built once for all its hosts.
-    let mut lists: Vec<Vec<Route>> = Vec::new();
+    let mut lists: Vec<RouteList> = Vec::new();
     let mut built: HashMap<(&str, usize), usize> = HashMap::new();
+    let mut excluded = Vec::new();
     for bound in servers {
         let listen_port = bound.server.port.number;
         let redirects = bound
@@ -57,7 +59,11 @@ pub fn build_table(
                 lists.push(build_routes(&object.metadata, rules, &scope, findings));
                 lists.len() - 1
             });
-            if lists[source].is_empty() {
+            if lists[source].routes.is_empty() {
+                excluded.push(ExcludedRule {
+                    hosts: shared,
+                    routes: lists[source].excluded.clone(),
+                });
                 continue;
             }
             for host in shared {
@@ -89,11 +95,13 @@ pub fn build_table(
         let number = servers.first().map_or(0, |bound| bound.server.port.number);
         let name = format!("blackhole:{number}");
         let any = vec!["*".to_string()];
-        vec![
-            compiler
-                .splits
-                .finish(&table_name, name, any, Vec::new(), &mut compiler.findings),
-        ]
+        vec![compiler.splits.finish(
+            &table_name,
+            name,
+            any,
+            RouteList::default(),
+            &mut compiler.findings,
+        )]
     } else {
         let collapsed = collapse(drafts);
         let mut uses = vec![0_usize; lists.len()];
@@ -102,17 +110,15 @@ pub fn build_table(
         }
         let mut virtual_hosts = Vec::with_capacity(collapsed.len());
         for (draft, domains) in collapsed {
-            let mut routes = Vec::new();
+            let mut routes = RouteList::default();
             for source in draft.sources {
                 uses[source] -= 1;
-                if uses[source] == 0 {
-                    routes.append(&mut lists[source]);
-                } else {
-                    routes.extend(lists[source].iter().cloned());
-                }
+                routes.append(match uses[source] {
+                    0 => std::mem::take(&mut lists[source]),
+                    _ => lists[source].clone(),
+                });
             }
-            // Stable: catch-alls go last and all else keeps its order.
-            routes.sort_by_key(|route| route.matches.is_catch_all());
+            routes.put_catch_alls_last();
             let Compiler {
                 splits, findings, ..
             } = compiler;
@@ -122,7 +128,9 @@ pub fn build_table(
         }
         virtual_hosts
     };
-    RouteTable::new(table_name, virtual_hosts)
+    let mut table = RouteTable::new(table_name, virtual_hosts);
+    table.excluded = excluded;
+    table
 }
 
 /// Hosts with the very same routes become one virtual host, named by the first that is exact and

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::names::selects;
+use super::names::{MESH, resolve_gateway, selects};
 use super::routes::RouteScope;
 use crate::resource::TextMatch;
 use crate::resource::virtual_service::HttpMatch;
@@ -10,21 +10,49 @@ use crate::snapshot::{
     FullRegex, HeaderMatch, HeaderName, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
 
-/// Whether a match can hold at this port, gateway and workload; what it cannot is never a route.
-pub fn applies(condition: &HttpMatch, scope: &RouteScope<'_>) -> bool {
-    if condition.port != 0 && condition.port != scope.listen_port {
-        return false;
+/// Why a match cannot hold at this port, gateway and workload, so that it is never a route;
+/// `None` for one that can.
+pub fn exclusion(condition: &HttpMatch, scope: &RouteScope<'_>) -> Option<String> {
+    let (port, listen_port) = (condition.port, scope.listen_port);
+    if port != 0 && port != listen_port {
+        return Some(format!(
+            "match.port is {port}, and this is port {listen_port}"
+        ));
     }
     if !condition.gateways.is_empty() {
-        let named = |gateway: &String| {
-            super::names::resolve_gateway(gateway, scope.rule_namespace) == scope.gateway
-        };
-        return condition.gateways.iter().any(named);
+        let gateways = condition.gateways.iter();
+        let resolved: Vec<String> = gateways
+            .map(|gateway| resolve_gateway(gateway, scope.rule_namespace))
+            .collect();
+        return (!resolved.iter().any(|gateway| gateway == scope.gateway)).then(|| {
+            format!(
+                "match.gateways is [{}], and this listener belongs to {}",
+                resolved.join(", "),
+                match scope.gateway {
+                    MESH => "the mesh",
+                    gateway => gateway,
+                }
+            )
+        });
     }
-    let workload = &scope.settings.workload;
-    selects(&condition.source_labels, &workload.labels)
-        && (condition.source_namespace.is_empty()
-            || condition.source_namespace == scope.settings.namespace)
+    let (wanted, own) = (&condition.source_labels, &scope.settings.workload.labels);
+    if !selects(wanted, own) {
+        return Some(format!(
+            "match.sourceLabels is {}, and this proxy has {}",
+            in_braces(wanted),
+            in_braces(own)
+        ));
+    }
+    let (wanted, own) = (&condition.source_namespace, &scope.settings.namespace);
+    (!wanted.is_empty() && wanted != own)
+        .then(|| format!("match.sourceNamespace is {wanted}, and this proxy is in {own}"))
+}
+
+fn in_braces(labels: &BTreeMap<String, String>) -> String {
+    let each = labels
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"));
+    format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
 }
 
 /// The run-time conditions of a match.

@@ -26,6 +26,7 @@ mod policy_targets;
 mod protocol;
 mod references;
 mod registry;
+mod route_list;
 mod route_policies;
 mod routes;
 mod rule_conflicts;

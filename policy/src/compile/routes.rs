@@ -6,9 +6,10 @@ use super::clusters::Clusters;
 use super::delegates::Rule;
 use super::findings::Findings;
 use super::header_operations::edits;
-use super::http_match::{applies, conditions};
+use super::http_match::{conditions, exclusion};
 use super::names::{MESH, cluster_name, resolve_short_name};
 use super::registry::{Registry, Service};
+use super::route_list::RouteList;
 use super::route_policies::{
     FAULT_SIDE, cors, default_retry, default_retry_in_place, fault, fault_side, mirrors, retry,
 };
@@ -19,8 +20,8 @@ use crate::resource::virtual_service::{
 };
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
-    self, ClusterId, Fault, FaultSide, HeaderEdits, Mirror, NO_SPLIT, PathMatch, PathRewrite,
-    Redirect, RedirectPath, RegexRewrite, Route, RouteAction, RouteMatch,
+    self, ClusterId, ExcludedRoute, Fault, FaultSide, HeaderEdits, Mirror, NO_SPLIT, PathMatch,
+    PathRewrite, Redirect, RedirectPath, RegexRewrite, Route, RouteAction, RouteMatch,
 };
 use crate::source::{FieldPath, Origin};
 
@@ -45,8 +46,8 @@ pub fn build_routes(
     rules: &[Rule<'_>],
     scope: &RouteScope<'_>,
     findings: &mut Findings,
-) -> Vec<Route> {
-    let mut routes = Vec::new();
+) -> RouteList {
+    let mut list = RouteList::default();
     for (at, rule) in rules.iter().enumerate() {
         let mut builder = RouteBuilder {
             root,
@@ -60,17 +61,23 @@ pub fn build_routes(
         let mut stop = matches.is_empty();
         let mut stops_everywhere = stop;
         if stop {
-            routes.extend(builder.build(rule.origin(), None));
+            list.routes.extend(builder.build(rule.origin(), None));
         }
         for (index, condition) in matches.iter().enumerate() {
-            if !applies(condition, scope) {
+            if let Some(because) = exclusion(condition, scope) {
+                list.excluded.push(ExcludedRoute {
+                    name: builder.name(Some(condition)),
+                    origin: rule.match_origin(index),
+                    because,
+                    position: list.routes.len(),
+                });
                 continue;
             }
             let Some(route) = builder.build(rule.match_origin(index), Some(condition)) else {
                 continue;
             };
             stop = route.matches.is_catch_all();
-            routes.push(route);
+            list.routes.push(route);
             if stop {
                 stops_everywhere = is_unfiltered(condition);
                 break;
@@ -83,7 +90,7 @@ pub fn build_routes(
             break;
         }
     }
-    routes
+    list
 }
 
 /// Whether a match holds for every port, gateway and workload alike.
@@ -137,15 +144,20 @@ impl RouteBuilder<'_, '_> {
         self.findings.add(Diagnostic::error(code, place, message));
     }
 
+    /// What the route of a match, or of a rule without one, is called in logs.
+    fn name(&self, condition: Option<&HttpMatch>) -> String {
+        let name = &self.rule.name;
+        match condition.map(|written| written.name.as_str()) {
+            None | Some("") => name.clone(),
+            Some(of_match) => format!("{name}.{of_match}"),
+        }
+    }
+
     /// The route of a match, or of a rule without one, that is written at `origin`.
     fn build(&mut self, origin: Origin, condition: Option<&HttpMatch>) -> Option<Route> {
         let rule = self.rule;
-        let mut name = rule.name.clone();
         let mut matches = RouteMatch::any();
         if let Some(written) = condition {
-            if !written.name.is_empty() {
-                name = format!("{name}.{}", written.name);
-            }
             matches = match conditions(written) {
                 Ok(matches) => matches,
                 Err(message) => {
@@ -161,7 +173,7 @@ impl RouteBuilder<'_, '_> {
             .as_deref()
             .and_then(|text| duration::parse_ms(text).ok());
         let mut route = Route {
-            name,
+            name: self.name(condition),
             origin: Some(origin),
             matches,
             action: RouteAction::Forward(Vec::new()),

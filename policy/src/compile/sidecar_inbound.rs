@@ -370,7 +370,7 @@ fn table(target: &Target<'_>, compiler: &mut Compiler<'_>) -> RouteTable {
     let Compiler {
         splits, findings, ..
     } = compiler;
-    let host = splits.finish(&target.cluster, host, any, vec![route], findings);
+    let host = splits.finish(&target.cluster, host, any, route.into(), findings);
     RouteTable::new(target.cluster.clone(), vec![host])
 }
 

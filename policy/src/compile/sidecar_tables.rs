@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::Compiler;
 use super::names::{MESH, cluster_name, is_wildcard, overlap};
 use super::registry::{Registry, Resolution, Service};
+use super::route_list::RouteList;
 use super::routes::{RouteScope, build_routes, default_route};
 use super::sidecar_scope::{EgressScope, Scope};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::settings::{OutboundTrafficPolicy, ProxySettings};
-use crate::snapshot::{Route, RouteAction, RouteTable, VirtualHost};
+use crate::snapshot::{ExcludedRule, RouteAction, RouteTable, VirtualHost};
 use crate::source::{FieldPath, Origin};
 
 /// Builds the virtual hosts of one port, in Istio's order: by rule, then the services without.
@@ -23,6 +24,8 @@ struct TableBuilder<'a, 'r> {
     /// Hosts of services, which no abbreviation of another host may take.
     full_names: HashSet<String>,
     virtual_hosts: Vec<VirtualHost>,
+    /// Rules without a route for this port.
+    excluded: Vec<ExcludedRule>,
 }
 
 /// The table of a port, for requests that leave by `egress`. Istio's name of it is given.
@@ -40,23 +43,27 @@ pub fn build_table(
         domains: HashMap::new(),
         full_names: HashSet::new(),
         virtual_hosts: Vec::new(),
+        excluded: Vec::new(),
         compiler,
     };
     builder.build(egress);
     let TableBuilder {
         table,
         mut virtual_hosts,
+        excluded,
         compiler,
         ..
     } = builder;
     virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
     virtual_hosts.push(catch_all(&table, scope, compiler));
-    RouteTable::new(table, virtual_hosts)
+    let mut table = RouteTable::new(table, virtual_hosts);
+    table.excluded = excluded;
+    table
 }
 
 /// Routes and the hosts that they are for: some of services, some of the rule alone.
 struct Group {
-    routes: Vec<Route>,
+    routes: RouteList,
     rule_hosts: Vec<(String, Origin)>,
     services: Vec<usize>,
 }
@@ -104,7 +111,7 @@ impl TableBuilder<'_, '_> {
                 let cluster = cluster_name(self.port, "", target);
                 let operation = format!("{}:{}/*", service.host, self.port);
                 let route = default_route(&cluster, &self.compiler.clusters, operation);
-                let (routes, rule_hosts) = (vec![route], Vec::new());
+                let (routes, rule_hosts) = (route.into(), Vec::new());
                 groups.push(Group {
                     routes,
                     rule_hosts,
@@ -124,7 +131,11 @@ impl TableBuilder<'_, '_> {
             for at in &group.services {
                 let service = services[*at];
                 let domains = domains_of(service, self.compiler.settings);
-                let origin = group.routes.first().and_then(|route| route.origin.clone());
+                let origin = group
+                    .routes
+                    .routes
+                    .first()
+                    .and_then(|route| route.origin.clone());
                 self.add(&service.host, domains, &group.routes, origin.as_ref());
             }
         }
@@ -151,7 +162,13 @@ impl TableBuilder<'_, '_> {
         let rules_of_it = &self.compiler.http_rules[rule.index];
         let findings = &mut self.compiler.findings;
         let routes = build_routes(&rule.object.metadata, rules_of_it, &scope, findings);
-        if routes.is_empty() {
+        if routes.routes.is_empty() {
+            if !routes.excluded.is_empty() {
+                self.excluded.push(ExcludedRule {
+                    hosts: rule.hosts.clone(),
+                    routes: routes.excluded,
+                });
+            }
             return None;
         }
         let mut group = Group {
@@ -206,7 +223,7 @@ impl TableBuilder<'_, '_> {
         &mut self,
         host: &str,
         domains: Vec<(String, bool)>,
-        routes: &[Route],
+        routes: &RouteList,
         origin: Option<&Origin>,
     ) {
         let name = format!("{host}:{}", self.port);
@@ -234,7 +251,7 @@ impl TableBuilder<'_, '_> {
             splits, findings, ..
         } = self.compiler;
         self.virtual_hosts
-            .push(splits.finish(&self.table, name, free, routes.to_vec(), findings));
+            .push(splits.finish(&self.table, name, free, routes.clone(), findings));
     }
 
     /// Says who keeps a domain. Only what users wrote twice is worth a word.
@@ -333,5 +350,5 @@ fn catch_all(table: &str, scope: &Scope<'_>, compiler: &mut Compiler<'_>) -> Vir
     let Compiler {
         splits, findings, ..
     } = compiler;
-    splits.finish(table, name.to_string(), domains, vec![route], findings)
+    splits.finish(table, name.to_string(), domains, route.into(), findings)
 }

@@ -4,7 +4,8 @@ use std::collections::hash_map::{DefaultHasher, HashMap};
 use std::hash::{Hash, Hasher};
 
 use super::findings::Findings;
-use crate::snapshot::{Route, VirtualHost};
+use super::route_list::RouteList;
+use crate::snapshot::VirtualHost;
 
 /// Hands out split slots.
 #[derive(Debug, Default)]
@@ -20,9 +21,13 @@ impl Splits {
         table: &str,
         name: String,
         domains: Vec<String>,
-        mut routes: Vec<Route>,
+        list: RouteList,
         findings: &mut Findings,
     ) -> VirtualHost {
+        let RouteList {
+            mut routes,
+            excluded,
+        } = list;
         let mut of_host = DefaultHasher::new();
         (table, &name).hash(&mut of_host);
         let mut seen: HashMap<u64, u32> = HashMap::with_capacity(routes.len());
@@ -42,6 +47,8 @@ impl Splits {
             }
         }
         super::unreachable::report(&name, &routes, findings);
-        VirtualHost::new(name, domains, routes)
+        let mut virtual_host = VirtualHost::new(name, domains, routes);
+        virtual_host.excluded = excluded;
+        virtual_host
     }
 }

@@ -146,7 +146,8 @@ pub(super) fn reach<'s>(
             facts.direction = Direction::Outbound;
             Ok(outbound(doors, destination))
         }
-        _ => find_listener(snapshot, request, port, gateway).map(|listener| {
+        _ => find_listener(snapshot, request, port, gateway).map(|(listener, note)| {
+            explanation.listener_note = note;
             facts.direction = listener.direction;
             if connection.address.is_none() {
                 facts.destination = Some(SocketAddr::new(
@@ -163,10 +164,9 @@ pub(super) fn reach<'s>(
     let is_bound = |known: &Listener| known.name == listener.name;
     let is_redirected = snapshot.settings.interception.mode == InterceptionMode::Redirect;
     if !is_redirected && !snapshot.listeners.iter().any(|known| is_bound(known)) {
-        explanation.listener_note = Some(
-            "not bound: `interception` in ProxySettings is off; with mode REDIRECT it would be as \
-             follows",
-        );
+        let note = "not bound: `interception` in ProxySettings is off; with mode REDIRECT it would be \
+                    as follows";
+        explanation.listener_note = Some(note.to_string());
     }
     let Some(chains) = chains else {
         // Plain HTTP and nothing else.
@@ -262,13 +262,14 @@ fn outbound(doors: &Doors, destination: SocketAddr) -> Found<'_> {
     }
 }
 
-/// The listener that a client reaches; by port, and by gateway if one is named.
+/// The listener that a client reaches; by port, and by gateway if one is named. Where it is not
+/// the one of the port, also why.
 fn find_listener<'s>(
     snapshot: &'s Snapshot,
     request: &Request,
     port: u16,
     gateway: Option<&str>,
-) -> Result<&'s Listener, String> {
+) -> Result<(&'s Listener, Option<String>), String> {
     let named = |listener: &&'s Listener| {
         listener.direction != Direction::Inbound
             && !matches!(listener.kind, ListenerKind::Intercepted(_))
@@ -281,12 +282,18 @@ fn find_listener<'s>(
     };
     let here = || listeners().filter(|listener| listener.address.port() == port);
     if let Some(found) = here().find(at).or_else(|| here().next()) {
-        return Ok(found);
+        return Ok((found, None));
     }
     let all: Vec<&Listener> = listeners().collect();
     // Whoever leaves out the port, or names the gateway, need not know what it listens on.
+    let means = match request.port {
+        Some(_) => "",
+        None => ", which a URL without a port means",
+    };
     if let ([only], true) = (all.as_slice(), request.port.is_none() || gateway.is_some()) {
-        return Ok(only);
+        let of = gateway.map_or(String::new(), |name| format!(" of gateway `{name}`"));
+        let note = format!("the only listener{of}, though not on port {port}{means}");
+        return Ok((only, Some(note)));
     }
     let known: Vec<String> = all
         .iter()
@@ -298,7 +305,7 @@ fn find_listener<'s>(
     Err(match known.as_slice() {
         [] => format!("no listener{of}"),
         known => format!(
-            "no listener{of} on port {port}; there are {}",
+            "no listener{of} on port {port}{means}; there are {}",
             known.join(", ")
         ),
     })

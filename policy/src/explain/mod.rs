@@ -11,11 +11,15 @@ pub(crate) mod places;
 mod text;
 pub(crate) mod wording;
 
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
 use serde::Serialize;
 
+use crate::compile::names::is_subset;
 use crate::snapshot::{
-    Cluster, Decision, Mismatch, RequestFacts, Route, RouteAction, Snapshot, Trace, VirtualHost,
-    path,
+    Cluster, Decision, ExcludedRoute, ExcludedRule, Mismatch, RequestFacts, Route, RouteAction,
+    RouteTable, Snapshot, Trace, VirtualHost, path, without_port,
 };
 use crate::source::SourceFile;
 
@@ -68,7 +72,7 @@ impl Request {
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        let host = crate::snapshot::without_port(authority);
+        let host = without_port(authority);
         let is_ipv6 = host.starts_with('[') && host.ends_with(']');
         if host.is_empty() || host.contains(':') && !is_ipv6 {
             return Err(error());
@@ -109,9 +113,9 @@ pub struct Explanation {
     pub listener: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener_address: Option<String>,
-    /// Why nobody reaches that listener as things are.
+    /// Why it is that listener, or why nobody reaches it as things are.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub listener_note: Option<&'static str>,
+    pub listener_note: Option<String>,
     /// The filter chain, where a listener has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter_chain: Option<String>,
@@ -253,9 +257,14 @@ fn tell(
         explanation,
         facts,
         places,
+        excluded: Vec::new().into_iter().peekable(),
+        asked: 0,
     };
     let decision = table.route_traced(&facts, &mut trace);
+    trace.tell_excluded();
     let mut explanation = trace.explanation;
+    let host = without_port(&request.authority).to_ascii_lowercase();
+    explanation.tell_excluded_rules(&host, table, places);
     match decision {
         Decision::Route { route, .. } => {
             explanation.tell_route(snapshot, route, &facts, places);
@@ -285,6 +294,21 @@ struct Retelling<'a> {
     explanation: Explanation,
     facts: RequestFacts<'a>,
     places: &'a Places,
+    /// Of the virtual host: those that are still to be told.
+    excluded: Peekable<IntoIter<ExcludedRoute>>,
+    /// How many routes were asked.
+    asked: usize,
+}
+
+impl Retelling<'_> {
+    /// Tells which routes would have been asked by now, if they were here.
+    fn tell_excluded(&mut self) {
+        let asked = self.asked;
+        while let Some(route) = self.excluded.next_if(|route| route.position <= asked) {
+            let told = PassedOver::excluded(&route, self.places);
+            self.explanation.passed_over.push(told);
+        }
+    }
 }
 
 impl Trace for Retelling<'_> {
@@ -293,9 +317,12 @@ impl Trace for Retelling<'_> {
     fn chose_virtual_host(&mut self, _host: &str, virtual_host: &VirtualHost) {
         self.explanation.virtual_host = Some(virtual_host.name.clone());
         self.explanation.domains.clone_from(&virtual_host.domains);
+        self.excluded = virtual_host.excluded.clone().into_iter().peekable();
     }
 
     fn passed_over(&mut self, route: &Route, mismatch: Mismatch<'_>) {
+        self.tell_excluded();
+        self.asked += 1;
         self.explanation.passed_over.push(PassedOver {
             route: route.name.clone(),
             written: self.places.of_optional(&route.origin),
@@ -304,7 +331,32 @@ impl Trace for Retelling<'_> {
     }
 }
 
+impl PassedOver {
+    fn excluded(route: &ExcludedRoute, places: &Places) -> Self {
+        Self {
+            route: route.name.clone(),
+            written: places.of(&route.origin),
+            because: route.because.clone(),
+        }
+    }
+}
+
 impl Explanation {
+    /// Tells of VirtualServices for the host that have no route here at all.
+    fn tell_excluded_rules(&mut self, host: &str, table: &RouteTable, places: &Places) {
+        let is_asked = |rule: &&ExcludedRule| {
+            rule.hosts.iter().any(|known| {
+                is_subset(host, known) || self.domains.iter().any(|domain| domain == known)
+            })
+        };
+        let rules = table.excluded.iter().filter(is_asked);
+        let routes = rules.flat_map(|rule| &rule.routes);
+        let told: Vec<_> = routes
+            .map(|route| PassedOver::excluded(route, places))
+            .collect();
+        self.passed_over.splice(0..0, told);
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.error = Some(failure.reason);
         self.error_kind = Some(failure.kind);

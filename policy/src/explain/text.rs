@@ -19,7 +19,7 @@ pub(super) fn render(explanation: &Explanation) -> String {
     if let (Some(name), Some(address)) = (&explanation.listener, &explanation.listener_address) {
         line("listener", &format!("{name} on {address}"), None);
     }
-    if let Some(note) = explanation.listener_note {
+    if let Some(note) = &explanation.listener_note {
         line("", note, None);
     }
     if let Some(name) = &explanation.filter_chain {

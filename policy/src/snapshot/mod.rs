@@ -66,7 +66,8 @@ pub use route_policy::{
     AbortAnswer, CorsPolicy, Fault, FaultAbort, FaultDelay, FaultSide, Mirror, PartsPerMillion,
 };
 pub use routes::{
-    Decision, Destination, NO_SPLIT, NoTrace, Route, RouteAction, RouteTable, Trace, VirtualHost,
+    Decision, Destination, ExcludedRoute, ExcludedRule, NO_SPLIT, NoTrace, Route, RouteAction,
+    RouteTable, Trace, VirtualHost,
 };
 pub use secrets::Secrets;
 pub use split::SplitState;

@@ -21,6 +21,28 @@ pub struct RouteTable {
     pub name: String,
     virtual_hosts: Vec<VirtualHost>,
     hosts: HostIndex,
+    /// VirtualServices that have no route here at all, for those who ask why.
+    pub excluded: Vec<ExcludedRule>,
+}
+
+/// A VirtualService whose every match cannot hold here.
+#[derive(Debug, Clone)]
+pub struct ExcludedRule {
+    /// Fully qualified.
+    pub hosts: Vec<String>,
+    pub routes: Vec<ExcludedRoute>,
+}
+
+/// A route that there would be, if its match could hold at this port, gateway and workload.
+#[derive(Debug, Clone)]
+pub struct ExcludedRoute {
+    /// As [`Route::name`].
+    pub name: String,
+    pub origin: Origin,
+    /// Such as `match.port is 443, and this is port 80`.
+    pub because: String,
+    /// How many routes of its virtual host would be asked before it.
+    pub position: usize,
 }
 
 /// The routes of a set of domains. What a decision reads comes first and fills one cache line.
@@ -36,6 +58,8 @@ pub struct VirtualHost {
     pub name: String,
     /// Exact hosts, `*suffix`, `prefix*` or `*`.
     pub domains: Vec<String>,
+    /// By position; no decision reads them.
+    pub excluded: Vec<ExcludedRoute>,
 }
 
 /// What happens to the requests that match.
@@ -152,6 +176,7 @@ impl RouteTable {
             name,
             virtual_hosts,
             hosts,
+            excluded: Vec::new(),
         }
     }
 
@@ -215,6 +240,7 @@ impl VirtualHost {
             https_redirect: false,
             name,
             domains,
+            excluded: Vec::new(),
         }
     }
 
