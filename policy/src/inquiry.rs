@@ -4,7 +4,7 @@ use crate::compile::names::{is_subset, is_wildcard};
 use crate::explain::wording;
 use crate::snapshot::{
     ConnectionFacts, Decision, HeaderName, Mismatch, RequestFacts, Route, RouteTable, Trace,
-    VirtualHost, path, without_port,
+    VirtualHost, path::Normalization, without_port,
 };
 
 /// A request as a tool knows it.
@@ -15,6 +15,8 @@ pub(crate) struct Inquiry<'r> {
     /// With its query.
     pub target: &'r str,
     pub headers: &'r Vec<(String, String)>,
+    /// What becomes of paths before they are matched.
+    pub paths: Normalization,
     /// `None` is `http`, and `https` where the server redirects to that.
     pub scheme: Option<&'r str>,
 }
@@ -116,7 +118,7 @@ impl Inquiry<'_> {
             Some((target, query)) => (target, Some(query)),
             None => (self.target, None),
         };
-        let normal = match path::normalize(target) {
+        let normal = match self.paths.apply(target) {
             Ok(normal) => normal,
             Err(error) => return Decided::refused(Refusal::BadPath(error.to_string())),
         };

@@ -1,14 +1,10 @@
-//! Settings: defaults, the document, the command line; and paths, which have a form of their own.
+//! Settings: defaults, the document, the command line.
 
 mod support;
-
-use std::borrow::Cow;
-
 use ringroad_policy::load;
 use ringroad_policy::settings::{
     AccessLogFormat, LimitUnit, Limits, Overrides, ProxySettings, Role, duration,
 };
-use ringroad_policy::snapshot::path::{PathError, normalize};
 use ringroad_policy::snapshot::{DnsTable, HostIndex, without_port};
 use ringroad_policy::source::SourceFile;
 use support::*;
@@ -149,44 +145,6 @@ fn durations_are_gos() {
     ] {
         assert!(duration::parse_ms(text).is_err(), "{text}");
     }
-}
-
-#[test]
-fn paths_are_normalised_as_istio_does_by_default() {
-    for (path, normal) in [
-        ("/", "/"),
-        ("/a/b", "/a/b"),
-        ("/a/../b", "/b"),
-        ("/../../a", "/a"),
-        ("/a/./b/.", "/a/b/"),
-        ("/a/b/..", "/a/"),
-        ("/a/%2e%2E/b", "/b"),
-        ("/a%2Fb", "/a%2Fb"),
-        ("/%61%7e", "/a~"),
-        ("\\a\\..\\b", "/b"),
-        ("/a//b", "/a//b"),
-        ("/a//../b", "/a/b"),
-        ("/.hidden/..a", "/.hidden/..a"),
-        ("/%zz%4", "/%zz%4"),
-        ("/a b{}", "/a%20b%7B%7D"),
-        ("/a^b|c", "/a%5Eb%7Cc"),
-        ("/é", "/%C3%A9"),
-        ("*", "*"),
-    ] {
-        assert_eq!(normalize(path).as_deref(), Ok(normal), "{path}");
-    }
-    assert!(matches!(
-        normalize("/a/b.c/..d"),
-        Ok(Cow::Owned(_) | Cow::Borrowed(_))
-    ));
-    assert!(matches!(
-        normalize("/plain/path.html"),
-        Ok(Cow::Borrowed(_))
-    ));
-    assert_eq!(normalize("a"), Err(PathError::NotAbsolute));
-    assert_eq!(normalize(""), Err(PathError::NotAbsolute));
-    assert_eq!(normalize("/a#b"), Err(PathError::Fragment));
-    assert_eq!(normalize("/a%00"), Err(PathError::Nul));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use ringroad_policy::authenticate::{
 use ringroad_policy::authorize::{
     AccessFacts, CheckProvider, CustomDecision, Decision, Denial, Stages, client_address,
 };
-use ringroad_policy::snapshot::{Access, ConnectionFacts, RequestFacts};
+use ringroad_policy::snapshot::{Access, ConnectionFacts, RequestFacts, path::Normalization};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -88,7 +88,8 @@ pub fn whom_to_ask<'p>(
     let direction = incoming.rules.listener().direction;
     let facts = incoming.connection.facts(direction);
     let (head, bytes) = (&*incoming.head, &**incoming.bytes);
-    let decision = with_facts(head, bytes, facts, None, |request| {
+    let paths = incoming.rules.paths();
+    let decision = with_facts(head, bytes, paths, facts, None, |request| {
         authorization.http.custom(&AccessFacts {
             request: Some(request),
             client: client_address(facts, request.headers),
@@ -114,9 +115,10 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
     let facts = incoming.connection.facts(direction).clone();
     let stats = &incoming.connection.listener.stats;
     let (worker, limits) = (incoming.worker, incoming.limits);
+    let paths = incoming.rules.paths();
     let (head, bytes) = (&mut *incoming.head, &mut *incoming.bytes);
     if let Some(authentication) = &access.authentication {
-        match authenticate(authentication, &facts, worker, limits, head, bytes) {
+        match authenticate(authentication, &facts, worker, limits, paths, head, bytes) {
             Ok(token) => {
                 stats.jwt_authn_allowed.add(1);
                 // What only a token may say must not choose a route when a client says it, so what
@@ -135,7 +137,7 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
     }
     if let Some(authorization) = &access.authorization {
         let claims = admission.token.as_ref().map(|token| &token.claims);
-        let decision = with_facts(head, bytes, &facts, claims, |request| {
+        let decision = with_facts(head, bytes, paths, &facts, claims, |request| {
             let client = client_address(&facts, request.headers);
             authorization.http.decide(&AccessFacts {
                 request: Some(request),
@@ -228,12 +230,13 @@ fn authenticate(
     facts: &ConnectionFacts,
     worker: &Worker,
     limits: &WorkerLimits,
+    paths: Normalization,
     head: &mut RequestHead,
     bytes: &mut HeadBytes,
 ) -> Result<Option<Arc<VerifiedToken>>, Answer> {
     let now = worker.wall_clock().duration_since(UNIX_EPOCH);
     let now_unix_s = now.unwrap_or_default().as_secs();
-    let found = with_facts(head, bytes, facts, None, |request| {
+    let found = with_facts(head, bytes, paths, facts, None, |request| {
         let mut cache = worker.tokens.borrow_mut();
         cache.set_max_bytes(limits.settings.max_token_cache_bytes as usize);
         authentication

@@ -16,7 +16,7 @@ use crate::stats::{CallKind, ResponseFlags, RouteStats, Series, SeriesKey};
 use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead, Version};
 use ringroad_policy::settings::AccessLogFormat;
-use ringroad_policy::snapshot::{Direction, EndpointAddress, path};
+use ringroad_policy::snapshot::{Direction, EndpointAddress, path::Normalization};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -194,8 +194,12 @@ impl<'a> Record<'a> {
     /// Path and query as they are logged; empty when there was no request.
     pub fn path(&self) -> Cow<'a, str> {
         self.request.map_or(Cow::Borrowed(""), |(head, bytes, _)| {
-            logged_path(head, bytes)
+            logged_path(head, bytes, self.paths())
         })
+    }
+
+    fn paths(&self) -> Normalization {
+        self.rules.map(Rules::paths).unwrap_or_default()
     }
 
     /// Whether the caller takes a gRPC status for an answer.
@@ -401,7 +405,7 @@ impl<'a> Record<'a> {
         };
         let upstream = self.endpoint.as_ref().map(|endpoint| &endpoint.address);
         // Envoy logs the head as it stands after its own edits, not as it came.
-        let path = logged_path(head, bytes);
+        let path = logged_path(head, bytes, self.paths());
         let mut forwarded_for = Vec::new();
         let appended = self.direction == Direction::Gateway;
         let peer = appended.then(|| connection.peer.ip());
@@ -447,7 +451,7 @@ impl<'a> Record<'a> {
 }
 
 /// Path and query as Envoy logs them: before a rewrite, but in normal form.
-fn logged_path<'b>(head: &RequestHead, bytes: &'b [u8]) -> Cow<'b, str> {
+fn logged_path<'b>(head: &RequestHead, bytes: &'b [u8], paths: Normalization) -> Cow<'b, str> {
     let (prefix, rest) = head.path_and_query(bytes);
     let came = String::from_utf8_lossy(rest);
     let came = match prefix {
@@ -455,7 +459,7 @@ fn logged_path<'b>(head: &RequestHead, bytes: &'b [u8]) -> Cow<'b, str> {
         prefix => Cow::Owned(format!("{prefix}{came}")),
     };
     let path_len = came.find('?').unwrap_or(came.len());
-    match path::normalize(&came[..path_len]) {
+    match paths.apply(&came[..path_len]) {
         Ok(Cow::Owned(normal)) => Cow::Owned(normal + &came[path_len..]),
         _ => came,
     }

@@ -9,7 +9,7 @@ use ringroad_codec::http1::{Headers, RequestHead, TargetForm, Upgrade};
 use ringroad_policy::authenticate::Claims;
 use ringroad_policy::snapshot::{
     ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, HeaderLookup,
-    Redirect, RedirectPath, RequestFacts, Route, RouteAction, RouteTable, path,
+    Redirect, RedirectPath, RequestFacts, Route, RouteAction, RouteTable, path::Normalization,
 };
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -84,13 +84,14 @@ impl HeaderLookup for Lookup<'_> {
 pub fn with_facts<T>(
     head: &RequestHead,
     bytes: &[u8],
+    paths: Normalization,
     connection: &ConnectionFacts,
     claims: Option<&Claims>,
     ask: impl FnOnce(&RequestFacts<'_>) -> T,
 ) -> Option<T> {
     let mut memory = String::new();
     let (path, query, authority) = split_target(head, bytes, &mut memory)?;
-    let normal = path::normalize(path).ok()?;
+    let normal = paths.apply(path).ok()?;
     Some(ask(&RequestFacts {
         method: ascii(head.method.of(bytes)),
         scheme: scheme(connection),
@@ -141,7 +142,10 @@ pub fn plan<'a>(
     if head.host.is_none() {
         return Err(Refusal::plain(Answer::no_host()));
     }
-    let normal = path::normalize(path).map_err(|_| Refusal::plain(Answer::bad_path()))?;
+    let normal = rules
+        .paths()
+        .apply(path)
+        .map_err(|_| Refusal::plain(Answer::bad_path()))?;
     let lookup = Lookup(head.headers(bytes));
     let facts = RequestFacts {
         method: ascii(head.method.of(bytes)),

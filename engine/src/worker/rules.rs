@@ -1,6 +1,7 @@
 //! The rules that one request goes by.
 
 use super::view::SnapshotView;
+use ringroad_policy::snapshot::path::Normalization;
 use ringroad_policy::snapshot::{Access, Listener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +33,12 @@ impl Rules {
     #[inline]
     pub fn access(&self) -> Option<&Arc<Access>> {
         self.view.snapshot.access_for(self.listener().direction)
+    }
+
+    /// What is done to the paths of requests.
+    #[inline]
+    pub fn paths(&self) -> Normalization {
+        self.view.snapshot.settings.path_normalization
     }
 
     #[inline]

@@ -359,6 +359,7 @@ fn decide<'s>(
         authority: &recorded.authority,
         target: &recorded.target,
         headers,
+        paths: side.snapshot.settings.path_normalization,
         scheme: Some(if recorded.is_tls { "https" } else { "http" }),
     };
     let mut listeners: Vec<&Listener> = by_port(side, recorded.port).collect();

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::compile::names::is_subset;
 use crate::snapshot::{
     Cluster, Decision, ExcludedRoute, ExcludedRule, Mismatch, RequestFacts, Route, RouteAction,
-    RouteTable, Snapshot, Trace, VirtualHost, path, without_port,
+    RouteTable, Snapshot, Trace, VirtualHost, without_port,
 };
 use crate::source::SourceFile;
 
@@ -218,7 +218,7 @@ fn tell(
         Some((target, query)) => (target, Some(query)),
         None => (request.target.as_str(), None),
     };
-    let normal = match path::normalize(target) {
+    let normal = match snapshot.settings.path_normalization.apply(target) {
         Ok(normal) => normal,
         Err(error) => {
             explanation.answer_locally(400, "-", error.to_string());

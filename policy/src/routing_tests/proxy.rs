@@ -109,15 +109,16 @@ impl Proxy {
     }
 
     fn best(&self, request: &Request<'_>) -> Option<(Rank, Decided<'_>)> {
-        let inquiry = Inquiry {
-            method: request.method,
-            authority: request.authority,
-            target: request.target,
-            headers: request.headers,
-            scheme: request.scheme,
-        };
         let mut best: Option<((Rank, bool, bool), Decided<'_>)> = None;
         for (role, snapshot) in &self.snapshots {
+            let inquiry = Inquiry {
+                method: request.method,
+                authority: request.authority,
+                target: request.target,
+                headers: request.headers,
+                paths: snapshot.settings.path_normalization,
+                scheme: request.scheme,
+            };
             let listeners = snapshot.listeners.iter();
             for listener in listeners.filter(|listener| is_asked(listener, *role, request)) {
                 let port = listener.address.port();

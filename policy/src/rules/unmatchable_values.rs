@@ -1,7 +1,7 @@
 //! Values of an AuthorizationPolicy that no request ever has, and lists that exclude each other.
 
 use crate::schema::{Node, Report};
-use crate::snapshot::path;
+use crate::snapshot::path::Normalization;
 
 /// Fields of a source or an operation with their negations.
 const PAIRS: [(&str, &str); 11] = [
@@ -79,7 +79,7 @@ fn fault_of_path(text: &str) -> Fault {
     }
     let help =
         "write the path as it is compared, without escapes of plain letters and without `..`";
-    match path::normalize(plain) {
+    match Normalization::Base.apply(plain) {
         Ok(normal) if normal == plain => None,
         Ok(normal) => Some((
             format!("no path is `{text}`: it is compared in normal form, as `{normal}`"),

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 
 use crate::snapshot::locality_of;
+use crate::snapshot::path::Normalization;
 
 pub use dns::{DnsFamilies, DnsSettings, DnsSpec};
 pub use interception::{InterceptionMode, InterceptionSettings, InterceptionSpec};
@@ -95,6 +96,8 @@ pub struct ProxySettings {
     /// What is appended to `name.namespace.svc.`
     pub domain_suffix: String,
     pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// The form of paths that routes, policies and upstreams see. Istio: mesh `pathNormalization`.
+    pub path_normalization: Normalization,
     /// Whether endpoints further away wait behind nearer ones where outlier detection is on and
     /// nothing else is written. Istio: mesh `localityLbSetting.enabled`.
     pub locality_failover: bool,
@@ -141,6 +144,7 @@ impl Default for ProxySettings {
             root_namespace: "istio-system".to_string(),
             domain_suffix: "cluster.local".to_string(),
             outbound_traffic_policy: OutboundTrafficPolicy::AllowAny,
+            path_normalization: Normalization::Base,
             locality_failover: true,
             interception: InterceptionSettings::default(),
             access_log: None,
@@ -215,6 +219,7 @@ pub struct ProxySettingsSpec {
     pub root_namespace: Option<String>,
     pub domain_suffix: Option<String>,
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+    pub path_normalization: PathNormalizationSpec,
     pub locality_lb_setting: LocalityLbSpec,
     pub interception: InterceptionSpec,
     pub access_log: AccessLogSpec,
@@ -243,6 +248,13 @@ pub struct WorkloadSpec {
     pub version: Option<String>,
     pub addresses: Vec<String>,
     pub locality: Option<String>,
+}
+
+/// `spec.pathNormalization` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PathNormalizationSpec {
+    pub normalization: Option<Normalization>,
 }
 
 /// `spec.localityLbSetting` as written.
@@ -307,6 +319,10 @@ impl ProxySettings {
         replace(
             &mut settings.outbound_traffic_policy,
             &spec.outbound_traffic_policy,
+        );
+        replace(
+            &mut settings.path_normalization,
+            &spec.path_normalization.normalization,
         );
         replace(
             &mut settings.replay_on_dead_connection,

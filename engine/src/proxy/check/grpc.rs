@@ -221,19 +221,26 @@ impl Question<'_> {
             .wall_clock()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut http = with_facts(self.head, self.bytes, self.facts, None, |request| {
-            let path = match request.query {
-                Some(query) => format!("{}?{query}", request.path),
-                None => request.path.to_string(),
-            };
-            HttpRequest {
-                method: request.method.to_string(),
-                path,
-                host: request.authority.to_string(),
-                scheme: request.scheme.to_string(),
-                ..HttpRequest::default()
-            }
-        })?;
+        let mut http = with_facts(
+            self.head,
+            self.bytes,
+            self.paths,
+            self.facts,
+            None,
+            |request| {
+                let path = match request.query {
+                    Some(query) => format!("{}?{query}", request.path),
+                    None => request.path.to_string(),
+                };
+                HttpRequest {
+                    method: request.method.to_string(),
+                    path,
+                    host: request.authority.to_string(),
+                    scheme: request.scheme.to_string(),
+                    ..HttpRequest::default()
+                }
+            },
+        )?;
         http.headers = self.all_headers(&http);
         http.id = http
             .headers

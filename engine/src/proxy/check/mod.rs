@@ -25,6 +25,7 @@ use ringroad_policy::authorize::CheckProvider;
 use ringroad_policy::settings::{CheckProtocol, HttpCheck};
 use ringroad_policy::snapshot::{
     ConnectionFacts, Direction, HeaderEdits, HeaderValue, HeaderWrite, WriteMode,
+    path::Normalization,
 };
 use std::net::IpAddr;
 use std::pin::pin;
@@ -47,6 +48,8 @@ pub struct CheckEffects {
 pub struct Question<'a> {
     pub head: &'a RequestHead,
     pub bytes: &'a [u8],
+    /// What is done to its path.
+    pub paths: Normalization,
     pub facts: &'a ConnectionFacts,
     pub peer: IpAddr,
     pub direction: Direction,
@@ -113,6 +116,7 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
             let question = Question {
                 head,
                 bytes,
+                paths: rules.paths(),
                 facts: connection.facts(direction),
                 peer: connection.peer.ip(),
                 direction,
