@@ -19,7 +19,7 @@ use super::request_head::UpstreamHead;
 use super::request_id::RequestId;
 use super::response_head::{Delivery, DownstreamHead, write_interim};
 use super::retries::{Retries, client_gone};
-use super::stream_end::{stream_broke_off, stream_failed};
+use super::stream_end::{malformed_response, stream_broke_off, stream_failed};
 use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::tunnel::carry_upgraded;
@@ -78,6 +78,8 @@ pub enum ClientFailure {
     Gone,
     /// It has not gone on with its body for too long.
     Stalled,
+    /// It has taken nothing of its answer for too long.
+    TakesNothing,
     Framing(BodyError),
 }
 
@@ -366,7 +368,7 @@ async fn exchange_on(
             let mut out = Buffer::lease();
             write_interim(response_head, &response_bytes, &mut out);
             // An interim response that cannot be sent shows with the final one.
-            let _ = connection.stream.send(out, Chunk::default()).await;
+            connection.stream.send_detached(out, Chunk::default());
         }
     };
     let is_upgraded = response_head.status == 101;
@@ -444,9 +446,15 @@ async fn exchange_on(
             sink: &connection.stream,
             delivery,
             sent: &record.sent,
+            timeouts: &request.timeouts,
+            deadline: &connection.deadline,
         };
         let download = pin!(download.run(out, first));
-        alongside(&connection.deadline, client_side, download).await
+        let (client, deadline) = (&connection.stream, &connection.deadline);
+        let timeouts = &request.timeouts;
+        timeouts
+            .delivered(client, deadline, client_side, download)
+            .await
     };
     let (flags, details) = match delivered {
         Ok(Ok(())) => {
@@ -477,9 +485,12 @@ async fn exchange_on(
             }
         }
         Err(Interrupted::Side(failure)) => return Sent::Over(Outcome::Client(failure)),
-        Err(Interrupted::Elapsed) => {
+        Err(Interrupted::Elapsed) if request.timeouts.request_is_over() => {
             let flags = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
             (flags, "response_timeout")
+        }
+        Err(Interrupted::Elapsed) => {
+            return Sent::Over(Outcome::Client(ClientFailure::TakesNothing));
         }
     };
     Sent::Over(Outcome::BrokenOff {
@@ -488,16 +499,6 @@ async fn exchange_on(
         ended_by_close: response_head.framing == BodyFraming::UntilClose
             || head.version == Version::Http10,
     })
-}
-
-/// The upstream broke the protocol before anything went downstream.
-pub(super) fn malformed_response(cluster: &ClusterView, endpoint: &Endpoint) -> Sent {
-    cluster.report(endpoint, TryOutcome::Reset);
-    cluster.stats.upstream_cx_protocol_error.add(1);
-    let failure = TryFailure::Reset {
-        request_began: true,
-    };
-    Sent::Failed(failure, Answer::upstream_protocol_error())
 }
 
 impl<'a> RoutedRequest<'a> {

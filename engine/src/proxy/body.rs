@@ -5,14 +5,16 @@
 
 use super::grpc::MessageCount;
 use super::response_head::Delivery;
-use crate::rt::{Buffer, Chunk};
+use super::timeouts::Timeouts;
+use crate::rt::{Buffer, Chunk, Deadline};
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use ringroad_codec::http1::{
     BodyError, BodyFraming, BodyLimits, BodyScanner, Headers, write_chunk_header, write_last_chunk,
 };
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 
 /// Bodies with more than this to come are received in large buffers.
 const BULK_BYTES: u64 = 64 * 1024;
@@ -194,6 +196,8 @@ pub struct Download<'a, 'b> {
     pub delivery: Delivery,
     /// What has been sent, the head among it.
     pub sent: &'a ByteCount,
+    pub timeouts: &'a Timeouts,
+    pub deadline: &'a Deadline,
 }
 
 impl Download<'_, '_> {
@@ -266,7 +270,7 @@ impl Download<'_, '_> {
         if self.sink.shares_a_connection() {
             // One client may have many streams that it does not read: each keeps one small piece.
             self.body.may_be_bulk = false;
-            self.sink.flushed().await.map_err(|_| BodyFailure::Sink)?;
+            self.flushed().await?;
         }
         self.body
             .receive(self.source, self.unread)
@@ -276,10 +280,29 @@ impl Download<'_, '_> {
 
     /// Waits until the client has taken what was sent before, then begins this send.
     async fn send(&mut self, head: Buffer, piece: Chunk) -> Result<(), BodyFailure> {
-        self.sink.flushed().await.map_err(|_| BodyFailure::Sink)?;
+        self.flushed().await?;
         self.sent.add(head.len() + piece.len(), 0);
         self.sent.payload.set(self.body.received.payload.get());
         self.sink.send_detached(head, piece);
         Ok(())
+    }
+
+    /// Waits until the client has taken what was sent before.
+    async fn flushed(&self) -> Result<(), BodyFailure> {
+        let mut flushed = pin!(self.sink.flushed());
+        let mut waits = false;
+        let flushed = poll_fn(|cx| {
+            let polled = flushed.as_mut().poll(cx);
+            if polled.is_pending() && !waits {
+                waits = true;
+                self.timeouts.client_takes(self.deadline);
+            }
+            polled
+        })
+        .await;
+        if waits {
+            self.timeouts.client_has_taken(self.deadline);
+        }
+        flushed.map_err(|_| BodyFailure::Sink)
     }
 }

@@ -47,8 +47,8 @@ impl ClientSide<'_, '_> {
             self.body.is_asked_for = true;
             let mut out = Buffer::lease();
             out.extend_from_slice(CONTINUE);
-            let asked = self.stream.send(out, Chunk::default()).await;
-            asked.map_err(|_| BodyFailure::Source(SourceFailure::Broken))?;
+            // If it cannot be sent, nothing comes.
+            self.stream.send_detached(out, Chunk::default());
         }
         // What earlier tries have sent already.
         for at in 1..self.body.replay.len() {

@@ -5,8 +5,9 @@
 //! idle again.
 
 use super::accept::{Begun, ChosenChain, begin, needs_chain};
-use super::deadline::until;
+use super::deadline::{poll_once, until};
 use super::exchange::serve_requests;
+use super::send_stall::SendStall;
 use crate::http2::serve_http2;
 use crate::rt::{self, Buffer, Chunk, Deadline, Idle};
 use crate::transport::Transport;
@@ -16,7 +17,7 @@ use std::cell::{OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -192,11 +193,42 @@ impl Connection {
     /// client to take them: the next answer, or the end of the connection, waits.
     ///
     /// # Errors
-    /// What was sent before did not arrive.
+    /// What was sent before did not arrive, or the client took nothing of it for too long.
     pub async fn send_last(&mut self, head: Buffer, body: Chunk) -> io::Result<()> {
-        self.stream.flushed().await?;
+        match poll_once(&mut pin!(self.stream.flushed())).await {
+            Some(sent) => sent?,
+            // Boxed: answers that need not wait keep no room for it.
+            None => Box::pin(self.taken()).await?,
+        }
         self.stream.send_detached(head, body);
         Ok(())
+    }
+
+    /// Waits until the client has taken what was sent before.
+    async fn taken(&self) -> io::Result<()> {
+        let stall = SendStall::new(self.send_stall_ms());
+        stall.begins();
+        let mut flushed = pin!(self.stream.flushed());
+        loop {
+            self.deadline.set(stall.ends_at());
+            match until(&self.deadline, flushed.as_mut()).await {
+                Ok(sent) => return sent,
+                Err(_) if stall.is_over(&self.stream) => {
+                    self.listener.stats.tx_flush_timeout.add(1);
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// How long its client may take nothing of what waits for it, where it is to be looked at: a
+    /// stream of HTTP/2 looks for itself.
+    pub fn send_stall_ms(&self) -> u64 {
+        match self.stream.is_http2() {
+            true => 0,
+            false => self.worker.limits().settings.send_stall_timeout_ms,
+        }
     }
 
     /// Whether the client has sent more than was taken.

@@ -247,7 +247,12 @@ async fn exchange(
         scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
         plan: &plan,
         response_edits,
-        timeouts: Timeouts::new(timeout_ms, per_try_ms.unwrap_or(0), body_idle_ms),
+        timeouts: Timeouts::new(
+            timeout_ms,
+            per_try_ms.unwrap_or(0),
+            body_idle_ms,
+            connection.send_stall_ms(),
+        ),
     };
     let mut mirrors = Mirrors::draw(worker, &rules, route);
     if !mirrors.is_empty() {
@@ -315,6 +320,12 @@ async fn exchange(
             Outcome::Client(ClientFailure::Stalled) => {
                 connection.listener.stats.downstream_rq_idle_timeout.add(1);
                 break Answer::body_stalled();
+            }
+            Outcome::Client(ClientFailure::TakesNothing) => {
+                connection.listener.stats.tx_flush_timeout.add(1);
+                record.fail(ResponseFlags::STREAM_IDLE_TIMEOUT, "stream_idle_timeout");
+                record.finish(connection);
+                return After::Reset;
             }
             Outcome::Client(_) => return client_left(connection, record),
             Outcome::BrokenOff {

@@ -133,7 +133,7 @@ pub async fn answer_request(
     }
     record.finish(connection);
     match (sent, keep_alive) {
-        (Err(_), _) => After::Close,
+        (Err(_), _) => After::Reset,
         (Ok(()), true) => After::Next,
         (Ok(()), false) => After::Linger,
     }

@@ -31,6 +31,7 @@ pub mod request_head;
 pub mod request_id;
 pub mod response_head;
 pub mod retries;
+mod send_stall;
 mod shared_pool;
 mod start_time;
 mod stream_end;

@@ -1,7 +1,7 @@
-//! What the end of a stream of HTTP/2 means for its request. Flags and details are Envoy's.
+//! What it means for a request that its upstream broke off or broke the protocol. Flags and details are Envoy's.
 
 use super::answer::Answer;
-use super::attempt::{Sent, malformed_response};
+use super::attempt::Sent;
 use super::upstream::{ClusterView, Endpoint};
 use crate::http2::StreamFailure;
 use crate::stats::{ClusterStats, ResponseFlags};
@@ -62,4 +62,14 @@ pub(super) fn stream_broke_off(
             )
         }
     }
+}
+
+/// The upstream broke the protocol before anything went downstream.
+pub(super) fn malformed_response(cluster: &ClusterView, endpoint: &Endpoint) -> Sent {
+    cluster.report(endpoint, TryOutcome::Reset);
+    cluster.stats.upstream_cx_protocol_error.add(1);
+    let failure = TryFailure::Reset {
+        request_began: true,
+    };
+    Sent::Failed(failure, Answer::upstream_protocol_error())
 }

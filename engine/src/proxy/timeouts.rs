@@ -1,8 +1,13 @@
 //! The time limits of a request and of each of its tries.
 
 use super::connection::deadline_after;
+use super::deadline::{Interrupted, alongside};
+use super::send_stall::SendStall;
 use crate::rt::{self, Deadline};
+use crate::transport::Transport;
 use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Instant;
 
 /// How long a request may take. The clocks start when the client has sent all of it.
@@ -15,17 +20,20 @@ pub struct Timeouts {
     pub body_idle_ms: u64,
     complete_at: Cell<Option<Instant>>,
     try_began_at: Cell<Option<Instant>>,
+    /// How long the client may take nothing of its answer.
+    send_stall: SendStall,
 }
 
 impl Timeouts {
     /// Each is 0 for no limit.
-    pub fn new(request_ms: u64, per_try_ms: u64, body_idle_ms: u64) -> Self {
+    pub fn new(request_ms: u64, per_try_ms: u64, body_idle_ms: u64, send_stall_ms: u64) -> Self {
         Self {
             request_ms,
             per_try_ms,
             body_idle_ms,
             complete_at: Cell::new(None),
             try_began_at: Cell::new(None),
+            send_stall: SendStall::new(send_stall_ms),
         }
     }
 
@@ -64,7 +72,7 @@ impl Timeouts {
     /// It goes on.
     pub fn body_goes_on(&self, deadline: &Deadline) {
         if self.is_awaiting_body() {
-            deadline.set(None);
+            self.arm(deadline);
         }
     }
 
@@ -89,6 +97,37 @@ impl Timeouts {
         self.arm(deadline);
     }
 
+    /// The client has to take what was sent before more is.
+    pub fn client_takes(&self, deadline: &Deadline) {
+        self.send_stall.begins();
+        self.arm(deadline);
+    }
+
+    /// It has.
+    pub fn client_has_taken(&self, deadline: &Deadline) {
+        self.send_stall.ends();
+        self.arm(deadline);
+    }
+
+    /// Waits until `main` has handed the answer to `client`, with `side` beside it. It has elapsed
+    /// when the request has, or when the client takes nothing for too long.
+    pub async fn delivered<T, S: Future>(
+        &self,
+        client: &Transport,
+        deadline: &Deadline,
+        mut side: Pin<&mut S>,
+        mut main: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Interrupted<S::Output>> {
+        loop {
+            let ended = alongside(deadline, side.as_mut(), main.as_mut()).await;
+            let has_elapsed = matches!(ended, Err(Interrupted::Elapsed));
+            if !has_elapsed || self.request_is_over() || self.send_stall.is_over(client) {
+                return ended;
+            }
+            self.arm(deadline);
+        }
+    }
+
     /// Whether the whole request has taken too long.
     pub fn request_is_over(&self) -> bool {
         self.request_ends_at().is_some_and(|at| at <= rt::now())
@@ -99,15 +138,16 @@ impl Timeouts {
     }
 
     fn arm(&self, deadline: &Deadline) {
+        let stall_ends_at = self.send_stall.ends_at();
         if self.request_ms == 0 && self.per_try_ms == 0 {
-            deadline.set(None);
+            deadline.set(stall_ends_at);
             return;
         }
         let complete_at = self.complete_at.get();
         let try_ends_at = complete_at
             .zip(self.try_began_at.get())
             .and_then(|(complete, began)| deadline_after(complete.max(began), self.per_try_ms));
-        let ends = [self.request_ends_at(), try_ends_at];
+        let ends = [self.request_ends_at(), try_ends_at, stall_ends_at];
         deadline.set(ends.into_iter().flatten().min());
     }
 }

@@ -222,6 +222,12 @@ impl Stream {
         sys::set_keepalive(self.raw_fd()?, probes, idle_s, interval_s)
     }
 
+    /// How many bytes the peer's kernel has confirmed since the connection was made; `None` for
+    /// what is no TCP.
+    pub fn confirmed_bytes(&self) -> Option<u64> {
+        sys::confirmed_bytes(self.raw_fd().ok()?)
+    }
+
     /// The peer's address.
     ///
     /// # Errors

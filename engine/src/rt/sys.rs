@@ -246,6 +246,28 @@ pub(super) fn set_keepalive(
     Ok(())
 }
 
+/// How many bytes of a TCP connection the peer has confirmed. Linux: `tcpi_bytes_acked`.
+pub(super) fn confirmed_bytes(fd: RawFd) -> Option<u64> {
+    /// Where it is in `tcp_info`, in words of eight bytes, before which are eight single bytes,
+    /// 24 words of four and two rates.
+    const BYTES_ACKED: usize = 15;
+    let mut info = [0u64; BYTES_ACKED + 1];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let place = info.as_mut_ptr().cast();
+    // SAFETY: as many bytes are writable as the length says.
+    let found = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            place,
+            &raw mut length,
+        )
+    };
+    check(found).ok()?;
+    (length as usize == size_of_val(&info)).then_some(info[BYTES_ACKED])
+}
+
 /// Makes closing send a reset.
 pub(super) fn set_reset_on_close(fd: RawFd) {
     let linger = libc::linger {

@@ -162,6 +162,15 @@ impl Transport {
         }
     }
 
+    /// How many bytes the peer's kernel has confirmed; `None` where nobody tells.
+    pub fn confirmed_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Plain(stream) => stream.confirmed_bytes(),
+            Self::Tls(stream) => stream.confirmed_bytes(),
+            Self::Http2(_) => None,
+        }
+    }
+
     /// Our own address.
     ///
     /// # Errors

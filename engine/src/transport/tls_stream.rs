@@ -206,6 +206,10 @@ impl TlsStream {
         self.socket.reset_on_close();
     }
 
+    pub fn confirmed_bytes(&self) -> Option<u64> {
+        self.socket.confirmed_bytes()
+    }
+
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

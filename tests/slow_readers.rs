@@ -1,0 +1,180 @@
+//! Clients of HTTP/1.1 that do not take their answers, on both drivers.
+
+mod harness;
+
+use harness::pki::{Authority, connect, secret};
+use harness::raw::ScriptedUpstream;
+use harness::{DRIVERS, PATIENCE, Proxy, answering, folder, free_address, gateway, settings};
+use harness::{splitting, until};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PATIENCE_OF_PROXY: Duration = Duration::from_millis(500);
+/// Far more than the buffers of all sockets on the way hold.
+const BODY_BYTES: usize = 32 << 20;
+
+/// A gateway with these further documents whose clients may take nothing for half a second.
+fn start(driver: &str, routes: &str, gate: impl Fn(SocketAddr) -> String) -> (Proxy, SocketAddr) {
+    let address = free_address();
+    let spec = "{role: gateway, limits: {sendStallTimeout: 500ms}}";
+    let config = folder(&[
+        ("gate.yaml", &gate(address)),
+        ("routes.yaml", routes),
+        ("settings.yaml", &settings(spec)),
+    ]);
+    let args = ["--driver", driver, "--workers", "1"];
+    (Proxy::start_with_workers(config, &args), address)
+}
+
+/// Answers with a long body, before it has read that of the request.
+fn upstream() -> ScriptedUpstream {
+    ScriptedUpstream::start(|connection| {
+        while connection.head().is_some() {
+            connection.send(format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
+            ));
+            connection.send(vec![b'x'; BODY_BYTES]);
+        }
+    })
+}
+
+fn connect_narrow(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connects");
+    let bytes: libc::c_int = 32 << 10;
+    // SAFETY: the descriptor is open, and the value is a C int as long as is said.
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as u32,
+        )
+    };
+    assert_eq!(set, 0);
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream
+}
+
+fn stat(proxy: &Proxy, address: SocketAddr, name: &str) -> u64 {
+    proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()))
+}
+
+fn assert_given_up(proxy: &Proxy, address: SocketAddr, driver: &str) {
+    until("the end of the request", || {
+        stat(proxy, address, "tx_flush_timeout") == 1
+    });
+    until("no request in flight", || {
+        stat(proxy, address, "downstream_rq_active") == 0
+            && stat(proxy, address, "downstream_cx_active") == 0
+    });
+    until("no connection upstream", || {
+        proxy.stat("cluster.outbound|80||up0.test.upstream_cx_active") == 0
+    });
+    let counted = proxy.stat("cluster.outbound|80||up0.test.upstream_rq_tx_reset");
+    assert_eq!(counted, 1, "{driver}");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    for driver in DRIVERS {
+        let upstream = upstream();
+        let routes = splitting(&[(upstream.address, 1)]);
+        let (proxy, address) = start(driver, &routes, gateway);
+        let mut stream = connect_narrow(address);
+        let sent = stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n");
+        sent.expect("sent");
+        assert_given_up(&proxy, address, driver);
+        // It cannot take what it has for the whole.
+        let mut got = Vec::new();
+        let ended = stream.read_to_end(&mut got);
+        assert!(ended.is_err(), "{driver}: {ended:?}");
+        assert!(got.len() < BODY_BYTES);
+    }
+}
+
+#[test]
+fn a_client_over_tls_that_takes_nothing_is_given_up() {
+    for driver in DRIVERS {
+        let authority = Authority::new();
+        let upstream = upstream();
+        let identity = authority.issue(&["shop.test"]);
+        let routes = format!(
+            "{}---\n{}",
+            splitting(&[(upstream.address, 1)]),
+            secret("shop", &identity, None)
+        );
+        let (proxy, address) = start(driver, &routes, |address| {
+            gateway(address).replace("protocol: HTTP}", "protocol: HTTPS}")
+                + "    tls: {mode: SIMPLE, credentialName: shop}\n"
+        });
+        let client = Arc::new(authority.client(None));
+        let mut stream = connect(address, "shop.test", &client).expect("a connection");
+        let sent = stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n");
+        sent.expect("sent");
+        assert_given_up(&proxy, address, driver);
+    }
+}
+
+/// The end of its body comes while it takes nothing: that is no sign that it does.
+#[test]
+fn a_client_that_sends_and_takes_nothing_is_given_up() {
+    for driver in DRIVERS {
+        let upstream = upstream();
+        let routes = splitting(&[(upstream.address, 1)]);
+        let (proxy, address) = start(driver, &routes, gateway);
+        let mut stream = connect_narrow(address);
+        let head = b"POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 4\r\n\r\nab";
+        stream.write_all(head).expect("sent");
+        until("the answer to begin", || {
+            proxy.stat("cluster.outbound|80||up0.test.upstream_rq_active") == 1
+        });
+        std::thread::sleep(PATIENCE_OF_PROXY / 2);
+        stream.write_all(b"cd").expect("sent");
+        assert_given_up(&proxy, address, driver);
+    }
+}
+
+/// Answers of our own wait too, for those before them.
+#[test]
+fn a_client_that_asks_on_and_on_and_takes_nothing_is_given_up() {
+    for driver in DRIVERS {
+        let routes = answering(&"x".repeat(100_000));
+        let (proxy, address) = start(driver, &routes, gateway);
+        let mut stream = connect_narrow(address);
+        let requests = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n".repeat(200);
+        stream.write_all(&requests).expect("sent");
+        until("the end", || stat(&proxy, address, "tx_flush_timeout") == 1);
+        until("no connection", || {
+            stat(&proxy, address, "downstream_rq_active") == 0
+                && stat(&proxy, address, "downstream_cx_active") == 0
+        });
+        assert!(stat(&proxy, address, "downstream_rq_total") < 200);
+    }
+}
+
+/// One piece of a body takes it longer than the proxy's patience, and it takes on all the while.
+#[test]
+fn a_client_that_takes_little_by_little_is_not_given_up() {
+    for driver in DRIVERS {
+        let upstream = upstream();
+        let routes = splitting(&[(upstream.address, 1)]);
+        let (proxy, address) = start(driver, &routes, gateway);
+        let mut stream = connect_narrow(address);
+        let sent = stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n");
+        sent.expect("sent");
+        let began = Instant::now();
+        let mut piece = [0; 4096];
+        while began.elapsed() < PATIENCE_OF_PROXY * 8 {
+            std::thread::sleep(PATIENCE_OF_PROXY / 20);
+            stream.read_exact(&mut piece).expect("bytes");
+        }
+        assert_eq!(stat(&proxy, address, "tx_flush_timeout"), 0, "{driver}");
+        assert_eq!(stat(&proxy, address, "downstream_rq_active"), 1, "{driver}");
+        // Then no more.
+        assert_given_up(&proxy, address, driver);
+    }
+}
