@@ -76,15 +76,12 @@ fn settings_of(
     match ProxySettings::resolve(spec, overrides, has_gateways) {
         Ok(settings) => settings,
         Err(error) => {
-            let mut field = FieldPath::root().field("spec");
-            for name in &error.field {
-                field = field.field(name);
-            }
             let place = match first {
-                Some(object) => Place::Field(object.metadata.origin(field)),
+                Some(object) => Place::Field(object.metadata.origin(error.field)),
                 None => Place::Nowhere,
             };
-            diagnostics.push(Diagnostic::error("invalid-settings", place, error.message));
+            let refused = Diagnostic::error("invalid-settings", place, error.message);
+            diagnostics.push(refused.with_help(error.help));
             ProxySettings::default()
         }
     }

@@ -94,7 +94,7 @@ fn what_cannot_be_taken_refuses_the_load() {
 }
 
 #[test]
-fn every_limit_is_in_the_reference_with_its_default() {
+fn every_limit_is_in_the_reference_with_its_default_and_its_bounds() {
     let reference = include_str!("../../docs/configuration.md");
     for limit in Limits::TABLE {
         let default = match limit.unit {
@@ -108,7 +108,21 @@ fn every_limit_is_in_the_reference_with_its_default() {
             }
             LimitUnit::Duration => format!("{}s", limit.default / 1_000),
         };
-        let row = format!("| `{}` | {default} |", limit.name);
+        let shown = |value: u64| match limit.unit {
+            LimitUnit::Bytes if value > 0 && value.is_multiple_of(1 << 20) => {
+                format!("{} MiB", value >> 20)
+            }
+            LimitUnit::Bytes if value > 0 && value.is_multiple_of(1 << 10) => {
+                format!("{} KiB", value >> 10)
+            }
+            LimitUnit::Duration if value > 0 => format!("{value}ms"),
+            _ => value.to_string(),
+        };
+        let bounds = match limit.highest {
+            Limits::UNBOUNDED => format!("{} and more", shown(limit.lowest)),
+            highest => format!("{} to {}", shown(limit.lowest), shown(highest)),
+        };
+        let row = format!("| `{}` | {default} | {bounds} |", limit.name);
         assert!(
             reference.contains(&row),
             "docs/configuration.md lacks `{row}`"

@@ -38,7 +38,7 @@ fn syntax_errors_are_told_where_they_are() {
         ("a:\n  b: c\n d: e\n", 3, 2),
         ("hosts:\n- *.example.com\n", 2, 3),
         ("a: 'it's'\n", 1, 8),
-        ("a: [b, c\nd: e\n", 2, 2),
+        ("a: [b, c\nd: e\n", 1, 4),
         ("é: b\nkey\n", 2, 1),
         ("\u{feff}a: @b\n", 1, 4),
         ("a: b\r\nc: @d\r\n", 2, 4),

@@ -206,7 +206,7 @@ impl Process {
         let admin_address = admin_socket
             .local_addr()
             .map_err(|error| format!("the admin socket cannot be used: {error}"))?;
-        if let Some(listener) = listener_at(admin_address, &snapshot) {
+        if let Some(listener) = snapshot.listener_at(admin_address) {
             return Err(format!(
                 "the admin interface and listener {} both want {admin_address}: choose another \
                  address for one, as with --admin ADDR:PORT",
@@ -294,7 +294,8 @@ impl Process {
             DriverKind::Epoll => "epoll",
         };
         let workers = self.fleet.figures().len();
-        tracing::info!("{workers} workers on {name}: {}", driver.reason);
+        let s = if workers == 1 { "" } else { "s" };
+        tracing::info!("{workers} worker{s} on {name}: {}", driver.reason);
         tracing::info!("admin interface on http://{}", self.admin);
         let running = self.status.running();
         for listener in &running.snapshot.listeners {
@@ -361,16 +362,6 @@ async fn renew_certificates(fleet: Arc<Fleet>) {
             tracing::error!("reading certificates failed unexpectedly: {panic}");
         }
     }
-}
-
-/// The listener that cannot be bound beside the admin interface at `admin`.
-fn listener_at(admin: SocketAddr, snapshot: &Snapshot) -> Option<&Listener> {
-    let overlaps = |address: SocketAddr| {
-        let anywhere = address.ip().is_unspecified() || admin.ip().is_unspecified();
-        address.port() == admin.port() && (anywhere || address.ip() == admin.ip())
-    };
-    let mut listeners = snapshot.listeners.iter().map(AsRef::as_ref);
-    listeners.find(|listener: &&Listener| overlaps(listener.address))
 }
 
 async fn wait_until_stopped(fleet: &Fleet, limit: Duration) -> bool {

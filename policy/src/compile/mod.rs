@@ -1,6 +1,7 @@
 //! Resources → one snapshot, as Istio would have told Envoy, and warnings about what Istio leaves
 //! silent: references to nothing, duplicates, and what can never be reached.
 
+mod admin_address;
 mod advice;
 mod authentication;
 mod authorization;
@@ -49,7 +50,6 @@ use crate::resource::virtual_service::VirtualService;
 use crate::resource::{Object, Resources};
 use crate::settings::{ProxySettings, Role};
 use crate::snapshot::{Access, DnsTable, Secrets, Snapshot};
-use crate::source::DocumentId;
 
 use balancing::{ProxyPlaces, proxy_places};
 use clusters::Clusters;
@@ -98,6 +98,7 @@ pub fn compile(
         proxies: ProxyPlaces::default(),
         hidden_hosts: HashSet::new(),
     };
+    compiler.findings.name_all(&resources.virtual_services);
     compiler.http_rules = delegates::rules(resources, &settings, &mut compiler.findings);
     // Before a sidecar leaves out what it does not see.
     compiler.proxies = proxy_places(&compiler.registry, &settings);
@@ -154,6 +155,7 @@ pub fn compile(
     .with_access(access);
     snapshot.secrets = Arc::new(secrets(resources));
     snapshot.doors = doors;
+    admin_address::report(&snapshot, &resources.proxy_settings, &mut findings);
     (snapshot, findings.into_list())
 }
 
@@ -203,15 +205,5 @@ impl<'r> Compiler<'r> {
         let mut selected: Vec<_> = all.filter(|(_, object)| applies(object)).collect();
         selected.sort_by_key(|(_, object)| rank(object));
         selected
-    }
-
-    /// `namespace/name` of the VirtualService in a document.
-    fn name_of(&self, document: DocumentId) -> Option<String> {
-        let mut objects = self.resources.virtual_services.iter();
-        let object = objects.find(|object| object.metadata.document == document)?;
-        Some(format!(
-            "{}/{}",
-            object.metadata.namespace, object.metadata.name
-        ))
     }
 }

@@ -18,6 +18,7 @@ use crate::resource::Metadata;
 use crate::resource::virtual_service::{
     Destination, DirectResponse, HttpMatch, HttpRedirect, HttpRoute,
 };
+use crate::rules::regex::REGEX_HELP;
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
     self, ClusterId, ExcludedRoute, Fault, FaultSide, HeaderEdits, Mirror, NO_SPLIT, PathMatch,
@@ -139,9 +140,11 @@ impl RouteBuilder<'_, '_> {
         self.metadata.origin(place)
     }
 
-    fn refuse(&mut self, place: FieldPath, code: &'static str, message: String) {
+    /// An expression that cannot be used, though the rules have let it pass.
+    fn refuse_regex(&mut self, place: FieldPath, message: String) {
         let place = Place::Field(self.origin(place));
-        self.findings.add(Diagnostic::error(code, place, message));
+        let refused = Diagnostic::error("invalid-regex", place, message);
+        self.findings.add(refused.with_help(REGEX_HELP));
     }
 
     /// What the route of a match, or of a rule without one, is called in logs.
@@ -161,7 +164,7 @@ impl RouteBuilder<'_, '_> {
             matches = match conditions(written) {
                 Ok(matches) => matches,
                 Err(message) => {
-                    self.refuse(origin.field, "invalid-regex", message);
+                    self.refuse_regex(origin.field, message);
                     return None;
                 }
             };
@@ -199,7 +202,7 @@ impl RouteBuilder<'_, '_> {
             match cors(written) {
                 Ok(policy) => route.cors = Some(policy),
                 Err(message) => {
-                    self.refuse(self.place.field("corsPolicy"), "invalid-regex", message);
+                    self.refuse_regex(self.place.field("corsPolicy"), message);
                     return None;
                 }
             }
@@ -315,7 +318,7 @@ impl RouteBuilder<'_, '_> {
                 Ok(rewrite) => route.path_rewrite = Some(PathRewrite::Regex(rewrite)),
                 Err(message) => {
                     let place = self.place.field("rewrite").field("uriRegexRewrite");
-                    self.refuse(place, "invalid-regex", message);
+                    self.refuse_regex(place, message);
                 }
             }
         } else if !written.uri.is_empty() {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Compiler;
+use super::findings::NAMESAKE_HELP;
 use super::names::{MESH, cluster_name, is_wildcard, overlap};
 use super::registry::{Registry, Resolution, Service};
 use super::route_list::RouteList;
@@ -268,14 +269,21 @@ impl TableBuilder<'_, '_> {
             document: origin.document,
             field: FieldPath::root().field("spec").field("hosts"),
         });
-        let by = winner
-            .as_ref()
-            .and_then(|winner| self.compiler.name_of(winner.document))
-            .map_or_else(|| "another one".to_string(), |name| format!("`{name}`"));
-        let message = format!(
-            "the host `{domain}` is taken by the older VirtualService {by}; in a sidecar they are not merged"
-        );
-        let help = "write both into one VirtualService";
+        let findings = &self.compiler.findings;
+        let document = winner.as_ref().map(|winner| winner.document);
+        let is_namesake =
+            document.is_some_and(|document| findings.are_namesakes(document, origin.document));
+        let by = match document.and_then(|document| findings.name_of(document)) {
+            Some(name) if is_namesake => format!("another document of the name `{name}`"),
+            Some(name) => format!("the older VirtualService `{name}`"),
+            None => "an older VirtualService".to_string(),
+        };
+        let message =
+            format!("the host `{domain}` is taken by {by}; in a sidecar they are not merged");
+        let help = match is_namesake {
+            true => NAMESAKE_HELP,
+            false => "write both into one VirtualService",
+        };
         let mut warning = Diagnostic::warning("duplicate-host", place, message).with_help(help);
         if let Some(winner) = winner {
             let hosts = FieldPath::root().field("spec").field("hosts");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::findings::Findings;
+use super::findings::{Findings, NAMESAKE_HELP};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::snapshot::{
     HeaderMatch, HeaderName, PathMatch, QueryMatch, Route, RouteMatch, StringMatch, ValueMatch,
@@ -30,7 +30,8 @@ pub fn report(virtual_host: &str, routes: &[Route], findings: &mut Findings) {
         match (earlier.taker(route), &route.origin) {
             (Some(taker), Some(origin)) => {
                 let taken_by = taker.origin.as_ref();
-                findings.add(unreachable(virtual_host, origin, taken_by));
+                let warning = unreachable(virtual_host, origin, taken_by, findings);
+                findings.add(warning);
             }
             (Some(_), None) => {}
             (None, _) => earlier.add(route),
@@ -38,16 +39,29 @@ pub fn report(virtual_host: &str, routes: &[Route], findings: &mut Findings) {
     }
 }
 
-fn unreachable(virtual_host: &str, origin: &Origin, taken_by: Option<&Origin>) -> Diagnostic {
-    let by = match taken_by {
+fn unreachable(
+    virtual_host: &str,
+    origin: &Origin,
+    taken_by: Option<&Origin>,
+    findings: &Findings,
+) -> Diagnostic {
+    const HELP: &str = "put it before the more general route, or remove it";
+    let (by, help) = match taken_by {
         Some(Origin { document, field }) if *document == origin.document => {
-            format!("`{field}` takes all its requests")
+            (format!("`{field}` takes all its requests"), HELP)
         }
-        _ => "an older VirtualService takes all its requests".to_string(),
+        Some(Origin { document, .. }) if findings.are_namesakes(*document, origin.document) => {
+            let name = findings.name_of(*document).unwrap_or_default();
+            let by = format!("another document of the name `{name}` takes all its requests");
+            (by, NAMESAKE_HELP)
+        }
+        _ => (
+            "an older VirtualService takes all its requests".to_string(),
+            HELP,
+        ),
     };
     let message = format!("this route of `{virtual_host}` is never reached: {by}");
     let place = Place::Field(origin.clone());
-    let help = "put it before the more general route, or remove it";
     let warning = Diagnostic::warning("unreachable-route", place, message).with_help(help);
     match taken_by {
         Some(taken_by) => warning.with_related(taken_by.clone(), "this route takes them"),

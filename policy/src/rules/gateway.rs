@@ -161,11 +161,20 @@ pub(super) fn check_scoped_host(node: &Node<'_>, scope: Scope, report: &mut Repo
         report.error("invalid-host", node, message, help);
     }
     if host != "*" && !host.contains('.') {
-        report_host(
-            node,
-            "is a short name, which could be of any namespace",
-            report,
-        );
+        let message = format!("`{text}` names its host by a short name, which is of no namespace");
+        let own = &report.document().namespace;
+        let full = format!("{host}.{own}.svc.cluster.local");
+        let help = match scope {
+            Scope::Gateway => format!(
+                "write the name that clients use, such as `{host}.example.com`, or the full one of \
+                 a service, `{full}`; short names are for VirtualServices and DestinationRules"
+            ),
+            Scope::Sidecar => format!(
+                "write the full name of the service, such as `{}/{full}`",
+                namespace.unwrap_or("*")
+            ),
+        };
+        report.error("invalid-host", node, message, help);
     } else if let Err(problem) = check_wildcard_domain(host) {
         if scope == Scope::Sidecar || !is_ip(host) {
             report_host(node, &problem, report);

@@ -144,17 +144,24 @@ fn may_change(name: &str, may_be_authority: bool) -> Result<(), String> {
 fn check_value(value: &Node<'_>, report: &mut Report<'_>) {
     let text = value.text();
     let is_control = |c: char| c.is_ascii_control() && c != '\t';
-    let problem = if text.contains(is_control) {
-        Some("has a control character")
-    } else {
-        format_problem(text)
-    };
-    if let Some(problem) = problem {
-        let message = format!("the value `{}` {problem}", text.escape_debug());
+    let (problem, help) = if text.contains(['\r', '\n']) {
+        let help = "write one line: a break would begin another header. Text below `|` or `>` ends \
+                    in a break, below `|-` or `>-` it does not";
+        ("has a line break", help)
+    } else if text.contains(is_control) {
+        (
+            "has a control character",
+            "remove it: a header holds one line of visible text",
+        )
+    } else if let Some(problem) = format_problem(text) {
         let help = "write `%%` for a percent sign, and `%NAME%` or `%NAME(argument)%` for a \
                     variable";
-        report.error("invalid-header", value, message, help);
-    }
+        (problem, help)
+    } else {
+        return;
+    };
+    let message = format!("the value `{}` {problem}", text.escape_debug());
+    report.error("invalid-header", value, message, help);
 }
 
 /// What is wrong with the `%NAME(arguments)%` variables of a value. Envoy: custom request and

@@ -5,6 +5,7 @@ use super::regex::check_regex;
 use super::values::{check_not_negative, check_port_number, report_missing};
 use crate::grpc_status;
 use crate::schema::{Node, Report, duration_ns};
+use crate::snapshot::RegexRewrite;
 
 pub(super) fn check_redirect(redirect: &Node<'_>, conditions: &Node<'_>, report: &mut Report<'_>) {
     if !redirect.is_set() {
@@ -139,9 +140,18 @@ pub(super) fn check_rewrite(rewrite: &Node<'_>, report: &mut Report<'_>) {
         if pattern.text().is_empty() || regex.get("rewrite").text().is_empty() {
             let message = "`uriRegexRewrite` has no `match` or no `rewrite`";
             report_missing(&regex, message, "write both", report);
-        } else {
-            check_regex(&pattern, report);
+        } else if check_regex(&pattern, report) {
+            check_substitution(&pattern, &regex.get("rewrite"), report);
         }
+    }
+}
+
+fn check_substitution(pattern: &Node<'_>, substitution: &Node<'_>, report: &mut Report<'_>) {
+    if let Err(problem) = RegexRewrite::new(pattern.text(), substitution.text()) {
+        let message = format!("`{}` cannot be put in: {problem}", substitution.text());
+        let help = "write `\\1` for the first group of `match`, `\\0` for all that it matched, and \
+                    `\\\\` for a backslash";
+        report.error("invalid-regex", substitution, message, help);
     }
 }
 

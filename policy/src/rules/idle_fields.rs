@@ -54,7 +54,8 @@ fn check_only_weight(route: &Node<'_>, report: &mut Report<'_>) {
         return;
     };
     let weight = only.get("weight");
-    if !matches!(weight.integer(), 0 | 100) {
+    // One below 0 is an error of its own.
+    if weight.integer() > 0 && weight.integer() != 100 {
         let message = format!(
             "the only destination gets every request, not {} of 100",
             weight.integer()

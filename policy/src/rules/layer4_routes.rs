@@ -53,7 +53,8 @@ pub(super) fn check_weights(destinations: &Node<'_>, report: &mut Report<'_>) {
         total = total.saturating_add(weight.integer());
         if weight.integer() < 0 {
             let message = format!("the weight {} is negative", weight.integer());
-            report.error("invalid-weight", &weight, message, "write 0 or more");
+            let help = "write its share of the requests, such as `weight: 10`, or 0 for none";
+            report.error("invalid-weight", &weight, message, help);
         }
     }
     if destinations.len() > 1 && total == 0 {

@@ -21,7 +21,8 @@ mod locality;
 mod names;
 mod peer_authentication;
 mod protocol;
-mod regex;
+mod proxy_settings;
+pub(crate) mod regex;
 mod replaced_policies;
 mod request_authentication;
 mod selectors;
@@ -37,16 +38,19 @@ mod visibility;
 mod workload;
 
 use crate::schema::{Node, Report};
+use crate::settings;
 
 /// Checks a document of a kind that the table knows, whose names and types are right.
 pub fn check(root: &Node<'_>, report: &mut Report<'_>) {
     let document = report.document();
-    let is_istio = document.api_version.contains(".istio.io/");
-    if !is_istio {
+    let spec = root.get("spec");
+    if document.api_version == settings::API_VERSION && document.kind == settings::KIND {
+        return proxy_settings::check(&spec, report);
+    }
+    if !document.api_version.contains(".istio.io/") {
         return;
     }
     check_dry_run(root, report);
-    let spec = root.get("spec");
     match document.kind.as_str() {
         "VirtualService" => virtual_service::check(&spec, report),
         "DestinationRule" => destination_rule::check(&spec, report),

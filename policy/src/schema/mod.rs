@@ -15,7 +15,7 @@ mod walk;
 pub use kinds::kind_of;
 pub use node::Node;
 pub use report::Report;
-pub use scalar::duration_ns;
+pub use scalar::{check_duration, check_integer, duration_ns};
 pub use suggest::nearest;
 pub use table::Kind;
 pub use walk::check;

@@ -64,8 +64,7 @@ pub fn wrong_type(node: &Node<'_>, expected: &str, report: &mut Report<'_>) {
             Ok(number) if number.to_string() == *value => {
                 format!("write it without quotes: {number}")
             }
-            // To some parsers of YAML they make it octal, to others no number.
-            Ok(number) => format!("write it without leading zeros: {number}"),
+            Ok(number) => without_leading_zeros(value, number),
             Err(_) => format!("write {expected}"),
         },
         (Value::String(value), "true or false") if value.parse::<bool>().is_ok() => {
@@ -74,6 +73,18 @@ pub fn wrong_type(node: &Node<'_>, expected: &str, report: &mut Report<'_>) {
         _ => format!("write {expected}"),
     };
     report.error("wrong-type", node, message, help);
+}
+
+/// A cluster reads a number that begins with 0 as octal (YAML 1.1), so nobody can tell which is
+/// meant.
+fn without_leading_zeros(written: &str, number: i64) -> String {
+    match i64::from_str_radix(written, 8) {
+        Ok(octal) if octal != number => format!(
+            "write it without a leading zero: {number}, or {octal}, which is what a cluster reads \
+             (octal)"
+        ),
+        _ => format!("write it without leading zeros: {number}"),
+    }
 }
 
 fn text(rules: &Rules, node: &Node<'_>, report: &mut Report<'_>) {
@@ -114,6 +125,20 @@ fn integer(rules: &Rules, lowest: i64, highest: i64, node: &Node<'_>, report: &m
         let help = format!("write a number from {lowest} to {highest}");
         report.error("out-of-range", node, message, help);
     }
+}
+
+/// A whole number of a mapping whose names the table does not hold.
+pub fn check_integer(node: &Node<'_>, lowest: i64, highest: i64, report: &mut Report<'_>) {
+    integer(&Rules::default(), lowest, highest, node, report);
+}
+
+/// A duration of such a mapping.
+pub fn check_duration(node: &Node<'_>, least_ms: u64, report: &mut Report<'_>) {
+    let rules = Rules {
+        min: (least_ms > 0).then_some(least_ms as f64),
+        ..Rules::default()
+    };
+    duration(&rules, node, report);
 }
 
 fn number(rules: &Rules, node: &Node<'_>, report: &mut Report<'_>) {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::snapshot::locality_of;
 use crate::snapshot::path::Normalization;
+use crate::source::FieldPath;
 
 pub use dns::{DnsFamilies, DnsSettings, DnsSpec};
 pub use interception::{InterceptionMode, InterceptionSettings, InterceptionSpec};
@@ -284,9 +285,23 @@ pub struct AccessLogSpec {
 /// A field of `spec` whose value cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
-    /// Below `spec`; empty for the whole.
-    pub field: Vec<String>,
+    /// From the root of the document on.
+    pub field: FieldPath,
     pub message: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+impl SettingsError {
+    /// The field `names`, each within the one before, below `spec`.
+    fn at(names: &[&str], message: String, help: &str) -> Self {
+        let spec = FieldPath::root().field("spec");
+        Self {
+            field: names.iter().fold(spec, |path, name| path.field(name)),
+            message,
+            help: help.to_string(),
+        }
+    }
 }
 
 impl ProxySettings {
@@ -379,13 +394,10 @@ impl ProxySettings {
             replace(&mut settings.workload.labels, &workload.labels);
             settings.selects_by_labels |= workload.labels.is_some();
         }
-        settings.limits =
-            spec.limits
-                .over_defaults()
-                .map_err(|(name, expected)| SettingsError {
-                    field: vec!["limits".to_string(), name.to_string()],
-                    message: format!("expected {expected}"),
-                })?;
+        settings.limits = spec.limits.over_defaults().map_err(|(name, expected)| {
+            let message = format!("`{name}` is not what is expected");
+            SettingsError::at(&["limits", name], message, &format!("write {expected}"))
+        })?;
         Ok(settings)
     }
 
@@ -415,9 +427,10 @@ impl WorkloadSpec {
         };
         let mut addresses = Vec::new();
         for text in &self.addresses {
-            addresses.push(text.parse().map_err(|_| SettingsError {
-                field: vec!["workload".to_string(), "addresses".to_string()],
-                message: format!("`{text}` is no IP address"),
+            addresses.push(text.parse().map_err(|_| {
+                let message = format!("`{text}` is no IP address");
+                let help = "write an address without a port, such as 10.0.0.1";
+                SettingsError::at(&["workload", "addresses"], message, help)
             })?);
         }
         Ok(WorkloadIdentity {
@@ -432,6 +445,8 @@ impl WorkloadSpec {
     }
 }
 
+const DURATION_HELP: &str = "write numbers with the units h, m, s or ms, such as `10s`";
+
 fn replace<T: Clone>(value: &mut T, written: &Option<T>) {
     if let Some(written) = written {
         *value = written.clone();
@@ -444,17 +459,15 @@ fn replace_ms(
     field: &[&str],
 ) -> Result<(), SettingsError> {
     if let Some(text) = written {
-        *value = duration::parse_ms(text).map_err(|error| SettingsError {
-            field: field.iter().map(ToString::to_string).collect(),
-            message: error.to_string(),
-        })?;
+        *value = duration::parse_ms(text)
+            .map_err(|error| SettingsError::at(field, error.to_string(), DURATION_HELP))?;
     }
     Ok(())
 }
 
 fn address(text: &str, field: &[&str]) -> Result<SocketAddr, SettingsError> {
-    text.parse().map_err(|_| SettingsError {
-        field: field.iter().map(ToString::to_string).collect(),
-        message: format!("`{text}` is no address with a port, such as `127.0.0.1:15000`"),
+    text.parse().map_err(|_| {
+        let message = format!("`{text}` is no address with a port");
+        SettingsError::at(field, message, "write one such as \"127.0.0.1:15000\"")
     })
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{SettingsError, duration};
+use crate::source::FieldPath;
 
 /// A service that is asked whether a request may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,35 +141,60 @@ const MAX_NAME_BYTES: usize = 63;
 /// Reads all providers.
 pub(super) fn resolve(list: &[ProviderSpec]) -> Result<BTreeMap<String, Provider>, SettingsError> {
     let mut providers = BTreeMap::new();
-    for spec in list {
+    for (at, spec) in list.iter().enumerate() {
+        let place = FieldPath::root().field("spec").field("extensionProviders");
+        let place = place.index(at);
+        let of_provider = |problem: Problem| problem.below(&place);
         let name = &spec.name;
         if !is_label(name) {
-            return Err(error(
-                "name",
-                format!("`{name}` is no name of a provider (a-z, 0-9, -)"),
-            ));
+            let message = format!("`{name}` is no name of a provider");
+            let help = "write letters a-z, digits and inner `-`, at most 63 of them";
+            return Err(of_provider(problem("name", message, help)));
         }
         let provider = match (&spec.envoy_ext_authz_http, &spec.envoy_ext_authz_grpc) {
-            (Some(http), None) => http.resolve()?,
-            (None, Some(grpc)) => grpc.resolve()?,
+            (Some(http), None) => http
+                .resolve()
+                .map_err(|problem| problem.below(&place.field("envoyExtAuthzHttp")))?,
+            (None, Some(grpc)) => grpc
+                .resolve()
+                .map_err(|problem| problem.below(&place.field("envoyExtAuthzGrpc")))?,
             _ => {
-                let message = format!(
-                    "provider `{name}` is neither `envoyExtAuthzHttp` nor `envoyExtAuthzGrpc`, or both"
-                );
-                return Err(error("name", message));
+                let message = format!("nothing says how provider `{name}` is asked");
+                let help = "write one of `envoyExtAuthzHttp:` and `envoyExtAuthzGrpc:`";
+                return Err(of_provider(problem("name", message, help)));
             }
         };
         if providers.insert(name.clone(), provider).is_some() {
-            return Err(error("name", format!("two providers are called `{name}`")));
+            let message = format!("two providers are called `{name}`");
+            let help = "give one of them another name";
+            return Err(of_provider(problem("name", message, help)));
         }
     }
     Ok(providers)
 }
 
-fn error(field: &str, message: String) -> SettingsError {
-    SettingsError {
-        field: vec!["extensionProviders".to_string(), field.to_string()],
+/// What is wrong with a field of a provider.
+struct Problem {
+    field: &'static str,
+    message: String,
+    help: &'static str,
+}
+
+impl Problem {
+    fn below(self, place: &FieldPath) -> SettingsError {
+        SettingsError {
+            field: place.field(self.field),
+            message: self.message,
+            help: self.help.to_string(),
+        }
+    }
+}
+
+fn problem(field: &'static str, message: String, help: &'static str) -> Problem {
+    Problem {
+        field,
         message,
+        help,
     }
 }
 
@@ -182,7 +208,7 @@ fn is_label(name: &str) -> bool {
 }
 
 impl GrpcProviderSpec {
-    fn resolve(&self) -> Result<Provider, SettingsError> {
+    fn resolve(&self) -> Result<Provider, Problem> {
         Ok(Provider {
             service: service(&self.service)?,
             port: port(self.port)?,
@@ -196,40 +222,54 @@ impl GrpcProviderSpec {
     }
 }
 
-fn service(name: &str) -> Result<String, SettingsError> {
+fn service(name: &str) -> Result<String, Problem> {
     match name {
-        "" => Err(error("service", "the service is missing".to_string())),
+        "" => {
+            let message = "the service has no name".to_string();
+            let help = "write its full name, such as `checks.auth.svc.cluster.local`";
+            Err(problem("service", message, help))
+        }
         name => Ok(name.to_string()),
     }
 }
 
-fn port(number: u32) -> Result<u16, SettingsError> {
+fn port(number: u32) -> Result<u16, Problem> {
     match u16::try_from(number) {
         Ok(port @ 1..) => Ok(port),
-        _ => Err(error("port", format!("`{number}` is no port"))),
+        _ => {
+            let message = format!("`{number}` is no port");
+            Err(problem("port", message, "ports go from 1 to 65535"))
+        }
     }
 }
 
-fn timeout_ms(written: Option<&str>) -> Result<u64, SettingsError> {
+fn timeout_ms(written: Option<&str>) -> Result<u64, Problem> {
     let read = |text| duration::parse_ms(text);
-    let problem = |problem: duration::DurationError| error("timeout", problem.to_string());
-    written.map_or(Ok(DEFAULT_TIMEOUT_MS), |text| read(text).map_err(problem))
+    let wrong = |error: duration::DurationError| {
+        problem("timeout", error.to_string(), super::DURATION_HELP)
+    };
+    written.map_or(Ok(DEFAULT_TIMEOUT_MS), |text| read(text).map_err(wrong))
 }
 
-fn status_on_error(written: Option<&str>) -> Result<u16, SettingsError> {
+fn status_on_error(written: Option<&str>) -> Result<u16, Problem> {
     let Some(text) = written else {
         return Ok(DEFAULT_STATUS_ON_ERROR);
     };
     match text.parse() {
         Ok(status @ 200..=599) => Ok(status),
-        _ => Err(error("statusOnError", format!("`{text}` is no status"))),
+        _ => {
+            let message = format!("`{text}` is no status of an answer");
+            let help = "write a status from 200 to 599 in quotes: \"403\"";
+            Err(problem("statusOnError", message, help))
+        }
     }
 }
 
-fn body_in_check(written: Option<&BodySpec>) -> Result<Option<BodyInCheck>, SettingsError> {
+fn body_in_check(written: Option<&BodySpec>) -> Result<Option<BodyInCheck>, Problem> {
     if written.is_some_and(|body| body.max_request_bytes == 0) {
-        let message = "write how many bytes, as in `maxRequestBytes: 8192`".to_string();
-        return Err(error("includeRequestBodyInCheck", message));
+        let message = "the service is shown 0 bytes of bodies".to_string();
+        let help = "write how many bytes, as in `maxRequestBytes: 8192`";
+        return Err(problem("includeRequestBodyInCheck", message, help));
     }
     Ok(written.map(|body| BodyInCheck {
         max_bytes: body.max_request_bytes,
@@ -239,18 +279,20 @@ fn body_in_check(written: Option<&BodySpec>) -> Result<Option<BodyInCheck>, Sett
 }
 
 impl HttpProviderSpec {
-    fn resolve(&self) -> Result<Provider, SettingsError> {
+    fn resolve(&self) -> Result<Provider, Problem> {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
         let prefix = &self.path_prefix;
         if !(prefix.is_empty() || prefix.starts_with('/') && prefix.bytes().all(is_plain)) {
-            let message = format!("`{prefix}` is no beginning of a path such as `/check`");
-            return Err(error("pathPrefix", message));
+            let message = format!("`{prefix}` is no beginning of a path");
+            let help = "write one without a query or a fragment, such as `/check`";
+            return Err(problem("pathPrefix", message, help));
         }
         for (name, value) in &self.include_additional_headers_in_check {
             let is_visible = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
             if !is_header_name(name) || !value.bytes().all(is_visible) {
                 let message = format!("`{name}: {value}` is no header");
-                return Err(error("includeAdditionalHeadersInCheck", message));
+                let help = "write a name and one line of visible characters, `x-source: mesh`";
+                return Err(problem("includeAdditionalHeadersInCheck", message, help));
             }
         }
         let check = HttpCheck {
@@ -293,11 +335,12 @@ pub fn is_header_name(name: &str) -> bool {
 }
 
 /// Names of headers in lower case; `*` alone is refused, as in Istio.
-fn patterns(list: &[String], field: &str) -> Result<Vec<String>, SettingsError> {
+fn patterns(list: &[String], field: &'static str) -> Result<Vec<String>, Problem> {
     let read = |name: &String| {
         if name == "*" || !is_header_name(name) {
-            let message = format!("`{name}` is no name of a header, with `*` at one end at most");
-            return Err(error(field, message));
+            let message = format!("`{name}` is no name of a header");
+            let help = "write a name with `*` at one end at most, such as `x-request-*`";
+            return Err(problem(field, message, help));
         }
         Ok(name.to_ascii_lowercase())
     };

@@ -23,7 +23,9 @@ impl FullRegex {
     ///
     /// What the regex library says of a pattern that is none or that grows too large.
     pub fn new(text: &str) -> Result<Self, String> {
-        compile_regex(&format!("^(?:{text})$")).map(|regex| Self {
+        // Translated by itself: a quotation that is not closed ends with the text.
+        let translated = re2::translate(text).map_err(|error| error.to_string())?;
+        build_regex(&format!("^(?:{translated})$")).map(|regex| Self {
             regex,
             text: text.to_string(),
         })
@@ -43,16 +45,26 @@ impl FullRegex {
 /// Compiles RE2's notation, with ASCII classes as RE2 has them, and with Unicode where the pattern
 /// needs it.
 pub(crate) fn compile_regex(pattern: &str) -> Result<Regex, String> {
-    let pattern = re2::translate(pattern).map_err(|error| error.to_string())?;
+    build_regex(&re2::translate(pattern).map_err(|error| error.to_string())?)
+}
+
+fn build_regex(translated: &str) -> Result<Regex, String> {
     let build = |unicode| {
-        RegexBuilder::new(&pattern)
+        RegexBuilder::new(translated)
             .unicode(unicode)
             .size_limit(REGEX_PROGRAM_BYTES)
             .build()
     };
-    build(false)
-        .or_else(|_| build(true))
-        .map_err(|error| error.to_string())
+    let built = match build(false) {
+        Err(regex::Error::Syntax(_)) => build(true),
+        built => built,
+    };
+    built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(limit) => {
+            format!("compiled, it takes more than {} MiB", limit >> 20)
+        }
+        error => error.to_string(),
+    })
 }
 
 /// A condition on one text.

@@ -26,6 +26,7 @@ mod secrets;
 mod split;
 mod tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::settings::ProxySettings;
@@ -143,6 +144,16 @@ impl Snapshot {
         let is = |door: &Arc<Listener>| Arc::ptr_eq(door, listener);
         let doors = self.doors.as_ref();
         doors.is_some_and(|doors| is(&doors.outbound) || is(&doors.inbound))
+    }
+
+    /// The listener that cannot be bound beside another socket that listens on `address`.
+    pub fn listener_at(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
+        let overlaps = |listener: &SocketAddr| {
+            let anywhere = listener.ip().is_unspecified() || address.ip().is_unspecified();
+            listener.port() == address.port() && (anywhere || listener.ip() == address.ip())
+        };
+        let mut listeners = self.listeners.iter();
+        listeners.find(|listener| overlaps(&listener.address))
     }
 
     /// The cluster behind an id of this snapshot.

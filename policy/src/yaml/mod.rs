@@ -3,6 +3,7 @@
 //! The only module that names the YAML library: the rest of the crate sees [`Value`]. Mappings in
 //! a [`Value`] have text keys only, no tags, and every alias is written out.
 
+mod brackets;
 mod document;
 mod inspect;
 mod limits;

@@ -1,5 +1,8 @@
 //! Says what the parser stumbled over in the words of someone who writes YAML.
 
+use std::borrow::Cow;
+
+use super::brackets::{Bracket, unclosed};
 use super::code;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::source::{FileId, Position};
@@ -42,7 +45,7 @@ struct Explained {
     code: &'static str,
     position: Position,
     message: String,
-    help: &'static str,
+    help: Cow<'static, str>,
 }
 
 /// Parts of the parser's messages, with what each means and what to do. The first that fits holds.
@@ -184,7 +187,7 @@ impl Stumble<'_> {
                 code: code::TAB,
                 position,
                 message: "a tab stands in the indentation".to_string(),
-                help: "indent with spaces: YAML takes no tabs there",
+                help: "indent with spaces: YAML takes no tabs there".into(),
             };
         }
         let line = line_of(self.text, self.position.line);
@@ -206,6 +209,11 @@ impl Stumble<'_> {
                 "quote all of the text; in single quotes, write a quote twice: 'it''s'",
             );
         }
+        if let Some(bracket) = unclosed(self.text)
+            && bracket.position.line < self.position.line
+        {
+            return self.unclosed(bracket);
+        }
         for (part, at, message, help) in MEANINGS {
             if self.found.contains(part) {
                 let position = match at {
@@ -224,7 +232,26 @@ impl Stumble<'_> {
             code: code::SYNTAX,
             position,
             message: message.to_string(),
-            help,
+            help: help.into(),
+        }
+    }
+
+    /// What is not closed makes all that follows a part of it, so that the text goes wrong
+    /// anywhere below.
+    fn unclosed(&self, bracket: Bracket) -> Explained {
+        let (what, close) = match bracket.is_list {
+            true => ("list", ']'),
+            false => ("mapping", '}'),
+        };
+        let line = self.position.line;
+        Explained {
+            code: code::SYNTAX,
+            position: bracket.position,
+            message: format!("the {what} that begins here is not closed"),
+            help: format!(
+                "add the `{close}` that ends it; as it is, the text goes wrong in line {line}"
+            )
+            .into(),
         }
     }
 
@@ -269,7 +296,8 @@ impl Stumble<'_> {
                 "the character U+{:04X} is not allowed",
                 u32::from(character)
             ),
-            help: "remove it; in double quotes it can be written as an escape such as \"\\x01\"",
+            help: "remove it; in double quotes it can be written as an escape such as \"\\x01\""
+                .into(),
         }
     }
 }
