@@ -19,6 +19,8 @@ mod gateway_tables;
 mod gateways;
 mod header_operations;
 mod http_match;
+mod idle_imports;
+mod idle_ports;
 mod layer4;
 pub(crate) mod names;
 mod peer_authentication;
@@ -57,6 +59,7 @@ use destination_rules::RuleIndex;
 use findings::Findings;
 use peer_authentication::PeerModes;
 use registry::Registry;
+pub(crate) use route_policies::FAULT_SIDE;
 use sidecar_scope::Scope;
 use virtual_hosts::Splits;
 
@@ -121,6 +124,8 @@ pub fn compile(
         }
     };
     references::report(&mut compiler);
+    idle_imports::report(&mut compiler);
+    idle_ports::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
     policy_findings::report(&mut compiler);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);

@@ -1,5 +1,6 @@
 //! DestinationRule. Istio: `ValidateDestinationRule`.
 
+use super::idle_limits::check_max_retries;
 use super::layer4_routes::check_subset_name;
 use super::names::{check_host, check_labels_of};
 use super::replaced_policies;
@@ -10,7 +11,10 @@ use crate::schema::{Node, Report};
 
 pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     check_host(&spec.get("host"), report);
-    traffic_policy::check(&spec.get("trafficPolicy"), report);
+    let policy = spec.get("trafficPolicy");
+    traffic_policy::check(&policy, report);
+    let has_budget = policy.get("retryBudget").is_set();
+    check_max_retries(&policy, has_budget, report);
     let subsets = spec.get("subsets");
     let mut names: Vec<&str> = Vec::new();
     let items: Vec<Node<'_>> = subsets.items().collect();
@@ -29,7 +33,10 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
             check_subset_name(&name, report);
         }
         check_labels_of(&subset.get("labels"), report);
-        traffic_policy::check(&subset.get("trafficPolicy"), report);
+        let own = subset.get("trafficPolicy");
+        traffic_policy::check(&own, report);
+        let has_budget = has_budget || own.get("retryBudget").is_set();
+        check_max_retries(&own, has_budget, report);
         names.push(subset.value()["name"].as_str().unwrap_or_default());
     }
     let selector = spec.get("workloadSelector");

@@ -45,6 +45,11 @@ pub(super) fn check_redirect(redirect: &Node<'_>, conditions: &Node<'_>, report:
             report,
         );
     }
+    if uri.text().contains("%PREFIX()%") {
+        let message = "`%PREFIX()%` stands for nothing here: it goes into `location` as it is";
+        let help = "write `prefixRewrite:` with what takes the place of the matched prefix";
+        report.warning("no-effect", &uri, message, help);
+    }
     for text in [&uri, &prefix, &redirect.get("authority")] {
         check_one_line(text, report);
     }

@@ -1,6 +1,7 @@
 //! Fields of an HTTP route that are accepted and change nothing, and rewrites that do more than
 //! they say. Istio is silent about all of these.
 
+use crate::compile::FAULT_SIDE;
 use crate::schema::{Node, Report, duration_ns};
 
 pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
@@ -9,6 +10,9 @@ pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
     check_mirror_share(route, report);
     check_fault_shares(&route.get("fault"), report);
     check_tries(route, report);
+    check_delay(route, report);
+    let retries = route.get("retries");
+    check_retry_headers(&retries.get("retryOn"), report);
     check_rewritten_prefixes(route, report);
     let conditions = route.get("match");
     for condition in conditions.items() {
@@ -66,6 +70,24 @@ fn check_only_weight(route: &Node<'_>, report: &mut Report<'_>) {
 }
 
 fn check_mirror_share(route: &Node<'_>, report: &mut Report<'_>) {
+    let mirrors = route.get("mirrors");
+    let mirrors: Vec<Node<'_>> = mirrors.items().collect();
+    let of_mirror = [route.get("mirrorPercentage"), route.get("mirrorPercent")];
+    // The first that is written counts.
+    let of_mirror = of_mirror.into_iter().find(Node::is_set);
+    let of_mirror = of_mirror.filter(|_| route.get("mirror").is_set());
+    let shares = mirrors.iter().map(|mirror| mirror.get("percentage"));
+    for share in shares.filter(Node::is_set).chain(of_mirror) {
+        let is_none = match share.name() {
+            "mirrorPercent" => share.integer() == 0,
+            _ => share.get("value").number() == 0.0,
+        };
+        if is_none {
+            let message = "0 percent are mirrored: no request is";
+            let help = "write `value: 100` or a smaller share, or remove the mirror";
+            report.warning("no-effect", &share, message, help);
+        }
+    }
     for name in ["mirrorPercentage", "mirrorPercent"] {
         let share = route.get(name);
         if share.is_set() && !route.get("mirror").is_set() {
@@ -114,7 +136,45 @@ fn check_tries(route: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// A fault comes before the router, whose clock the timeout is. On the upstream side it does not.
+fn check_delay(route: &Node<'_>, report: &mut Report<'_>) {
+    let fault = route.get("fault");
+    let delay = fault.get("delay");
+    let delay = delay.get("fixedDelay");
+    let whole = route.get("timeout");
+    let (Some(delay_ns), Some(whole_ns)) = (duration_ns(delay.text()), duration_ns(whole.text()))
+    else {
+        return;
+    };
+    let side = report.document().annotations.get(FAULT_SIDE);
+    if whole_ns > 0 && whole_ns <= delay_ns && side.is_none_or(|side| side != "upstream") {
+        let message = format!(
+            "the delay of {} is not cut: the `timeout` of {} begins when it is over",
+            delay.text(),
+            whole.text()
+        );
+        let help = format!(
+            "delay a service that is called further on, or write the annotation `{FAULT_SIDE}: \
+             upstream`, which puts the delay within the timeout"
+        );
+        report.warning("delay-outside-timeout", &whole, message, help);
+    }
+}
+
+/// Which headers these are, Istio cannot be told.
+fn check_retry_headers(retry_on: &Node<'_>, report: &mut Report<'_>) {
+    const NAME: &str = "retriable-headers";
+    if retry_on.text().split(',').any(|name| name == NAME) {
+        let message = format!("`{NAME}` retries nothing: no field says which headers are meant");
+        let help = "write statuses such as `503`, or another condition, in its place";
+        report.warning("no-effect", retry_on, message, help);
+    }
+}
+
 fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {
+    check_matched_path(&condition.get("uri"), report);
+    let method = condition.get("method");
+    check_matched_method(&method.get("exact"), report);
     if !condition.get("gateways").is_empty() {
         for name in ["sourceLabels", "sourceNamespace"] {
             let field = condition.get(name);
@@ -137,6 +197,41 @@ fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {
             false => ("there is no `uri` whose case to ignore", "remove it"),
         };
         report.key_warning("no-effect", &ignores_case, message, help);
+    }
+}
+
+/// Texts that no path begins with: it is matched without its query, and requests with a fragment
+/// are refused.
+fn check_matched_path(uri: &Node<'_>, report: &mut Report<'_>) {
+    for name in ["exact", "prefix"] {
+        let path = uri.get(name);
+        let text = path.text();
+        if let Some(at) = text.find(['?', '#']) {
+            let message = format!(
+                "no path is `{text}`: what follows `{}` is not part of it",
+                &text[at..=at]
+            );
+            let help = "write the path alone, and the query by `queryParams:`";
+            report.warning("never-matches", &path, message, help);
+        } else if !text.is_empty() && !text.starts_with('/') && text != "*" {
+            let message = format!("no path is `{text}`: paths begin with `/`");
+            let help = format!("write `/{text}`");
+            report.warning("never-matches", &path, message, help);
+        }
+    }
+}
+
+fn check_matched_method(method: &Node<'_>, report: &mut Report<'_>) {
+    const METHODS: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE",
+    ];
+    let meant = method.text().to_ascii_uppercase();
+    if meant != method.text() && METHODS.contains(&meant.as_str()) {
+        let message = format!(
+            "methods are compared with their case, and no client sends `{}`",
+            method.text()
+        );
+        report.warning("never-matches", method, message, format!("write `{meant}`"));
     }
 }
 

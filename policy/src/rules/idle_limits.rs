@@ -41,6 +41,43 @@ pub(super) fn check_outlier_detection(outlier: &Node<'_>, report: &mut Report<'_
     }
 }
 
+/// A limit on retries whose place a budget takes. Envoy: `CircuitBreakers.Thresholds.retry_budget`.
+pub(super) fn check_max_retries(policy: &Node<'_>, has_budget: bool, report: &mut Report<'_>) {
+    if !has_budget {
+        return;
+    }
+    let ports = policy.get("portLevelSettings");
+    let of_ports: Vec<Node<'_>> = ports.items().collect();
+    for level in std::iter::once(policy).chain(&of_ports) {
+        let pool = level.get("connectionPool");
+        let http = pool.get("http");
+        let limit = http.get("maxRetries");
+        if limit.integer() > 0 {
+            let message = "`maxRetries` has no effect: `retryBudget` takes its place";
+            report.key_warning("no-effect", &limit, message, "keep one of the two");
+        }
+    }
+}
+
+/// A warm-up under a balancer that has none: only those that take turns by weight do. Istio:
+/// `ApplySimpleDefaultLoadBalancer`, `setWarmup`.
+pub(super) fn check_warm_up(balancer: &Node<'_>, report: &mut Report<'_>) {
+    let simple = balancer.get("simple");
+    let how = match simple.text() {
+        "RANDOM" | "PASSTHROUGH" => simple.text(),
+        _ if balancer.get("consistentHash").is_set() => "consistentHash",
+        _ => return,
+    };
+    for name in ["warmup", "warmupDurationSecs"] {
+        let warm_up = balancer.get(name);
+        if warm_up.is_set() {
+            let message = format!("with `{how}` endpoints are not warmed up");
+            let help = "write `simple: LEAST_REQUEST` or `ROUND_ROBIN`, or remove it";
+            report.key_warning("no-effect", &warm_up, message, help);
+        }
+    }
+}
+
 /// Limits of 0, which Istio takes as not written. Istio: `applyConnectionPool`.
 pub(super) fn check_connection_pool(pool: &Node<'_>, report: &mut Report<'_>) {
     let (tcp, http) = (pool.get("tcp"), pool.get("http"));

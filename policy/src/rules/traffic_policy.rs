@@ -181,6 +181,7 @@ fn check_load_balancer(balancer: &Node<'_>, has_outlier: bool, report: &mut Repo
     }
     locality::check_setting(&locality, has_outlier, report);
     locality::check_zone_aware(&zone_aware, has_outlier, report);
+    idle_limits::check_warm_up(balancer, report);
     let warmup = balancer.get("warmup");
     let aggression = warmup.get("aggression");
     if aggression.is_set() && aggression.number() <= 0.0 {

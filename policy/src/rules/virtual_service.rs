@@ -6,6 +6,7 @@ use super::names::{
 use super::values::{is_ip, report_missing};
 use super::visibility::{Exported, check_export_to};
 use super::{duplicate_matches, headers, http_route, layer4_routes};
+use crate::compile::names::{MESH, resolve_gateway};
 use crate::schema::{Node, Report};
 
 /// What the routes of a VirtualService need to know of it.
@@ -62,6 +63,7 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
         layer4_routes::check_tcp(&route, report);
     }
     for routes in [&http, &tls, &tcp] {
+        check_bound_gateways(routes, &gateways, &context, report);
         duplicate_matches::check(routes, report);
     }
     check_export_to(&spec.get("exportTo"), Exported::Plain, report);
@@ -170,6 +172,39 @@ pub(super) fn check_gateway_names(gateways: &Node<'_>, report: &mut Report<'_>) 
         };
         if !is_dns_label(namespace) || !is_dns_label(name) {
             refuse(format!("`{text}` is no name of a gateway"), report);
+        }
+    }
+}
+
+/// Gateways of matches that the VirtualService itself is not bound to: they never ask it.
+fn check_bound_gateways(
+    routes: &Node<'_>,
+    bound: &Node<'_>,
+    context: &Context<'_>,
+    report: &mut Report<'_>,
+) {
+    if context.is_delegate {
+        return;
+    }
+    let namespace = report.document().namespace.clone();
+    let resolved = |gateway: &str| resolve_gateway(gateway, &namespace);
+    let mut known: Vec<String> = bound.texts().map(resolved).collect();
+    if known.is_empty() {
+        known.push(MESH.to_string());
+    }
+    for route in routes.items() {
+        let conditions = route.get("match");
+        for condition in conditions.items() {
+            for gateway in condition.get("gateways").items() {
+                let name = resolved(gateway.text());
+                if !known.contains(&name) {
+                    let message = format!(
+                        "the VirtualService is not bound to `{name}`, so this holds nowhere for it"
+                    );
+                    let help = "add it to `gateways` of the VirtualService, or remove it here";
+                    report.warning("never-matches", &gateway, message, help);
+                }
+            }
         }
     }
 }
