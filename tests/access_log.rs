@@ -3,7 +3,8 @@
 mod harness;
 
 use harness::{
-    Client, Proxy, Upstream, folder, free_address, gateway, get, settings, splitting, until,
+    Client, LogLines, Proxy, Upstream, folder, free_address, gateway, get, settings, splitting,
+    until,
 };
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -50,6 +51,90 @@ fn a_request_is_one_line_of_text_or_json() {
     assert_eq!(value["path"], "/cart?id=7");
     assert_eq!(value["response_code"], 200);
     assert_eq!(value["upstream_host"], upstream.address.to_string());
+}
+
+/// Without these lines nobody sees who sends what is refused.
+#[test]
+fn requests_refused_in_the_head_are_missing() {
+    let upstream = Upstream::start("one");
+    for format in ["TEXT", "JSON"] {
+        let address = free_address();
+        let spec = format!(
+            "{{role: gateway, accessLog: {{format: {format}}}, limits: {{requestHeadTimeout: 300ms}}}}"
+        );
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("settings.yaml", &settings(&spec)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let mut proxy = Proxy::start_with_stdout(config, &[], Stdio::piped());
+        let lines = LogLines::of(&mut proxy);
+        let long = format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+            "a".repeat(70_000)
+        );
+        for (request, status, flags, details, body_bytes) in [
+            ("nonsense\r\n\r\n", 400, "DPE", "http1.codec_error", 11),
+            (&long, 431, "DPE", "http1.headers_too_large", 31),
+            (
+                "GET / HTTP/1.1\r\n\r\n",
+                400,
+                "-",
+                "missing_host_header",
+                11,
+            ),
+            (
+                "GET / HTTP/1.1\r\nhost: a",
+                408,
+                "-",
+                "request_header_timeout",
+                22,
+            ),
+        ] {
+            let mut client = Client::connect(address).expect("connects");
+            client.write(request.as_bytes());
+            assert_eq!(client.answer().expect("an answer").status, status);
+            let line = lines.line_with(details);
+            if format == "TEXT" {
+                let told =
+                    format!("\"- - HTTP/1.1\" {status} {flags} {details} - \"-\" 0 {body_bytes} ");
+                assert!(line.contains(&told), "{line}");
+                assert!(
+                    line.contains(" - \"-\" \"-\" \"-\" \"-\" \"-\" - - "),
+                    "{line}"
+                );
+                assert!(
+                    line.contains(&format!(" - - {address} 127.0.0.1:")),
+                    "{line}"
+                );
+            } else {
+                let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                let of = |key: &str| value[key].clone();
+                assert_eq!((of("method"), of("path")), (().into(), ().into()), "{line}");
+                assert_eq!(of("response_code"), status, "{line}");
+                assert_eq!(of("response_flags"), flags, "{line}");
+                assert_eq!(
+                    of("downstream_local_address"),
+                    address.to_string(),
+                    "{line}"
+                );
+                let lasted_ms = of("duration").as_u64().expect("a number");
+                assert_eq!(lasted_ms >= 300, status == 408, "{line}");
+            }
+        }
+        // One that the client gives up within its head, as Envoy has it; nothing for one that ends
+        // between requests.
+        drop(Client::connect(address).expect("connects"));
+        let mut client = Client::connect(address).expect("connects");
+        client.write(b"GET / HT");
+        drop(client);
+        let line = lines.line_with("downstream_remote_disconnect");
+        assert!(line.contains("DC"), "{line}");
+        get(address, "shop.example", "/last");
+        lines.line_with("/last");
+        assert_eq!(lines.count_with("downstream_remote_disconnect"), 1);
+        lines.wait_for(6);
+    }
 }
 
 /// Nobody reads the pipe: requests and the admin interface go on, and lines are dropped.

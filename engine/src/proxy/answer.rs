@@ -2,7 +2,7 @@
 
 use super::upstream::ConnectError;
 use crate::stats::ResponseFlags;
-use ringroad_codec::http1::{BodyError, HeadError, reason_phrase};
+use ringroad_codec::http1::{BodyError, HeadError, HeadErrorKind, reason_phrase};
 use std::borrow::Cow;
 
 /// The detail of [`Answer::upstream_timeout`].
@@ -252,7 +252,11 @@ impl Answer {
 
     /// The request head was refused by the codec.
     pub fn malformed(error: &HeadError) -> Self {
-        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        let flags = match error.kind {
+            // To Envoy its head is well-formed.
+            HeadErrorKind::MissingHost => ResponseFlags::NONE,
+            _ => ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
+        };
         let mut answer = Self::new(error.status(), flags, error.details(), "");
         answer.body = Cow::Borrowed(reason_phrase(answer.status).as_bytes());
         answer

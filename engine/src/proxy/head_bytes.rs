@@ -10,6 +10,7 @@ use ringroad_codec::http1::{parse_request, parse_response};
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::pin;
+use std::time::Instant;
 
 /// The bytes a head was parsed from. Whatever follows the head has been split off.
 pub enum HeadBytes {
@@ -32,11 +33,14 @@ impl Deref for HeadBytes {
 
 /// Why there is no request head.
 pub enum RequestHeadFailure {
-    /// The client closed between requests, or its connection broke.
-    Gone,
-    /// The head took longer than the limit; `after_bytes` tells whether any of it had come.
-    TimedOut {
+    /// The client closed or broke its connection; `after_bytes` tells whether that was within a
+    /// head or between requests.
+    Gone {
         after_bytes: bool,
+    },
+    /// The head took longer than the limit. It has lasted since `began`.
+    TimedOut {
+        began: Instant,
     },
     Malformed(HeadError),
 }
@@ -76,23 +80,24 @@ pub async fn receive_request_head(
     let mut received = pin!(receive(&connection.stream, unread, false, parse));
     // Most heads are there, whole: only one that is waited for needs a limit.
     let received = match poll_once(&mut received).await {
-        Some(received) => Ok(received),
+        Some(received) => received,
         None => {
-            let since = match connection.requests {
+            let began = match connection.requests {
                 0 => connection.accepted_at,
                 _ => rt::now(),
             };
             let patience_ms = limits.settings.request_head_timeout_ms;
-            connection.deadline.set(deadline_after(since, patience_ms));
-            until(&connection.deadline, received).await
+            connection.deadline.set(deadline_after(began, patience_ms));
+            match until(&connection.deadline, received).await {
+                Ok(received) => received,
+                Err(_) => return Err(RequestHeadFailure::TimedOut { began }),
+            }
         }
     };
-    match received {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(HeadFailure::Malformed(error))) => Err(RequestHeadFailure::Malformed(error)),
-        Ok(Err(HeadFailure::Closed { .. })) => Err(RequestHeadFailure::Gone),
-        Err(_) => Err(RequestHeadFailure::TimedOut { after_bytes: true }),
-    }
+    received.map_err(|failure| match failure {
+        HeadFailure::Malformed(error) => RequestHeadFailure::Malformed(error),
+        HeadFailure::Closed { after_bytes } => RequestHeadFailure::Gone { after_bytes },
+    })
 }
 
 /// Receives a response head. What follows it is left in `unread`. With `expects_bulk` the head is

@@ -28,13 +28,19 @@ pub async fn refuse(
     failure: RequestHeadFailure,
 ) -> After {
     let stats = &connection.listener.stats;
+    let mut began = None;
     let answer = match failure {
-        RequestHeadFailure::Gone => return After::Close,
-        RequestHeadFailure::TimedOut { after_bytes } => {
+        RequestHeadFailure::Gone { after_bytes: false } => return After::Close,
+        RequestHeadFailure::Gone { after_bytes: true } => {
+            let mut record = Record::of_refused_head(connection, worker);
+            let flags = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
+            record.fail(flags, "downstream_remote_disconnect");
+            record.finish(connection);
+            return After::Close;
+        }
+        RequestHeadFailure::TimedOut { began: since } => {
             stats.downstream_rq_header_timeout.add(1);
-            if !after_bytes {
-                return After::Close;
-            }
+            began = Some(since);
             Answer::head_timeout()
         }
         RequestHeadFailure::Malformed(error) => {
@@ -48,7 +54,10 @@ pub async fn refuse(
             Answer::malformed(&error)
         }
     };
-    let record = Record::without_request(connection, worker);
+    let mut record = Record::of_refused_head(connection, worker);
+    if let Some(began) = began {
+        record.count_from(began);
+    }
     let head = RequestHead::default();
     answer_request(
         connection,

@@ -29,6 +29,8 @@ pub struct Record<'a> {
     /// None when no head was understood.
     request: Option<(&'a RequestHead, &'a [u8], &'a RequestId)>,
     rules: Option<&'a Rules>,
+    /// How it is logged.
+    log_format: Option<AccessLogFormat>,
     started: Instant,
     pub direction: Direction,
     pub route_name: &'a str,
@@ -73,13 +75,24 @@ impl<'a> Record<'a> {
         worker.stats.requests.add(1);
         record.request = Some((head, bytes, request_id));
         record.rules = Some(rules);
+        record.log_format = rules.view.snapshot.settings.access_log;
         record.received = Some(received);
         record.direction = rules.listener().direction;
         record
     }
 
-    /// Something that is no request.
-    pub fn without_request(connection: &Connection, worker: &Rc<Worker>) -> Self {
+    /// A request whose head was refused, so that nothing is known of it. It is logged as Envoy
+    /// does, and counted with no service.
+    pub fn of_refused_head(connection: &Connection, worker: &Rc<Worker>) -> Self {
+        let mut record = Self::without_request(connection, worker);
+        if let Some(rules) = worker.rules(&connection.listener) {
+            record.direction = rules.listener().direction;
+            record.log_format = rules.view.snapshot.settings.access_log;
+        }
+        record
+    }
+
+    fn without_request(connection: &Connection, worker: &Rc<Worker>) -> Self {
         let listener = connection.listener.clone();
         listener.stats.downstream_rq_active.add(1);
         Self {
@@ -87,6 +100,7 @@ impl<'a> Record<'a> {
             listener,
             request: None,
             rules: None,
+            log_format: None,
             started: rt::now(),
             direction: Direction::Gateway,
             route_name: "",
@@ -291,7 +305,7 @@ impl<'a> Record<'a> {
         if let Some(rules) = self.rules {
             self.count_istio(connection, rules, head_bytes);
         }
-        if let (Some(format), Some(_)) = (self.log_format(), self.request) {
+        if let Some(format) = self.log_format {
             self.log(connection, format);
         }
     }
@@ -378,11 +392,6 @@ impl<'a> Record<'a> {
         self.received.map_or(0, |received| received.payload.get())
     }
 
-    fn log_format(&self) -> Option<AccessLogFormat> {
-        self.rules
-            .and_then(|rules| rules.view.snapshot.settings.access_log)
-    }
-
     /// The detail, and within its braces why there was no connection.
     fn details(&self) -> Cow<'_, str> {
         match (&self.transport_failure, self.details.strip_suffix('}')) {
@@ -393,10 +402,6 @@ impl<'a> Record<'a> {
 
     #[cold]
     fn log(&self, connection: &Connection, format: AccessLogFormat) {
-        let Some((head, bytes, request_id)) = self.request else {
-            return;
-        };
-        let headers = head.headers(bytes);
         let wall = self.worker.wall_clock_at(self.started);
         let flags = if self.flags == ResponseFlags::NONE {
             None
@@ -404,21 +409,15 @@ impl<'a> Record<'a> {
             Some(self.flags.to_string())
         };
         let upstream = self.endpoint.as_ref().map(|endpoint| &endpoint.address);
-        // Envoy logs the head as it stands after its own edits, not as it came.
-        let path = logged_path(head, bytes, self.paths());
-        let mut forwarded_for = Vec::new();
-        let appended = self.direction == Direction::Gateway;
-        let peer = appended.then(|| connection.peer.ip());
-        write_forwarded_for(head, bytes, peer, &mut forwarded_for);
-        let authority = self.authority.map(str::as_bytes);
-        let record = access_log::Record {
+        let mut record = access_log::Record {
             start_unix_ms: wall
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default()
                 .as_millis() as u64,
-            method: Some(head.method.of(bytes)),
-            path: Some(path.as_bytes()),
-            protocol: Some(protocol(head.version)),
+            protocol: Some(match connection.stream.is_http2() {
+                true => "HTTP/2",
+                false => protocol(Version::Http11),
+            }),
             response_code: self.status,
             response_flags: flags.as_deref().unwrap_or_default(),
             response_code_details: Some(&self.details()),
@@ -429,10 +428,6 @@ impl<'a> Record<'a> {
                 .saturating_duration_since(self.started)
                 .as_millis() as u64,
             upstream_service_time_ms: self.upstream_service_time_ms,
-            x_forwarded_for: (!forwarded_for.is_empty()).then_some(&forwarded_for),
-            user_agent: headers.first("user-agent"),
-            request_id: request_id.get().or_else(|| headers.first("x-request-id")),
-            authority: authority.or_else(|| head.host.map(|host| host.of(bytes))),
             upstream_host: upstream.map(|address| match address {
                 EndpointAddress::Socket(address) => access_log::Address::Socket(*address),
                 EndpointAddress::Unix(path) => access_log::Address::Unix(path),
@@ -443,6 +438,23 @@ impl<'a> Record<'a> {
             route_name: (!self.route_name.is_empty()).then_some(self.route_name),
             ..access_log::Record::default()
         };
+        let path = self.path();
+        let mut forwarded_for = Vec::new();
+        if let Some((head, bytes, request_id)) = self.request {
+            // Envoy logs the head as it stands after its own edits, not as it came.
+            let appended = self.direction == Direction::Gateway;
+            let peer = appended.then(|| connection.peer.ip());
+            write_forwarded_for(head, bytes, peer, &mut forwarded_for);
+            let headers = head.headers(bytes);
+            let authority = self.authority.map(str::as_bytes);
+            record.method = Some(head.method.of(bytes));
+            record.path = Some(path.as_bytes());
+            record.protocol = Some(protocol(head.version));
+            record.x_forwarded_for = (!forwarded_for.is_empty()).then_some(&forwarded_for);
+            record.user_agent = headers.first("user-agent");
+            record.request_id = request_id.get().or_else(|| headers.first("x-request-id"));
+            record.authority = authority.or_else(|| head.host.map(|host| host.of(bytes)));
+        }
         self.worker.log(|out| match format {
             AccessLogFormat::Text => access_log::format_text(&record, out),
             AccessLogFormat::Json => access_log::format_json(&record, out),
