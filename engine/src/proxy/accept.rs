@@ -17,7 +17,7 @@ use ringroad_policy::snapshot::{
     ChainHandler, ConnectionFacts, DownstreamTls, FilterChain, FilterChains, ListenerKind,
     RouteTable, TcpRoute,
 };
-use rustls::ServerConnection;
+use rustls::server::UnbufferedServerConnection;
 use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -334,7 +334,7 @@ async fn handshake(
     let context = contexts.server(tls).ok().cloned();
     drop(contexts);
     let session = context.as_ref().and_then(|context| {
-        ServerConnection::new(context.config_for(&facts.application_protocols)).ok()
+        UnbufferedServerConnection::new(context.config_for(&facts.application_protocols)).ok()
     });
     let (Some(session), Transport::Plain(socket)) = (session, connection.stream) else {
         stats.ssl_no_certificate.add(1);
@@ -342,7 +342,7 @@ async fn handshake(
     };
     let unread = std::mem::take(&mut connection.unread);
     let attempt = TlsStream::handshake(socket, session, unread);
-    let secured = match until(&connection.deadline, attempt).await {
+    let (secured, terms) = match until(&connection.deadline, attempt).await {
         Ok(Ok(secured)) => secured,
         Ok(Err(failure)) => {
             match failure {
@@ -364,7 +364,7 @@ async fn handshake(
     };
     stats.ssl_handshake.add(1);
     facts.is_tls = true;
-    let certificates = secured.peer_certificates().unwrap_or_default();
+    let certificates = terms.certificates.unwrap_or_default();
     let peer = certificates
         .first()
         .and_then(|leaf| PeerCertificate::read(leaf));
@@ -377,7 +377,7 @@ async fn handshake(
     let own_uris = context.as_ref().map_or(&[][..], |known| &known.own_uris);
     let told = |peer| client_cert::element(own_uris, &certificates, peer, details);
     let client = TlsClient {
-        protocol: secured.application_protocol(),
+        protocol: terms.protocol,
         certificate: peer.as_ref().map(|peer| told(peer).into()),
     };
     facts.identity = peer.and_then(|peer| peer.identity()).map(Box::new);

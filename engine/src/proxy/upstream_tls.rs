@@ -8,7 +8,7 @@ use crate::worker::Worker;
 use ringroad_policy::snapshot::{
     Cluster, EndpointAddress, UpstreamSni, UpstreamTls, UpstreamTlsMode,
 };
-use rustls::ClientConnection;
+use rustls::client::UnbufferedClientConnection;
 
 /// What a connection is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +54,10 @@ pub async fn secure(
             (false, Carries::Http2) => Offer::Http2,
         })
     };
-    let session =
-        ClientConnection::new(config, server_name).map_err(|why| refused(&why.to_string()))?;
+    let session = UnbufferedClientConnection::new(config, server_name);
+    let session = session.map_err(|why| refused(&why.to_string()))?;
     match TlsStream::handshake(socket, session, Chunk::default()).await {
-        Ok(secured) => Ok(Transport::Tls(Box::new(secured))),
+        Ok((secured, _)) => Ok(Transport::Tls(Box::new(secured))),
         Err(HandshakeError::Tls(why)) => Err(refused(&why.to_string())),
         Err(HandshakeError::Socket(error)) => Err(ConnectError::Failed(error)),
     }

@@ -160,6 +160,21 @@ impl Chunk {
         }
     }
 
+    /// The bytes to be changed in place; `None` when another chunk shares the buffer.
+    pub fn exclusive(&mut self) -> Option<&mut [u8]> {
+        let Some(header) = self.header else {
+            return Some(&mut []);
+        };
+        // SAFETY: a header is live as long as a chunk refers to it.
+        if unsafe { header.as_ref() }.references.get() > 1 {
+            return None;
+        }
+        // SAFETY: the bytes were filled before the chunk was made. Whoever reads or writes the
+        // buffer holds a counted reference; the only one is this chunk's, which is borrowed for as
+        // long as the slice lives, so that no other can be made of it either.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.length) })
+    }
+
     /// Keeps the first `count` bytes only.
     pub fn truncate(&mut self, count: usize) {
         self.length = self.length.min(count);

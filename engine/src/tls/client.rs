@@ -54,6 +54,8 @@ impl ClientContext {
         let offering = |offer: Offer| {
             let protocols = offer.protocols().iter();
             let mut config = config.clone();
+            // Records are the transport's, as soon as the handshake is done.
+            config.enable_secret_extraction = true;
             config.alpn_protocols = protocols.map(|name| name.as_bytes().to_vec()).collect();
             Arc::new(config)
         };

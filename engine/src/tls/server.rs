@@ -150,6 +150,8 @@ impl Described for DownstreamTls {
         config.ticketer =
             rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
         config.send_tls13_tickets = 1;
+        // Records are the transport's, as soon as the handshake is done.
+        config.enable_secret_extraction = true;
         let without_alpn = Arc::new(config.clone());
         config.alpn_protocols = self
             .alpn

@@ -1,5 +1,7 @@
 //! What carries the bytes of HTTP/1.1: a socket, or something that looks like one.
 
+mod tls_handshake;
+mod tls_records;
 mod tls_stream;
 
 pub use tls_stream::{HandshakeError, TlsStream};

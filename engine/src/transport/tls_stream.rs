@@ -1,22 +1,37 @@
-//! TLS over a socket: rustls over bytes in memory.
+//! TLS over a socket.
 
+use super::tls_handshake::{Handshake, Terms, Unsecured};
+use super::tls_records::{Broken, HEADER_BYTES, Opened, Records, record_len};
 use crate::rt::{Buffer, Chunk, Idle, Send, Stream};
-use rustls::pki_types::CertificateDer;
-use std::cell::{Cell, RefCell};
-use std::io::{self, BufRead as _, Write as _};
+use std::cell::RefCell;
+use std::io;
 use std::net::SocketAddr;
-use std::ops::DerefMut;
+use std::ops::Range;
 use std::task::{Context, Poll, Waker};
 
 /// An encrypted connection.
 pub struct TlsStream {
     socket: Stream,
-    session: RefCell<rustls::Connection>,
+    session: RefCell<Session>,
+}
+
+struct Session {
+    records: Records,
     /// Decrypted and not taken yet.
-    plain: RefCell<Chunk>,
+    plain: Chunk,
+    /// What was received after that, and not looked at yet.
+    received: Chunk,
+    /// The beginning of a record. Only while the rest is on its way.
+    partial: Vec<u8>,
+    end: Option<End>,
+}
+
+/// How receiving has ended.
+#[derive(Clone, Copy)]
+enum End {
     /// The peer has said that nothing more comes.
-    is_closed: Cell<bool>,
-    failure: Cell<Option<io::ErrorKind>>,
+    Closed,
+    Failed(io::ErrorKind),
 }
 
 /// Why there is no encrypted connection.
@@ -35,61 +50,38 @@ impl TlsStream {
     /// See [`HandshakeError`].
     pub async fn handshake(
         socket: Stream,
-        session: impl Into<rustls::Connection>,
+        session: impl Into<Unsecured>,
         unread: Chunk,
-    ) -> Result<Self, HandshakeError> {
-        let mut session = session.into();
-        // What is sent leaves at once, in records of its own.
-        session.set_buffer_limit(None);
-        let stream = Self {
-            socket,
-            session: RefCell::new(session),
-            plain: RefCell::default(),
-            is_closed: Cell::new(false),
-            failure: Cell::new(None),
-        };
+    ) -> Result<(Self, Terms), HandshakeError> {
+        let mut handshake = Box::new(Handshake::new(session.into()));
         let mut received = unread;
         loop {
-            let taken = stream.take_records(&received);
-            stream
-                .send_records()
-                .await
-                .map_err(HandshakeError::Socket)?;
-            taken.map_err(HandshakeError::Tls)?;
-            if !stream.session.borrow().is_handshaking() {
-                return Ok(stream);
+            let mut out = Buffer::lease();
+            let is_done = handshake.advance(&received, &mut out);
+            drop(received);
+            if !out.is_empty() {
+                let sent = socket.send(out, Chunk::default()).await;
+                sent.map_err(HandshakeError::Socket)?;
             }
-            received = stream
-                .socket
-                .receive()
-                .await
-                .map_err(HandshakeError::Socket)?;
+            if is_done.map_err(HandshakeError::Tls)? {
+                break;
+            }
+            received = socket.receive().await.map_err(HandshakeError::Socket)?;
             if received.is_empty() {
                 let cut = io::ErrorKind::UnexpectedEof;
                 return Err(HandshakeError::Socket(cut.into()));
             }
         }
-    }
-
-    /// The protocol that ALPN has chosen.
-    pub fn application_protocol(&self) -> Option<Vec<u8>> {
-        self.session.borrow().alpn_protocol().map(<[u8]>::to_vec)
-    }
-
-    /// The peer's verified certificates, its own first.
-    pub fn peer_certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
-        let session = self.session.borrow();
-        let certificates = session.peer_certificates()?;
-        Some(
-            certificates
-                .iter()
-                .cloned()
-                .map(CertificateDer::into_owned)
-                .collect(),
-        )
+        let (records, terms, rest) = handshake.finish().map_err(HandshakeError::Tls)?;
+        let stream = Self {
+            socket,
+            session: RefCell::new(Session::new(records, rest)),
+        };
+        Ok((stream, terms))
     }
 
     /// The next decrypted bytes; an empty chunk when the peer has ended its side.
+    #[inline]
     pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         self.receive_with(context, |socket, context| socket.poll_receive(context))
     }
@@ -104,45 +96,45 @@ impl TlsStream {
         context: &mut Context<'_>,
         poll: impl Fn(&Stream, &mut Context<'_>) -> Poll<io::Result<Chunk>>,
     ) -> Poll<io::Result<Chunk>> {
+        let mut session = self.session.borrow_mut();
         loop {
-            if !self.plain.borrow().is_empty() {
-                return Poll::Ready(Ok(self.plain.take()));
+            if !session.plain.is_empty() {
+                return Poll::Ready(Ok(std::mem::take(&mut session.plain)));
             }
-            if let Some(kind) = self.failure.get() {
-                return Poll::Ready(Err(kind.into()));
+            match session.end {
+                Some(End::Closed) => return Poll::Ready(Ok(Chunk::default())),
+                Some(End::Failed(kind)) => return Poll::Ready(Err(kind.into())),
+                None => {}
             }
-            if self.is_closed.get() {
-                return Poll::Ready(Ok(Chunk::default()));
+            if session.received.is_empty() {
+                session.received = match poll(&self.socket, context) {
+                    Poll::Ready(Ok(received)) if !received.is_empty() => received,
+                    // Without its goodbye the end may be somebody else's doing (RFC 8446
+                    // section 6.1).
+                    Poll::Ready(Ok(_)) => {
+                        session.end = Some(End::Failed(io::ErrorKind::UnexpectedEof));
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        session.end = Some(End::Failed(error.kind()));
+                        continue;
+                    }
+                    Poll::Pending => return Poll::Pending,
+                };
             }
-            let received = match poll(&self.socket, context) {
-                Poll::Ready(Ok(received)) => received,
-                Poll::Ready(Err(error)) => {
-                    self.failure.set(Some(error.kind()));
-                    continue;
+            if session.decrypt() == Decrypted::MustAnswer {
+                let mut out = Buffer::lease();
+                session.records.take_answer(&mut out);
+                if !out.is_empty() {
+                    self.socket.send_detached(out, Chunk::default());
                 }
-                Poll::Pending => return Poll::Pending,
-            };
-            if received.is_empty() {
-                // Without its goodbye the end may be somebody else's doing (RFC 8446 section 6.1).
-                self.failure.set(Some(io::ErrorKind::UnexpectedEof));
-                continue;
-            }
-            if self.take_records(&received).is_err() {
-                self.failure.set(Some(io::ErrorKind::InvalidData));
-            }
-            // Answers to the peer's requests for new keys, and alerts.
-            if self.session.borrow().wants_write() {
-                let records = self.records();
-                self.socket.send_detached(records, Chunk::default());
             }
         }
     }
 
     /// As of a socket: more bytes than a part of a record may be needed all the same.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
-        let is_known =
-            !self.plain.borrow().is_empty() || self.is_closed.get() || self.failure.get().is_some();
-        match is_known {
+        match self.session.borrow().has_news() {
             true => Poll::Ready(()),
             false => self.socket.poll_ready(context),
         }
@@ -150,23 +142,21 @@ impl TlsStream {
 
     /// What the peer has done; its session tickets and the like are nothing.
     pub fn peek_state(&self) -> Idle {
-        if self.plain.borrow().is_empty() && self.socket.peek_state() != Idle::Quiet {
+        if self.session.borrow().has_news() || self.socket.peek_state() != Idle::Quiet {
             let context = &mut Context::from_waker(Waker::noop());
             match self.poll_receive(context) {
-                Poll::Ready(Ok(plain)) if !plain.is_empty() => *self.plain.borrow_mut() = plain,
+                Poll::Ready(Ok(plain)) if !plain.is_empty() => {
+                    self.session.borrow_mut().plain = plain;
+                    return Idle::Bytes;
+                }
                 Poll::Ready(_) => return Idle::Closed,
                 Poll::Pending => {}
             }
         }
-        if !self.plain.borrow().is_empty() {
-            return Idle::Bytes;
-        }
-        match self.is_closed.get() || self.failure.get().is_some() {
-            true => Idle::Closed,
-            false => Idle::Quiet,
-        }
+        Idle::Quiet
     }
 
+    #[inline]
     pub fn send(&self, head: &[u8], body: &[u8]) -> Send {
         self.socket.send(self.encrypt(head, body), Chunk::default())
     }
@@ -186,8 +176,8 @@ impl TlsStream {
 
     /// Tells the peer that nothing more comes.
     pub fn say_goodbye(&self) {
-        self.session.borrow_mut().send_close_notify();
-        let records = self.records();
+        let mut records = Buffer::lease();
+        self.session.borrow_mut().records.say_goodbye(&mut records);
         if !records.is_empty() {
             self.socket.send_detached(records, Chunk::default());
         }
@@ -215,68 +205,150 @@ impl TlsStream {
     }
 
     fn encrypt(&self, head: &[u8], body: &[u8]) -> Buffer {
-        {
-            let mut session = self.session.borrow_mut();
-            let mut writer = session.writer();
-            // There is no limit on what it takes.
-            let _ = writer.write_all(head);
-            let _ = writer.write_all(body);
-        }
-        self.records()
-    }
-
-    /// The records that wait to be sent.
-    fn records(&self) -> Buffer {
         let mut out = Buffer::lease();
         let mut session = self.session.borrow_mut();
-        while session.wants_write() {
-            // Writing to a vector cannot fail.
-            let _ = session.write_tls(out.deref_mut());
+        if session.records.seal(head, body, &mut out).is_err() {
+            session.end = Some(End::Failed(io::ErrorKind::BrokenPipe));
         }
         out
     }
+}
 
-    async fn send_records(&self) -> io::Result<()> {
-        let records = self.records();
-        match records.is_empty() {
-            true => Ok(()),
-            false => self.socket.send(records, Chunk::default()).await,
+#[derive(PartialEq, Eq)]
+enum Decrypted {
+    Done,
+    /// The records have something to be sent.
+    MustAnswer,
+}
+
+impl Session {
+    fn new(records: Records, received: Vec<u8>) -> Self {
+        Self {
+            records,
+            plain: Chunk::default(),
+            received: Chunk::from_vec(received),
+            partial: Vec::new(),
+            end: None,
         }
     }
 
-    /// Decrypts whole records; the rest of one stays with the session.
-    fn take_records(&self, mut received: &[u8]) -> Result<(), rustls::Error> {
-        let mut session = self.session.borrow_mut();
-        let mut decrypted = Vec::new();
-        while !received.is_empty() {
-            // Reading from a slice fails only for want of room, and there is room after each
-            // `process_new_packets`.
-            let read = session.read_tls(&mut received);
-            let state = session.process_new_packets()?;
-            let mut reader = session.reader();
-            while state.plaintext_bytes_to_read() > 0 {
-                let Ok(bytes) = reader.fill_buf() else { break };
-                let len = bytes.len();
-                if len == 0 {
-                    break;
+    fn has_news(&self) -> bool {
+        !self.plain.is_empty() || !self.received.is_empty() || self.end.is_some()
+    }
+
+    /// Decrypts what was received, as far as it is whole records. Of the rest of a record that began
+    /// earlier it takes that record alone.
+    fn decrypt(&mut self) -> Decrypted {
+        if !self.partial.is_empty() {
+            return self.complete();
+        }
+        let mut received = std::mem::take(&mut self.received);
+        let bytes = match received.exclusive() {
+            Some(bytes) => bytes,
+            None => {
+                received = Chunk::copy_of(&received);
+                received.exclusive().unwrap_or_default()
+            }
+        };
+        let mut decrypted = Decrypted::Done;
+        let mut data: Range<usize> = 0..0;
+        let mut at = 0;
+        let outcome = loop {
+            let end = match record_len(&bytes[at..]) {
+                Ok(Some(len)) if len <= bytes.len() - at => at + len,
+                Ok(len) => break self.keep(&bytes[at..], len),
+                Err(broken) => break Err(broken),
+            };
+            match self.records.open(&mut bytes[at..end]) {
+                Ok(Opened::Data(place)) => {
+                    let place = at + place.start..at + place.end;
+                    if data.is_empty() {
+                        data = place;
+                    } else {
+                        let len = place.len();
+                        bytes.copy_within(place, data.end);
+                        data.end += len;
+                    }
                 }
-                decrypted.extend_from_slice(bytes);
-                reader.consume(len);
+                Ok(Opened::Nothing) => {}
+                Ok(Opened::Answer) => decrypted = Decrypted::MustAnswer,
+                Ok(Opened::End) => {
+                    self.end = Some(End::Closed);
+                    break Ok(());
+                }
+                Err(broken) => break Err(broken),
             }
-            if state.peer_has_closed() {
-                self.is_closed.set(true);
-            }
-            if !matches!(read, Ok(1..)) {
+            at = end;
+        };
+        if !data.is_empty() {
+            received.truncate(data.end);
+            received.advance(data.start);
+            self.plain = received;
+        }
+        match outcome {
+            Ok(()) => decrypted,
+            Err(broken) => self.fail(broken),
+        }
+    }
+
+    /// Goes on with the record that began earlier.
+    fn complete(&mut self) -> Decrypted {
+        loop {
+            let wanted = match record_len(&self.partial) {
+                Ok(len) => len.unwrap_or(HEADER_BYTES),
+                Err(broken) => return self.fail(broken),
+            };
+            let missing = wanted - self.partial.len();
+            if missing == 0 {
                 break;
             }
+            if self.received.is_empty() {
+                return Decrypted::Done;
+            }
+            let more = self.received.split_to(missing.min(self.received.len()));
+            self.partial.reserve_exact(missing);
+            self.partial.extend_from_slice(&more);
         }
-        if !decrypted.is_empty() {
-            let mut plain = self.plain.borrow_mut();
-            *plain = match plain.is_empty() {
-                true => Chunk::from_vec(decrypted),
-                false => Chunk::from_vec([&**plain, &decrypted].concat()),
-            };
+        let mut record = std::mem::take(&mut self.partial);
+        match self.records.open(&mut record) {
+            Ok(Opened::Data(place)) => {
+                self.plain = Chunk::from_vec(record);
+                self.plain.truncate(place.end);
+                self.plain.advance(place.start);
+            }
+            Ok(Opened::Nothing) => {}
+            Ok(Opened::Answer) => return Decrypted::MustAnswer,
+            Ok(Opened::End) => {
+                self.received = Chunk::default();
+                self.end = Some(End::Closed);
+            }
+            Err(broken) => return self.fail(broken),
+        }
+        Decrypted::Done
+    }
+
+    /// Keeps the beginning of a record until the rest is there.
+    fn keep(&mut self, beginning: &[u8], record_len: Option<usize>) -> Result<(), Broken> {
+        if !beginning.is_empty() {
+            let room = record_len.unwrap_or(HEADER_BYTES);
+            self.partial = Vec::with_capacity(room);
+            self.partial.extend_from_slice(beginning);
         }
         Ok(())
     }
+
+    fn fail(&mut self, broken: Broken) -> Decrypted {
+        self.received = Chunk::default();
+        self.end = Some(End::Failed(io::ErrorKind::InvalidData));
+        match broken {
+            Broken::Here(why) => {
+                self.records.complain(why);
+                Decrypted::MustAnswer
+            }
+            Broken::There => Decrypted::Done,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;
