@@ -155,6 +155,11 @@ impl ClusterHealth {
         self.ejected.load(Relaxed) > 0
     }
 
+    /// How many endpoints are out.
+    pub fn ejected(&self) -> usize {
+        self.ejected.load(Relaxed)
+    }
+
     /// Another number whenever some endpoint has gone out or come back.
     #[inline]
     pub fn availability_version(&self) -> u64 {

@@ -358,7 +358,7 @@ async fn exchange_on(
         if !response_head.is_interim() {
             break response_bytes;
         }
-        stats.upstream_rq_1xx.add(1);
+        stats.responses.add(response_head.status);
         interim_responses += 1;
         if interim_responses > request.limits.settings.max_interim_responses {
             return malformed_response(cluster, endpoint);

@@ -279,6 +279,7 @@ async fn exchange(
         mirrors,
     };
     let mut retries = Retries::new(retry, cluster, tried);
+    record.forwarded();
 
     // The tries.
     let answer = loop {
@@ -287,7 +288,7 @@ async fn exchange(
             cluster.pick(worker, &wanted, || connection.original_destination())
         else {
             cluster.stats.upstream_cx_none_healthy.add(1);
-            break Answer::no_healthy_upstream();
+            break record.charged(Answer::no_healthy_upstream());
         };
         record.endpoint = Some(endpoint.clone());
         let active = endpoint.count_request();
@@ -313,7 +314,7 @@ async fn exchange(
                     (_, false) => After::Linger,
                 };
             }
-            Outcome::Unanswered(answer) => break answer,
+            Outcome::Unanswered(answer) => break record.charged(answer),
             Outcome::Client(ClientFailure::Framing(error)) if !record.has_response() => {
                 break refuse_body(&connection.listener.stats, &error);
             }
@@ -347,7 +348,7 @@ async fn exchange(
         match retries.pause(worker, connection, &request.timeouts).await {
             Pause::Over => {}
             Pause::ClientGone => return client_left(connection, record),
-            Pause::TimedOut => break Answer::upstream_timeout(),
+            Pause::TimedOut => break record.charged(Answer::upstream_timeout()),
         }
     };
     let answer = match retries.number() {

@@ -182,7 +182,7 @@ impl RequestCopy {
                 break;
             }
         }
-        stats.count_response(response.status);
+        stats.responses.add(response.status);
         let outcome = TryOutcome::Response {
             status: response.status,
             grpc_status: None,

@@ -39,9 +39,11 @@ pub struct Record<'a> {
     cluster: Option<Rc<ClusterView>>,
     pub endpoint: Option<Rc<Endpoint>>,
     status: u16,
-    /// The code of an answer of ours before it becomes a gRPC status: cluster and route are
-    /// charged with it.
-    own_code: Option<u16>,
+    /// Whether it came as far as to be forwarded: what is answered before is nothing to the route.
+    is_forwarded: bool,
+    /// The status that its cluster was charged with, that of an answer of ours before it becomes
+    /// a gRPC status; 0 is none.
+    charged_status: u16,
     flags: ResponseFlags,
     details: Cow<'static, str>,
     transport_failure: Option<String>,
@@ -108,7 +110,8 @@ impl<'a> Record<'a> {
             cluster: None,
             endpoint: None,
             status: 0,
-            own_code: None,
+            is_forwarded: false,
+            charged_status: 0,
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
             transport_failure: None,
@@ -136,8 +139,28 @@ impl<'a> Record<'a> {
         self.authority = Some(plan.authority);
     }
 
+    /// Its tries begin.
+    pub fn forwarded(&mut self) {
+        self.is_forwarded = true;
+    }
+
+    /// An answer of ours in the place of the upstream's.
+    pub fn charged(&mut self, answer: Answer) -> Answer {
+        self.charge(answer.status);
+        answer
+    }
+
+    /// This status is the response of its cluster, whoever gives it.
+    fn charge(&mut self, status: u16) {
+        self.charged_status = status;
+        if let Some(cluster) = &self.cluster {
+            cluster.stats.responses.add(status);
+        }
+    }
+
     /// The upstream's response head has come.
     pub fn response_started(&mut self, status: u16, sent_at: Instant) {
+        self.charge(status);
         self.status = status;
         self.has_response = true;
         self.details = Cow::Borrowed("via_upstream");
@@ -232,7 +255,6 @@ impl<'a> Record<'a> {
     /// The proxy answers by itself.
     pub fn answered(&mut self, answer: &Answer) {
         self.status = answer.status;
-        self.own_code = Some(answer.status);
         if self.is_grpc_request() {
             self.status = 200;
             self.call = CallKind::Grpc(Some(answer.grpc_status()));
@@ -296,27 +318,19 @@ impl<'a> Record<'a> {
         stats
             .downstream_cx_rx_bytes_total
             .add(head_bytes + body_bytes);
-        if let Some(cluster) = &self.cluster {
-            self.count_upstream(cluster);
+        // The body of an answer of ours has come from nowhere.
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| self.has_response) {
+            let body_bytes = self.sent.payload.get();
+            cluster.stats.upstream_cx_rx_bytes_total.add(body_bytes);
         }
-        if let Some(route) = &self.route_stats {
-            route.count(self.own_code.unwrap_or(self.status), self.flags);
+        if let Some(route) = self.route_stats.as_ref().filter(|_| self.is_forwarded) {
+            route.count(self.charged_status, self.flags);
         }
         if let Some(rules) = self.rules {
             self.count_istio(connection, rules, head_bytes);
         }
         if let Some(format) = self.log_format {
             self.log(connection, format);
-        }
-    }
-
-    fn count_upstream(&self, cluster: &ClusterView) {
-        let stats = &cluster.stats;
-        stats.count_response(self.own_code.unwrap_or(self.status));
-        // The body of an answer of ours has come from nowhere.
-        if self.own_code.is_none() {
-            let body_bytes = self.sent.payload.get();
-            stats.upstream_cx_rx_bytes_total.add(body_bytes);
         }
     }
 

@@ -95,8 +95,7 @@ impl<'a> Retries<'a> {
             return false;
         };
         let response = try_response(head.status, &head.headers(bytes));
-        let wanted = policy.repeats_response(&response);
-        self.decide(policy, wanted, can_repeat, record)
+        self.decide_response(policy, &response, can_repeat, record)
     }
 
     /// Decides about a status that stands for a response.
@@ -113,8 +112,22 @@ impl<'a> Retries<'a> {
             status,
             ..TryResponse::default()
         };
-        let wanted = policy.repeats_response(&response);
-        self.decide(policy, wanted, can_repeat, record)
+        self.decide_response(policy, &response, can_repeat, record)
+    }
+
+    fn decide_response(
+        &mut self,
+        policy: &RetryPolicy,
+        response: &TryResponse,
+        can_repeat: bool,
+        record: &mut Record<'_>,
+    ) -> bool {
+        let wanted = policy.repeats_response(response);
+        let repeats = self.decide(policy, wanted, can_repeat, record);
+        if repeats {
+            self.cluster.stats.retried_responses.add(response.status);
+        }
+        repeats
     }
 
     /// Decides about a try that got no response.

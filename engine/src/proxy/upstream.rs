@@ -145,6 +145,9 @@ impl ClusterView {
         let at = self
             .cluster
             .pick_endpoint(&mut balancer, self, &mut random, &request)?;
+        if balancer.picked_in_panic() {
+            self.stats.lb_healthy_panic.add(1);
+        }
         Some((at, self.endpoints.get(at)?.clone()))
     }
 

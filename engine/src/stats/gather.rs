@@ -34,49 +34,65 @@ pub enum SampleValue {
 /// Figures of one name, in the order of their labels.
 #[derive(Default)]
 pub struct Totals {
-    by_name: BTreeMap<&'static str, (StatKind, &'static str, BTreeMap<String, u64>)>,
+    by_name: BTreeMap<String, (StatKind, &'static str, BTreeMap<String, u64>)>,
 }
 
 impl Totals {
     /// Adds `n` to the figure `name` of `of`.
-    pub fn add(
-        &mut self,
-        of: &str,
-        name: &'static str,
-        kind: StatKind,
-        help: &'static str,
-        n: u64,
-    ) {
-        let (_, _, values) = self
-            .by_name
-            .entry(name)
-            .or_insert((kind, help, BTreeMap::new()));
+    pub fn add(&mut self, of: &str, name: &str, kind: StatKind, help: &'static str, n: u64) {
+        if !self.by_name.contains_key(name) {
+            let empty = (kind, help, BTreeMap::new());
+            self.by_name.insert(name.to_string(), empty);
+        }
+        let Some((_, _, values)) = self.by_name.get_mut(name) else {
+            return;
+        };
         let value = values.entry(of.to_string()).or_insert(0);
         *value = value.wrapping_add(n);
     }
 
-    /// A family for each name, with a sample for each of what the figures are of.
+    /// A family for each name, with a sample for each of what the figures are of. Statuses and
+    /// their classes are labels of one family, as in Istio.
     pub fn families(self, prefix: &str, label: &'static str, out: &mut Vec<Family>) {
         for (name, (kind, help, values)) in self.by_name {
-            let samples = values
-                .into_iter()
-                .map(|(of, value)| Sample {
-                    labels: vec![(label, of)],
-                    value: SampleValue::Number(value),
-                })
-                .collect();
-            let kind = match kind {
-                StatKind::Counter => FamilyKind::Counter,
-                StatKind::Gauge => FamilyKind::Gauge,
-            };
-            out.push(Family {
-                name: format!("{prefix}{name}"),
-                help,
-                kind,
-                samples,
+            let (name, status) = split_status(&name);
+            let samples = values.into_iter().map(|(of, value)| Sample {
+                labels: [(label, of)].into_iter().chain(status.clone()).collect(),
+                value: SampleValue::Number(value),
             });
+            let name = format!("{prefix}{}", name.replace('.', "_"));
+            match out.last_mut().filter(|family| family.name == name) {
+                Some(family) => family.samples.extend(samples),
+                None => out.push(Family {
+                    name,
+                    help,
+                    kind: match kind {
+                        StatKind::Counter => FamilyKind::Counter,
+                        StatKind::Gauge => FamilyKind::Gauge,
+                    },
+                    samples: samples.collect(),
+                }),
+            }
         }
     }
+}
+
+/// `upstream_rq_503` and `upstream_rq_5xx` as `upstream_rq` and the label that Istio makes of the
+/// rest.
+fn split_status(name: &str) -> (&str, Option<(&'static str, String)>) {
+    if let Some((start, end)) = name.rsplit_once('_')
+        && start.ends_with("_rq")
+        && let [first, rest @ ..] = end.as_bytes()
+        && first.is_ascii_digit()
+        && rest.len() == 2
+    {
+        let label = match rest {
+            b"xx" => "response_code_class",
+            _ => "response_code",
+        };
+        return (start, Some((label, end.to_string())));
+    }
+    (name, None)
 }
 
 impl Registry {
@@ -96,6 +112,9 @@ impl Registry {
         let mut totals = Totals::default();
         for ((name, _), set) in &inner.clusters {
             set.visit(&mut |stat, kind, help, n| totals.add(name, stat, kind, help, n));
+            set.visit_statuses(&mut |stat, n| {
+                totals.add(name, stat, StatKind::Counter, "Responses by status", n);
+            });
         }
         totals.families("envoy_cluster_", "cluster_name", &mut families);
         let mut totals = Totals::default();
@@ -281,10 +300,12 @@ impl Registry {
             });
         }
         for ((name, _), set) in &inner.clusters {
-            set.visit(&mut |stat, _, _, n| {
+            let mut add = |stat: &str, n: u64| {
                 let total = totals.entry(format!("cluster.{name}.{stat}")).or_default();
                 *total = total.wrapping_add(n);
-            });
+            };
+            set.visit(&mut |stat, _, _, n| add(stat, n));
+            set.visit_statuses(&mut add);
         }
         for ((name, _), set) in &inner.routes {
             set.visit(&mut |stat, _, _, n| {
@@ -315,16 +336,17 @@ impl Registry {
 
 /// Envoy's two labels in place of `vhost.HOST.route.PREFIX`.
 fn name_host_and_route(sample: &mut Sample) {
-    let Some((_, name)) = sample.labels.first() else {
+    if sample.labels.is_empty() {
         return;
-    };
-    let name = name.strip_prefix("vhost.").unwrap_or(name);
-    if let Some((host, route)) = name.split_once(".route.") {
-        sample.labels = vec![
-            ("envoy_route", route.to_string()),
-            ("envoy_virtual_host", host.to_string()),
-        ];
     }
+    let (_, name) = sample.labels.remove(0);
+    let name = name.strip_prefix("vhost.").unwrap_or(&name);
+    let (host, route) = name.split_once(".route.").unwrap_or((name, ""));
+    let labels = [
+        ("envoy_route", route.to_string()),
+        ("envoy_virtual_host", host.to_string()),
+    ];
+    sample.labels.splice(0..0, labels);
 }
 
 fn flags_label(flags: ResponseFlags) -> String {

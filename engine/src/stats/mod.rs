@@ -8,6 +8,7 @@ mod flags;
 mod gather;
 mod series;
 mod sets;
+mod statuses;
 
 pub use counter::{Counter, HistogramTotal};
 pub use flags::ResponseFlags;

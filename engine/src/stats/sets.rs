@@ -3,6 +3,7 @@
 
 use super::counter::Counter;
 use super::flags::ResponseFlags;
+use super::statuses::{StatusCounts, StatusNames, VisitStatus};
 
 /// Whether a figure only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +16,16 @@ pub enum StatKind {
 pub type VisitStat<'a> = dyn FnMut(&'static str, StatKind, &'static str, u64) + 'a;
 
 macro_rules! stat_set {
-    ($(#[$doc:meta])* $name:ident { $($kind:ident $field:ident: $help:literal,)* }) => {
+    (
+        $(#[$doc:meta])* $name:ident { $($kind:ident $field:ident: $help:literal,)* }
+        $(statuses { $($statuses:ident: $names:expr,)* })?
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         #[repr(align(64))]
         pub struct $name {
             $(#[doc = $help] pub $field: Counter,)*
+            $($(pub $statuses: StatusCounts,)*)?
         }
 
         impl $name {
@@ -28,6 +33,13 @@ macro_rules! stat_set {
             pub fn visit(&self, visit: &mut VisitStat<'_>) {
                 $(visit(stringify!($field), StatKind::$kind, $help, self.$field.get());)*
             }
+
+            $(
+                /// Calls `visit` for each status that was met, and for classes of them.
+                pub fn visit_statuses(&self, visit: &mut VisitStatus<'_>) {
+                    $(self.$statuses.visit(&$names, visit);)*
+                }
+            )?
         }
     };
 }
@@ -117,11 +129,6 @@ stat_set! {
         Gauge upstream_rq_pending_active: "Requests waiting for a connection",
         Counter upstream_rq_pending_overflow: "Requests refused because of http1MaxPendingRequests or http2MaxRequests",
         Counter upstream_rq_pending_failure_eject: "Waiting requests ended by a connect that failed",
-        Counter upstream_rq_1xx: "Interim responses received",
-        Counter upstream_rq_2xx: "Responses 2xx",
-        Counter upstream_rq_3xx: "Responses 3xx",
-        Counter upstream_rq_4xx: "Responses 4xx",
-        Counter upstream_rq_5xx: "Responses 5xx",
         Counter upstream_rq_timeout: "Requests cut by the route timeout",
         Counter upstream_rq_per_try_timeout: "Tries cut by perTryTimeout",
         Counter upstream_rq_retry: "Tries after the first",
@@ -135,20 +142,11 @@ stat_set! {
         Counter upstream_rq_replayed: "Requests sent again because a reused connection was dead (ours)",
         Counter upstream_rq_rx_reset: "Requests the upstream reset",
         Counter upstream_rq_tx_reset: "Requests reset towards the upstream",
+        Counter lb_healthy_panic: "Picks among all endpoints, ejected or not, since too few are left",
     }
-}
-
-impl ClusterStats {
-    /// Counts the response to a request by its class; 0 is none.
-    pub fn count_response(&self, status: u16) {
-        let by_class = match status / 100 {
-            2 => &self.upstream_rq_2xx,
-            3 => &self.upstream_rq_3xx,
-            4 => &self.upstream_rq_4xx,
-            5 => &self.upstream_rq_5xx,
-            _ => return,
-        };
-        by_class.add(1);
+    statuses {
+        responses: StatusNames { prefix: "", tells_all_classes: true },
+        retried_responses: StatusNames { prefix: "retry.", tells_all_classes: false },
     }
 }
 

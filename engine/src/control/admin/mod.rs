@@ -6,6 +6,7 @@ mod actions;
 mod certificates;
 mod config_dump;
 mod guard;
+mod membership;
 mod pages;
 mod stats;
 

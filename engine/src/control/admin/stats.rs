@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{AdminState, certificates, json, text};
+use super::{AdminState, certificates, json, membership, text};
 use crate::control::metrics::{self, Figure};
 
 /// The compiled size of `?filter=` is bounded by this many bytes.
@@ -42,6 +42,9 @@ pub async fn stats(
     let used_only = query.contains_key("usedonly");
     let mut figures = state.registry.text_stats();
     figures.extend(state.health.text_stats());
+    membership::visit(&state, &mut |cluster, stat, _, n| {
+        figures.push((format!("cluster.{cluster}.{stat}"), n));
+    });
     figures.extend(own_stats(&state));
     figures.retain(|(name, value)| {
         (!used_only || *value != 0) && filter.as_ref().is_none_or(|filter| filter.is_match(name))
@@ -72,6 +75,7 @@ pub async fn prometheus(State(state): State<Arc<AdminState>>) -> Response {
     let encode = move || {
         let mut families = state.registry.gather();
         families.extend(state.health.families());
+        families.extend(membership::families(&state));
         metrics::encode(families, figures(&state))
     };
     match tokio::task::spawn_blocking(encode).await {

@@ -82,7 +82,7 @@ pub async fn send(sending: Sending<'_>) -> Option<CheckAnswer> {
                     status: answer.head.status,
                     grpc_status: answer.grpc_status,
                 };
-                stats.count_response(answer.head.status);
+                stats.responses.add(answer.head.status);
                 cluster.report(&endpoint, outcome);
                 upstream.leave(answer.goes_on);
                 return Some(answer);

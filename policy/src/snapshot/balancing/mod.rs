@@ -108,9 +108,11 @@ impl Cluster {
         if self.balancer.is_hashing() {
             let hash = request.hash.unwrap_or_else(|| random.next_u64());
             let level = state.choose_level(self, || hash, request);
+            state.note_panic(level);
             return self.pick_hashed(state, level, view, hash, tried);
         }
         let level = state.choose_level(self, || random.next_u64(), request);
+        state.note_panic(level);
         let chosen = state.levels.get_mut(level)?.choose(&weights, random, tried);
         chosen.map(|at| at as usize)
     }

@@ -17,6 +17,8 @@ pub struct BalancerState {
     made_for: Option<(u64, usize)>,
     /// When weights have changed by themselves: the last endpoint is warm.
     valid_until_ms: Option<u64>,
+    /// Whether all endpoints of the priority chosen last count as available.
+    pub(super) is_panicking: bool,
     pub(super) levels: Vec<LevelState>,
 }
 
@@ -68,6 +70,13 @@ impl<V: EndpointView> Weights<'_, V> {
 }
 
 impl BalancerState {
+    /// Whether the last pick was one of all endpoints, ejected or not, since too few are left.
+    /// Envoy: panic mode, `lb_healthy_panic`.
+    #[inline]
+    pub fn picked_in_panic(&self) -> bool {
+        self.is_panicking
+    }
+
     /// Whether it has to be made anew.
     #[inline]
     pub(super) fn is_stale(&self, version: u64, endpoints: usize, now_ms: u64) -> bool {
@@ -111,6 +120,12 @@ impl BalancerState {
             }
             self.levels.push(state);
         }
+    }
+
+    #[inline]
+    pub(super) fn note_panic(&mut self, level: usize) {
+        let level = self.levels.get(level);
+        self.is_panicking = level.is_some_and(|level| level.is_panicking);
     }
 
     /// The priority of a request. `draw` is its hash or drawn for it.

@@ -1,0 +1,158 @@
+//! What is counted for clusters, by Envoy's names: responses by status, those that were retried,
+//! endpoints, and picks in panic.
+
+mod harness;
+
+use harness::pool::{Backend, CLUSTER, cluster_stat, pool, start_pool, start_retrying_pool};
+use harness::raw::{ScriptedUpstream, converse};
+use harness::{DRIVERS, Proxy, folder, free_address, gateway, get, settings, until};
+use std::sync::{Mutex, mpsc};
+
+/// The figures of the service's cluster whose names hold `upstream_rq_` and begin with `prefix`,
+/// and which are not zero.
+fn figures(proxy: &Proxy, prefix: &str) -> Vec<String> {
+    let page = proxy
+        .admin("/stats?usedonly&filter=upstream_rq_(%5Cd|completed)")
+        .body;
+    let start = format!("cluster.{CLUSTER}.");
+    let of_cluster = page.lines().filter_map(|line| line.strip_prefix(&start));
+    of_cluster
+        .filter(|line| line.starts_with(prefix))
+        .map(str::to_string)
+        .collect()
+}
+
+#[test]
+fn responses_are_counted_by_status_and_those_that_are_retried_apart() {
+    for driver in DRIVERS {
+        let backend = Backend::start();
+        let (proxy, address) = start_retrying_pool(driver, "2", &[backend.address], "tls: {}");
+        assert_eq!(figures(&proxy, ""), [""; 0]);
+        for expected in [200, 404, 200] {
+            backend.set_status(expected);
+            assert_eq!(get(address, "a.test", "/").status, expected);
+        }
+        assert_eq!(figures(&proxy, "retry."), [""; 0]);
+        backend.set_status(503);
+        assert_eq!(get(address, "a.test", "/").status, 503);
+        assert_eq!(
+            figures(&proxy, "upstream_rq_"),
+            [
+                "upstream_rq_200: 2",
+                "upstream_rq_2xx: 2",
+                "upstream_rq_404: 1",
+                "upstream_rq_4xx: 1",
+                "upstream_rq_503: 1",
+                "upstream_rq_5xx: 1",
+                "upstream_rq_completed: 4",
+            ]
+        );
+        assert_eq!(
+            figures(&proxy, "retry."),
+            [
+                "retry.upstream_rq_503: 1",
+                "retry.upstream_rq_5xx: 1",
+                "retry.upstream_rq_completed: 1",
+            ]
+        );
+        let metrics = proxy.admin("/stats/prometheus").body;
+        for line in [
+            format!(
+                "envoy_cluster_upstream_rq{{cluster_name=\"{CLUSTER}\",response_code=\"404\"}} 1"
+            ),
+            format!(
+                "envoy_cluster_upstream_rq{{cluster_name=\"{CLUSTER}\",response_code_class=\"2xx\"}} 2"
+            ),
+            format!("envoy_cluster_upstream_rq_completed{{cluster_name=\"{CLUSTER}\"}} 4"),
+            format!(
+                "envoy_cluster_retry_upstream_rq{{cluster_name=\"{CLUSTER}\",response_code=\"503\"}} 1"
+            ),
+        ] {
+            assert!(metrics.contains(&line), "{line} not in {metrics}");
+        }
+        let families = metrics.lines();
+        let families = families.filter(|line| *line == "# TYPE envoy_cluster_upstream_rq counter");
+        assert_eq!(families.count(), 1);
+    }
+}
+
+#[test]
+fn a_response_is_counted_when_its_head_has_come() {
+    for driver in DRIVERS {
+        let (ends, end) = mpsc::channel::<()>();
+        let end = Mutex::new(end);
+        let upstream = ScriptedUpstream::start(move |connection| {
+            connection.head();
+            connection.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+            connection.send("HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nhe");
+            // The rest never comes.
+            let _ = end.lock().expect("not poisoned").recv();
+        });
+        let (proxy, address) = start_pool(driver, "1", &[upstream.address], "tls: {}");
+        let request = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+        let client = std::thread::spawn(move || converse(address, &[request]));
+        until("the counts", || {
+            cluster_stat(&proxy, "upstream_rq_completed") == 2
+        });
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_201"), 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_103"), 1);
+        drop(ends);
+        let (answer, _) = client.join().expect("the client");
+        assert!(answer.contains("201 Created"), "{answer}");
+    }
+}
+
+#[test]
+fn what_never_came_as_far_as_the_upstream_is_not_counted_for_it() {
+    for driver in DRIVERS {
+        let backend = Backend::start();
+        let address = free_address();
+        let route = "  - match: [{statPrefix: all}]\n    fault: {abort: {httpStatus: 418, \
+                     percentage: {value: 100}}}\n    route:";
+        let rules = pool(&[backend.address], "tls: {}").replace("  - route:", route);
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("pool.yaml", &rules),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        assert_eq!(get(address, "a.test", "/").status, 418);
+        assert_eq!(figures(&proxy, ""), [""; 0]);
+        let route = format!("vhost.*:{}.route.all.upstream_rq_total", address.port());
+        assert!(proxy.admin("/stats").body.contains(&route));
+        assert_eq!(proxy.stat(&route), 0);
+        // What is answered in the upstream's place is counted as if it had come from there.
+        let nobody = pool(&[free_address()], "tls: {}");
+        proxy.put("pool.yaml", &nobody);
+        until("the reload", || proxy.stat("config.generation") == 2);
+        assert_eq!(get(address, "a.test", "/").status, 503);
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_503"), 1);
+    }
+}
+
+#[test]
+fn endpoints_and_picks_in_panic_are_counted() {
+    for driver in DRIVERS {
+        let (one, failing) = (Backend::start(), Backend::start());
+        failing.set_status(500);
+        let policy = "outlierDetection: {consecutive5xxErrors: 1, interval: 1h, \
+                      baseEjectionTime: 1h, maxEjectionPercent: 100, minHealthPercent: 60}";
+        let endpoints = [one.address, failing.address];
+        let (proxy, address) = start_pool(driver, "1", &endpoints, policy);
+        assert_eq!(cluster_stat(&proxy, "membership_total"), 2);
+        assert_eq!(cluster_stat(&proxy, "membership_healthy"), 2);
+        until("the ejection", || {
+            get(address, "a.test", "/");
+            cluster_stat(&proxy, "membership_healthy") == 1
+        });
+        assert_eq!(cluster_stat(&proxy, "membership_total"), 2);
+        let before = cluster_stat(&proxy, "lb_healthy_panic");
+        for _ in 0..4 {
+            get(address, "a.test", "/");
+        }
+        assert_eq!(cluster_stat(&proxy, "lb_healthy_panic"), before + 4);
+        let metrics = proxy.admin("/stats/prometheus").body;
+        let line = format!("envoy_cluster_membership_healthy{{cluster_name=\"{CLUSTER}\"}} 1");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+}
