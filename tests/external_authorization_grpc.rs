@@ -12,7 +12,7 @@ use harness::tcp::{connect, echo, raw_gateway, route, service};
 use harness::{Client, DRIVERS, LogLines, Proxy, folder, free_address, settings, until};
 use messages::{
     BoolValue, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue, HeaderValueOption,
-    HttpStatus, OkHttpResponse, Status,
+    HttpStatus, OkHttpResponse, QueryParameter, Status,
 };
 use prost::Message as _;
 use serde_json::json;
@@ -93,6 +93,7 @@ fn option(name: &str, value: &str, appends: bool) -> HeaderValueOption {
             raw_value: Vec::new(),
         }),
         append: Some(BoolValue { value: appends }),
+        append_action: 0,
     }
 }
 
@@ -135,6 +136,11 @@ fn a_service_is_shown_the_request_and_decides() {
                         ],
                         headers_to_remove: vec!["x-secret".to_string(), "Host".to_string()],
                         response_headers_to_add: vec![option("x-seen", "yes", false)],
+                        query_parameters_to_set: vec![QueryParameter {
+                            key: "by".to_string(),
+                            value: "ann and\r\nbob".to_string(),
+                        }],
+                        query_parameters_to_remove: vec!["q".to_string()],
                     }),
                 },
             }
@@ -142,11 +148,11 @@ fn a_service_is_shown_the_request_and_decides() {
         let mut setup = setup(driver, judge.upstream.address, "");
         let log = LogLines::of(&mut setup.proxy);
         let headers = "x-user: root\r\nx-also: 1\r\nx-secret: s\r\nX-Many: a\r\nx-many: b";
-        let (answered, answer) = setup.get("/x/%2e./asked/yes?q=1", headers);
+        let (answered, answer) = setup.get("/x/%2e./asked/yes?q=1&a=1", headers);
         assert_eq!(answered, 200, "{answer}");
         assert!(answer.contains("\r\nx-seen: yes\r\n"), "{answer}");
         let head = setup.last_head().to_ascii_lowercase();
-        for line in ["host: shop.test", "x-user: ann", "x-also: 1", "x-also: 2"] {
+        for line in ["host: shop.test", "x-user: ann", "x-also: 1,2"] {
             assert_eq!(
                 head.matches(&format!("\r\n{line}\r\n")).count(),
                 1,
@@ -156,6 +162,10 @@ fn a_service_is_shown_the_request_and_decides() {
         for absent in ["root", "x-secret", "evil", "content-length", "x-bad"] {
             assert!(!head.contains(absent), "{absent}: {head}");
         }
+        assert!(
+            head.starts_with("get /asked/yes?a=1&by=ann%20and%0d%0abob http/1.1\r\n"),
+            "{head}"
+        );
         let call = judge.upstream.heads().pop().expect("it was asked");
         assert_eq!(
             call.uri().path(),
@@ -184,11 +194,11 @@ fn a_service_is_shown_the_request_and_decides() {
         let http = request.http.expect("a request of HTTP");
         assert_eq!(
             (http.method.as_str(), http.path.as_str(), http.host.as_str()),
-            ("GET", "/asked/yes?q=1", "shop.test")
+            ("GET", "/asked/yes?q=1&a=1", "shop.test")
         );
-        assert_eq!((http.scheme.as_str(), http.size), ("http", -1));
+        assert_eq!((http.scheme.as_str(), http.size), ("http", 0));
         for (name, value) in [
-            (":path", "/asked/yes?q=1"),
+            (":path", "/asked/yes?q=1&a=1"),
             (":authority", "shop.test"),
             ("x-user", "root"),
             ("x-many", "a,b"),

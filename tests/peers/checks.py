@@ -104,15 +104,16 @@ def judge(line):
     return f"HTTP/1.1 {answer}" if answer else "garbage\r\n\r\n"
 
 
-def istio_documents(listen, service, upstream):
-    def entry(name, host, port):
+def istio_documents(listen, service, upstream, provider, protocol="HTTP"):
+    """`provider` is an extension provider without its name, whose service speaks `protocol`."""
+
+    def entry(name, host, port, protocol="HTTP"):
         spec = {"hosts": [host], "resolution": "STATIC"}
-        spec["ports"] = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+        spec["ports"] = [{"number": 80, "name": "http", "protocol": protocol}]
         spec["endpoints"] = [{"address": "127.0.0.1", "ports": {"http": port}}]
         return document("ServiceEntry", name, spec)
 
-    provider = {"service": "judge.internal", "port": 80, **PROVIDER}
-    settings = {"role": "gateway", "extensionProviders": [{"name": "judge", "envoyExtAuthzHttp": provider}]}
+    settings = {"role": "gateway", "extensionProviders": [{"name": "judge", **provider}]}
     server = {"port": {"number": listen, "name": "http", "protocol": "HTTP"}, "bind": "127.0.0.1", "hosts": ["*"]}
     policy = {"action": "CUSTOM", "provider": {"name": "judge"}, "rules": [{"to": [{"operation": {"paths": ["*"]}}]}]}
     route = {"route": [{"destination": {"host": "behind.internal"}}]}
@@ -121,7 +122,7 @@ def istio_documents(listen, service, upstream):
         document("Gateway", "gate", {"servers": [server]}),
         document("VirtualService", "all", {"hosts": ["*"], "gateways": ["gate"], "http": [route]}),
         document("AuthorizationPolicy", "asked", policy, "security.istio.io/v1"),
-        entry("judge", "judge.internal", service),
+        entry("judge", "judge.internal", service, protocol),
         entry("behind", "behind.internal", upstream),
     ]
     return "\n---\n".join(map(json.dumps, documents))
@@ -134,13 +135,10 @@ def matchers(names):
     return {"patterns": [{**matcher(name), "ignore_case": True} for name in names]}
 
 
-def envoy_bootstrap(listen, service, upstream):
-    """What Istio tells Envoy of such a provider, but for the policy that says when to ask: always."""
-    kinds = "type.googleapis.com/envoy.extensions.filters"
+def http_check():
+    """What Istio tells Envoy of the provider."""
     added = PROVIDER["includeAdditionalHeadersInCheck"].items()
-    check = {
-        "@type": f"{kinds}.http.ext_authz.v3.ExtAuthz",
-        "transport_api_version": "V3",
+    return {
         "http_service": {
             "server_uri": {"uri": "http://judge.internal", "cluster": "judge", "timeout": "1s"},
             "path_prefix": PROVIDER["pathPrefix"],
@@ -154,6 +152,12 @@ def envoy_bootstrap(listen, service, upstream):
         },
         "allowed_headers": matchers(PROVIDER["includeRequestHeadersInCheck"]),
     }
+
+
+def envoy_bootstrap(listen, service, upstream, check, service_options=None):
+    """What Istio tells Envoy of such a check, but for the policy that says when to ask: always."""
+    kinds = "type.googleapis.com/envoy.extensions.filters"
+    check = {"@type": f"{kinds}.http.ext_authz.v3.ExtAuthz", "transport_api_version": "V3", **check}
     manager = {
         "@type": f"{kinds}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gate",
@@ -175,14 +179,14 @@ def envoy_bootstrap(listen, service, upstream):
         ],
     }
 
-    def cluster(name, port):
+    def cluster(name, port, options=None):
         endpoints = [{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]
         assignment = {"cluster_name": name, "endpoints": endpoints}
-        return {"name": name, "type": "STATIC", "load_assignment": assignment}
+        return {"name": name, "type": "STATIC", "load_assignment": assignment, **(options or {})}
 
     chain = {"filters": [{"name": "http", "typed_config": manager}]}
     listeners = [{"name": "gate", "address": address(listen), "filter_chains": [chain]}]
-    clusters = [cluster("judge", service), cluster("behind", upstream)]
+    clusters = [cluster("judge", service, service_options), cluster("behind", upstream)]
     return json.dumps({"static_resources": {"listeners": listeners, "clusters": clusters}})
 
 
@@ -198,21 +202,41 @@ def told(heads):
 
 def run(binary, folder, start, stack, free_port, envoy):
     """Each case with what was observed at either proxy."""
-    service, behind = Seeing(judge), Seeing(lambda _: "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup")
+    service = Seeing(judge)
+    provider = {"envoyExtAuthzHttp": {"service": "judge.internal", "port": 80, **PROVIDER}}
+
+    def documents(listen, upstream):
+        return istio_documents(listen, service.port, upstream, provider)
+
+    def bootstrap(listen, upstream):
+        return envoy_bootstrap(listen, service.port, upstream, http_check())
+
+    behind = Seeing(lambda _: "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup")
+    ports = start_both("checks", binary, folder, start, stack, free_port, envoy, documents, bootstrap, behind)
+    yield from observe("check", REQUESTS, ports, behind, lambda: told(service.take()))
+
+
+def start_both(name, binary, folder, start, stack, free_port, envoy, documents, bootstrap, behind):
+    """Starts either proxy; their ports."""
     ports = free_port(), free_port()
-    config = folder / "checks"
+    config = folder / name
     config.mkdir()
-    (config / "all.yaml").write_text(istio_documents(ports[0], service.port, behind.port))
-    bootstrap = folder / "checks-envoy.yaml"
-    bootstrap.write_text(envoy_bootstrap(ports[1], service.port, behind.port))
+    (config / "all.yaml").write_text(documents(ports[0], behind.port))
+    (folder / f"{name}-envoy.yaml").write_text(bootstrap(ports[1], behind.port))
     admin = f"127.0.0.1:{free_port()}"
-    commands = [
-        [binary, "run", "--config", str(config), "--workers", "1", "--admin", admin],
-        [envoy, "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"],
-    ]
-    for name, command, port in zip(("checks-ringroad", "checks-envoy"), commands, ports):
-        start(stack, folder / name, command, port)
-    for name, sent in REQUESTS:
+    commands = {
+        "ringroad": [binary, "run", "--config", str(config), "--workers", "1", "--admin", admin],
+        "envoy": [envoy, "-c", str(folder / f"{name}-envoy.yaml"), "--concurrency", "1"],
+    }
+    commands["envoy"] += ["--disable-hot-restart", "--log-level", "error"]
+    for (kind, command), port in zip(commands.items(), ports):
+        start(stack, folder / f"{name}-{kind}", command, port)
+    return ports
+
+
+def observe(what, requests, ports, behind, take_shown):
+    """Each request with what comes of it at either proxy."""
+    for name, sent in requests:
         pair = []
         for port in ports:
             answer = ask(port, sent.encode())
@@ -222,8 +246,8 @@ def run(binary, folder, start, stack, free_port, envoy):
                     "status": answer.status,
                     "body": answer.body,
                     "headers": sorted((key, str(value)) for key, value in names.items() if key not in UNCOMPARED),
-                    "shown to the service": told(service.take()),
+                    "shown to the service": take_shown(),
                     "seen by the upstream": told(behind.take()),
                 }
             )
-        yield f"check {name}", *pair
+        yield f"{what} {name}", *pair

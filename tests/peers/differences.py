@@ -38,6 +38,7 @@ MEANT = {
         ("path /%00", "log request_id"),
         ("path /%00", "log x_forwarded_for"),
     ],
+    "Headers of a refusal that are to be appended": [("check by gRPC /no-append", "headers")],
     "Endpoints that are ejected again": [("scenario ejecting", "second: *")],
     "Request headers in the access log": [("headers own", "log x_forwarded_for")],
     "The code in headers of own answers": [

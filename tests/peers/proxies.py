@@ -10,6 +10,7 @@ import tempfile
 import time
 
 import checks
+import grpc_checks
 from envoy_side import envoy_bootstrap
 from istio_side import istio_documents
 from upstream import Upstream
@@ -90,7 +91,8 @@ def running(binary):
         envoy += ["--disable-hot-restart", "--log-level", "error", "--file-flush-interval-msec", "50"]
         for name, command, port in [("ringroad", ringroad, peers.ringroad), ("envoy", envoy, peers.envoy)]:
             start(stack, folder / name, command, port)
-        peers.checks = list(checks.run(binary, folder, start, stack, free_port, envoy_program()))
+        for asked in (checks, grpc_checks):
+            peers.checks += asked.run(binary, folder, start, stack, free_port, envoy_program())
         yield peers
 
 

@@ -215,12 +215,18 @@ pub fn apply_grant(
         let mut headers = head.headers.iter();
         headers.any(|header| is_named(header.name.of(bytes)))
     };
-    if grant.set.is_empty() && grant.append.is_empty() && !has_named() {
+    let changes_headers = !grant.set.is_empty() || !grant.append.is_empty() || has_named();
+    if !changes_headers && grant.query.is_empty() {
         return Ok(None);
     }
-    let set = grant.set.iter().chain(&grant.append);
+    let set = grant.set.iter();
+    let set = set.filter(|(name, _)| !grant.remove.contains(name));
     let set = set.map(|(name, value)| (name.as_bytes(), value.as_slice()));
-    let written = write_again(head, bytes, head.target.of(bytes), is_named, set);
+    let target = match grant.query.is_empty() {
+        true => head.target.of(bytes).to_vec(),
+        false => grant.query.apply(head.target.of(bytes)),
+    };
+    let written = write_again(head, bytes, &target, is_named, &grant.append, set);
     replace(head, bytes, written, limits).map(Some)
 }
 
@@ -274,19 +280,21 @@ fn authenticate(
         };
         let added = found.added_headers.iter();
         let added = added.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let written = write_again(head, bytes, &target, removes, added);
+        let written = write_again(head, bytes, &target, removes, &[], added);
         drop(replace(head, bytes, written, limits)?);
     }
     Ok(found.token)
 }
 
-/// The head with another target, without some headers and with others. What the client has told
+/// The head with another target, without some headers and with others. What is `appended` goes
+/// behind the first line of its name, if there is one. What the client has told
 /// for this connection alone goes: its `connection` must not name what we add.
 fn write_again<'h>(
     head: &RequestHead,
     bytes: &[u8],
     target: &[u8],
     removes: impl Fn(&[u8]) -> bool,
+    appended: &[(String, Vec<u8>)],
     added: impl Iterator<Item = (&'h [u8], &'h [u8])>,
 ) -> Buffer {
     let mut out = Buffer::lease();
@@ -298,6 +306,7 @@ fn write_again<'h>(
         ringroad_codec::http1::Version::Http11 => b" HTTP/1.1\r\n",
     };
     out.extend_from_slice(version);
+    let mut appended: Vec<_> = appended.iter().collect();
     for header in &head.headers {
         let name = header.name.of(bytes);
         let is_of_connection = matches!(
@@ -305,7 +314,18 @@ fn write_again<'h>(
             HeaderKind::Connection | HeaderKind::NamedByConnection
         );
         if !is_of_connection && !removes(name) {
-            write_header(&mut out, name, header.value.of(bytes));
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(header.value.of(bytes));
+            appended.retain(|(known, value)| {
+                let is_here = name.eq_ignore_ascii_case(known.as_bytes());
+                if is_here {
+                    out.push(b',');
+                    out.extend_from_slice(value);
+                }
+                !is_here
+            });
+            out.extend_from_slice(b"\r\n");
         }
     }
     match (head.upgrade, head.keep_alive) {

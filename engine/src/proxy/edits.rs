@@ -73,7 +73,7 @@ impl<'a> EditLevels<'a> {
                 && !edits
                     .write
                     .iter()
-                    .any(|w| w.mode == WriteMode::Set && same(&w.name))
+                    .any(|w| w.mode.replaces() && same(&w.name))
         })
     }
 
@@ -101,7 +101,12 @@ impl<'a> EditLevels<'a> {
                         .iter()
                         .flatten()
                         .any(|later| later.remove.contains(&write.name) || set_later(&later.write));
-                if !undone {
+                let applies = match write.mode {
+                    WriteMode::Set | WriteMode::Add => true,
+                    WriteMode::AddIfAbsent => !format.response_has(&write.name),
+                    WriteMode::SetIfPresent => format.response_has(&write.name),
+                };
+                if applies && !undone {
                     write_line(&write.name, &write.value, format, out);
                 }
             }

@@ -18,7 +18,7 @@ use super::record::Record;
 use super::replay::Replay;
 use super::request_id::{RequestId, request_id_needed};
 use super::retries::{Pause, Retries};
-use super::target::{PlanMemory, plan, scheme};
+use super::target::{PlanMemory, plan, query, scheme};
 use super::timeouts::{Timeouts, shorter_limit_ms};
 use crate::rt::Buffer;
 use crate::stats::{CallKind, ResponseFlags};
@@ -174,7 +174,7 @@ async fn exchange(
         let _ = body.take(&mut connection.unread);
         return answer_request(connection, head, body.complete, answer, no_edits, record).await;
     }
-    let (plan, first_piece) = match (planned, body.take(&mut connection.unread)) {
+    let (mut plan, first_piece) = match (planned, body.take(&mut connection.unread)) {
         (Ok(plan), Ok(piece)) => (plan, piece),
         (_, Err(error)) => {
             let answer = refuse_body(&connection.listener.stats, &error);
@@ -189,6 +189,10 @@ async fn exchange(
             return answer_request(connection, head, body.complete, answer, levels, record).await;
         }
     };
+    if !std::ptr::eq(by, head) {
+        // The route goes by what the client sent, the upstream gets what the service made of it.
+        plan.query = query(head, &head_bytes);
+    }
     record.set_plan(&plan);
     let (route, cluster) = (plan.route, &plan.cluster);
     let headers = head.headers(&head_bytes);

@@ -45,6 +45,11 @@ impl FormatContext for RequestFormat<'_> {
         }
         found
     }
+
+    fn response_has(&self, name: &str) -> bool {
+        let response = self.response.as_ref();
+        response.is_some_and(|response| response.first(name).is_some())
+    }
 }
 
 impl<'a> RequestFormat<'a> {

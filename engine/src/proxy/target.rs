@@ -265,6 +265,12 @@ fn split_target<'a>(
     Some((path, query, authority))
 }
 
+/// What follows the question mark of the target.
+pub fn query<'a>(head: &RequestHead, bytes: &'a [u8]) -> Option<&'a str> {
+    let (_, rest) = head.path_and_query(bytes);
+    ascii(rest).split_once('?').map(|(_, query)| query)
+}
+
 /// Bytes that the codec has checked to be ASCII.
 fn ascii(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()

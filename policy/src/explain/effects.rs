@@ -240,6 +240,8 @@ pub(crate) fn edits(
         let verb = match write.mode {
             WriteMode::Set => "set",
             WriteMode::Add => "add",
+            WriteMode::AddIfAbsent => "add if absent",
+            WriteMode::SetIfPresent => "set if present",
         };
         let value = format!("{verb} {}: {}", write.name, value_text(&write.value));
         list.push(setting(what, value, written.clone()));

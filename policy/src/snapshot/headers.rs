@@ -47,6 +47,17 @@ pub enum WriteMode {
     Set,
     /// `add`: kept, and a further header line is appended.
     Add,
+    /// Kept, and nothing is written then. Envoy: `ADD_IF_ABSENT`.
+    AddIfAbsent,
+    /// Replaced; where there is none, nothing is written. Envoy: `OVERWRITE_IF_EXISTS`.
+    SetIfPresent,
+}
+
+impl WriteMode {
+    /// Whether a value that is there already goes.
+    pub fn replaces(self) -> bool {
+        matches!(self, Self::Set | Self::SetIfPresent)
+    }
 }
 
 impl HeaderEdits {
@@ -93,6 +104,11 @@ pub struct Operator {
 pub trait FormatContext {
     /// Appends what `operator` stands for, and says whether there is such a value.
     fn render(&self, operator: &Operator, out: &mut Vec<u8>) -> bool;
+
+    /// Whether there is a response that has this header, by its lower-case name.
+    fn response_has(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// Why a value with a percent sign is no substitution format.

@@ -233,6 +233,8 @@ fn edits(edits: &HeaderEdits) -> Value {
         let mode = match write.mode {
             WriteMode::Set => "set",
             WriteMode::Add => "add",
+            WriteMode::AddIfAbsent => "add if absent",
+            WriteMode::SetIfPresent => "set if present",
         };
         let value = match &write.value {
             HeaderValue::Literal(text) => json!(text),

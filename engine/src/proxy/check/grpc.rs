@@ -6,8 +6,9 @@ use super::super::target::with_facts;
 use super::super::upstream::Carrier;
 use super::exchange::{CheckAnswer, Sending, send};
 use super::messages::{
-    Address, AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption,
-    HttpRequest, OkHttpResponse, Peer, SocketAddress, TimedRequest, Timestamp,
+    Address, AttributeContext, BoolValue, CheckRequest, CheckResponse, DeniedHttpResponse,
+    HeaderAppendAction, HeaderValueOption, HttpRequest, OkHttpResponse, Peer, SocketAddress,
+    TimedRequest, Timestamp,
 };
 use super::{Grant, Question, Refusal, Verdict, may_change, write};
 use crate::rt::{self, Deadline};
@@ -125,17 +126,20 @@ fn verdict(response: CheckResponse) -> Verdict {
 }
 
 fn grant(ok: OkHttpResponse) -> Grant {
+    // For headers of requests Envoy knows `append` alone, and the action does not count.
     let mut grant = Grant::default();
-    for option in &ok.headers {
-        let Some((name, value)) = header(option) else {
-            continue;
-        };
-        match appends(option) {
-            true => grant.append.push((name, value)),
-            false => {
-                grant.set.retain(|(known, _)| *known != name);
-                grant.set.push((name, value));
+    let (appended, set): (Vec<_>, Vec<_>) = ok.headers.iter().partition(|option| appends(option));
+    for (name, value) in set.into_iter().filter_map(header) {
+        grant.set.retain(|(known, _)| *known != name);
+        grant.set.push((name, value));
+    }
+    for (name, value) in appended.into_iter().filter_map(header) {
+        match grant.set.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => {
+                known.push(b',');
+                known.extend(value);
             }
+            None => grant.append.push((name, value)),
         }
     }
     let removed = ok
@@ -144,6 +148,9 @@ fn grant(ok: OkHttpResponse) -> Grant {
         .map(|name| name.to_ascii_lowercase());
     grant.remove.extend(removed.filter(|name| may_change(name)));
     grant.response_edits = edits(&ok.response_headers_to_add);
+    let parameters = ok.query_parameters_to_set.into_iter();
+    grant.query.set = parameters.map(|it| (it.key, it.value)).collect();
+    grant.query.remove = ok.query_parameters_to_remove;
     grant
 }
 
@@ -155,7 +162,7 @@ fn refusal(denied: DeniedHttpResponse) -> Refusal {
         status: status
             .filter(|status| (200..=599).contains(status))
             .unwrap_or(403),
-        response_edits: edits(&denied.headers),
+        response_edits: edits_of_refusal(&denied.headers),
         body: denied.body.into_bytes(),
     }
 }
@@ -164,14 +171,37 @@ fn edits(options: &[HeaderValueOption]) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
     for option in options {
         if let Some((name, value)) = header(option) {
-            let mode = match appends(option) {
-                true => WriteMode::Add,
-                false => WriteMode::Set,
+            edits.write.push(write(&name, &value, mode(option)));
+        }
+    }
+    edits
+}
+
+/// All lines of a name stand beside each other, in place of ours.
+fn edits_of_refusal(options: &[HeaderValueOption]) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    for option in options {
+        if let Some((name, value)) = header(option) {
+            let is_first = !edits.write.iter().any(|line| line.name == name);
+            let mode = match is_first && !appends(option) {
+                true => WriteMode::Set,
+                false => WriteMode::Add,
             };
             edits.write.push(write(&name, &value, mode));
         }
     }
     edits
+}
+
+fn mode(option: &HeaderValueOption) -> WriteMode {
+    match (&option.append, option.append_action()) {
+        (Some(BoolValue { value: true }), _) => WriteMode::Add,
+        (Some(_), _) => WriteMode::Set,
+        (None, HeaderAppendAction::AppendIfExistsOrAdd) => WriteMode::Add,
+        (None, HeaderAppendAction::AddIfAbsent) => WriteMode::AddIfAbsent,
+        (None, HeaderAppendAction::OverwriteIfExistsOrAdd) => WriteMode::Set,
+        (None, HeaderAppendAction::OverwriteIfExists) => WriteMode::SetIfPresent,
+    }
 }
 
 fn appends(option: &HeaderValueOption) -> bool {
@@ -247,8 +277,7 @@ impl Question<'_> {
             .get("x-request-id")
             .cloned()
             .unwrap_or_default();
-        let length = http.headers.get("content-length");
-        http.size = length.and_then(|length| length.parse().ok()).unwrap_or(-1);
+        http.size = i64::try_from(self.body.len()).unwrap_or(i64::MAX);
         http.protocol = match self.head.version {
             Version::Http10 => "HTTP/1.0".to_string(),
             Version::Http11 => "HTTP/1.1".to_string(),

@@ -136,6 +136,19 @@ pub struct OkHttpResponse {
     pub headers_to_remove: Vec<String>,
     #[prost(message, repeated, tag = "6")]
     pub response_headers_to_add: Vec<HeaderValueOption>,
+    #[prost(message, repeated, tag = "7")]
+    pub query_parameters_to_set: Vec<QueryParameter>,
+    #[prost(string, repeated, tag = "8")]
+    pub query_parameters_to_remove: Vec<String>,
+}
+
+/// `envoy.config.core.v3.QueryParameter`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct QueryParameter {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// `envoy.config.core.v3.HeaderValueOption`.
@@ -143,8 +156,21 @@ pub struct OkHttpResponse {
 pub struct HeaderValueOption {
     #[prost(message, optional, tag = "1")]
     pub header: Option<HeaderValue>,
+    /// Older than the action, which counts where this is absent.
     #[prost(message, optional, tag = "2")]
     pub append: Option<BoolValue>,
+    #[prost(enumeration = "HeaderAppendAction", tag = "3")]
+    pub append_action: i32,
+}
+
+/// `HeaderValueOption.HeaderAppendAction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum HeaderAppendAction {
+    AppendIfExistsOrAdd = 0,
+    AddIfAbsent = 1,
+    OverwriteIfExistsOrAdd = 2,
+    OverwriteIfExists = 3,
 }
 
 /// `google.protobuf.BoolValue`.

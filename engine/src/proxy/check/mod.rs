@@ -6,6 +6,7 @@ mod exchange;
 mod grpc;
 mod http;
 mod messages;
+mod query;
 
 use super::admission::{Admission, Incoming, apply_grant};
 use super::answer::Answer;
@@ -20,6 +21,7 @@ use crate::rt::{self, Deadline};
 use crate::stats::ListenerStats;
 use crate::worker::{Rules, Worker};
 use body::{ShownBody, body_to_show};
+pub use query::QueryEdits;
 use ringroad_codec::http1::{HeaderKind, RequestHead};
 use ringroad_policy::authorize::CheckProvider;
 use ringroad_policy::settings::{CheckProtocol, HttpCheck};
@@ -72,10 +74,11 @@ pub enum Verdict {
 pub struct Grant {
     /// Headers that take the place of those of the request. Lower-case names, each once.
     pub set: Vec<(String, Vec<u8>)>,
-    /// Headers that stand beside those of the request.
+    /// What is appended to headers that the request has, behind a comma.
     pub append: Vec<(String, Vec<u8>)>,
-    /// Headers that the request loses.
+    /// Headers that the request loses, though they be set.
     pub remove: Vec<String>,
+    pub query: QueryEdits,
     pub response_edits: HeaderEdits,
 }
 
