@@ -6,6 +6,7 @@
 pub mod access;
 pub mod frames;
 pub mod http2;
+pub mod mesh;
 pub mod name_server;
 pub mod namespaces;
 pub mod pki;
