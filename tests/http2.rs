@@ -2,11 +2,13 @@
 
 mod harness;
 
+use harness::frames::{FrameClient, get_frame};
 use harness::http2::{client, exchange, request};
 use harness::raw::ScriptedUpstream;
 use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
 use http::{HeaderMap, Method, StatusCode};
 use std::net::SocketAddr;
+use std::sync::{Arc, Barrier};
 
 fn start(driver: &str, upstream: SocketAddr) -> (Proxy, SocketAddr) {
     start_with(driver, upstream, "{role: gateway}")
@@ -275,5 +277,54 @@ fn a_stream_that_stalls_within_its_body_is_told_so() {
         });
         let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
         assert_eq!(stat("downstream_rq_idle_timeout"), 1);
+    }
+}
+
+/// Answers that are there at the same time leave in the same write.
+#[test]
+fn many_streams_are_answered_in_one_write() {
+    const STREAMS: u32 = 90;
+    for driver in DRIVERS {
+        // An upstream that answers when all have asked, and a route that needs none.
+        let all = Arc::new(Barrier::new(STREAMS as usize));
+        let upstream = ScriptedUpstream::start(move |connection| {
+            while connection.head().is_some() {
+                all.wait();
+                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            }
+        });
+        let address = free_address();
+        let routes = splitting(&[(upstream.address, 1)]).replace(
+            "  http:\n",
+            "  http:\n  - match: [{uri: {exact: /here}}]\n    \
+             directResponse: {status: 200, body: {string: here}}\n",
+        );
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("routes.yaml", &routes),
+        ]);
+        let args = ["--driver", driver, "--workers", "1"];
+        let proxy = Proxy::start_with_workers(config, &args);
+        // A write for the preface's SETTINGS, the acknowledgement of ours and the like.
+        for (path, most) in [("/here", 4), ("/upstream", STREAMS / 3)] {
+            let mut client = FrameClient::connect(address, &[]);
+            client.settle();
+            let before = proxy.stat("http2.tx_writes");
+            let stream = |at: u32| 1 + 2 * at;
+            let asked: Vec<u8> = (0..STREAMS)
+                .flat_map(|at| get_frame(stream(at), path))
+                .collect();
+            client.send(&asked);
+            let mut answered = 0;
+            client.until("all answers", |frame| {
+                answered += u32::from(frame.stream > 0 && frame.ends_stream());
+                answered == STREAMS
+            });
+            let writes = proxy.stat("http2.tx_writes") - before;
+            println!("{STREAMS} answers of {path}, {driver}: {writes} writes");
+            assert!(writes >= 1, "nothing was counted");
+            assert!(writes <= u64::from(most), "{path}, {driver}: {writes}");
+        }
     }
 }

@@ -62,6 +62,11 @@ impl Guard {
         }
     }
 
+    /// What was collected of `sent` is on its way, in one write.
+    pub fn wrote(&self) {
+        self.stats.tx_writes.add(1);
+    }
+
     pub fn misconduct(&self) -> Option<Misconduct> {
         self.misconduct.get()
     }

@@ -136,6 +136,9 @@ impl PipeShared {
             let out = std::mem::replace(&mut *self.out.borrow_mut(), Buffer::lease());
             self.transport.send_detached(out, Chunk::default());
             self.is_sending.set(true);
+            if let Some(guard) = &self.guard {
+                guard.wrote();
+            }
             self.sending_since.set(Some(rt::now()));
         }
         Poll::Ready(Ok(()))

@@ -220,6 +220,7 @@ stat_set! {
     Http2Stats {
         Counter rx_reset: "RST_STREAM frames received",
         Counter tx_reset: "RST_STREAM frames sent",
+        Counter tx_writes: "Writes of frames to clients, of as many as there were (ours)",
         Counter goaway_sent: "GOAWAY frames sent",
         Counter tx_flush_timeout: "Streams reset and connections closed: limits.sendStallTimeout",
         Counter header_overflow: "Connections ended because a head was far over limits.maxHeadBytes",
