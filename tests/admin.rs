@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{
-    DRIVERS, Proxy, Upstream, folder, free_address, gateway, get, post, splitting, until,
+    Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, get, post, splitting, until,
 };
 
 #[test]
@@ -130,6 +130,30 @@ fn other_hosts_are_refused() {
     let proxy = Proxy::start(folder(&[]), &[]);
     assert_eq!(get(proxy.admin, "evil.example", "/config_dump").status, 403);
     assert_eq!(proxy.admin("/config_dump").status, 200);
+}
+
+/// A page that can add a header could else name this machine in one and itself in the other.
+#[test]
+fn the_first_of_two_hosts_is_taken() {
+    let proxy = Proxy::start(folder(&[]), &[]);
+    for hosts in [
+        "localhost\r\nhost: evil.example",
+        "evil.example\r\nhost: localhost",
+    ] {
+        let mut client = Client::connect(proxy.admin).expect("connects");
+        let answer = client
+            .send("GET", hosts, "/config_dump")
+            .expect("an answer");
+        assert_eq!(answer.status, 400, "{hosts}");
+        assert!(answer.body.contains("Host"), "{}", answer.body);
+    }
+}
+
+#[test]
+fn one_worker_is_called_1_workers() {
+    let args = ["--workers", "1"];
+    let proxy = Proxy::start_with_workers(folder(&[]), &args);
+    until("the log", || proxy.log().contains("1 worker on "));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod harness;
 
-use harness::{Proxy, Upstream, folder, free_address, gateway, get, ringroad, settings, splitting};
+use harness::{
+    Client, Proxy, Upstream, folder, free_address, gateway, get, ringroad, settings, splitting,
+};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Output, Stdio};
@@ -44,9 +46,18 @@ fn requests_that_were_served_are_followed_into_another_configuration() {
         for path in ["/", "/cart", "/api/1"] {
             get(address, "shop.example", path);
         }
+        for unrouted in [
+            "nonsense\r\n\r\n",
+            "CONNECT shop.example:443 HTTP/1.1\r\nhost: shop.example:443\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nhost: shop.example\r\n\r\n",
+        ] {
+            let mut client = Client::connect(address).expect("connects");
+            client.write(unrouted.as_bytes());
+            client.answer().expect("an answer");
+        }
         let mut log = String::new();
         let mut reader = BufReader::new(proxy.stdout());
-        for _ in 0..3 {
+        for _ in 0..6 {
             reader.read_line(&mut log).expect("a line");
         }
         let log_path = old.path().join("access.log");
@@ -64,6 +75,7 @@ fn requests_that_were_served_are_followed_into_another_configuration() {
         );
         for part in [
             "3 requests\n",
+            "3  lines are left out",
             "2  go where they went",
             "1  are routed elsewhere",
             "from    outbound|80||up0.test",
@@ -80,6 +92,8 @@ fn requests_that_were_served_are_followed_into_another_configuration() {
         let output = ringroad(&[&args[..], &["--format", "json"]].concat());
         let told: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
         assert_eq!(told["requests"], 3);
+        assert_eq!(told["unroutedLines"], 3);
+        assert!(told["unreadableLines"] == 0, "{told}\n{log}");
         assert_eq!(told["contradicted"], 0, "{told}");
         assert_eq!(told["groups"][0]["examples"][0], "GET shop.example/api/1");
         let same = ringroad(&["diff", &path(&old), &path(&old), "--requests", &log_path]);
@@ -162,5 +176,5 @@ fn the_log_may_come_from_a_pipe() {
     drop(input);
     let output = child.wait_with_output().expect("ends");
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
-    assert!(out(&output).starts_with("1 requests\n"), "{}", out(&output));
+    assert!(out(&output).starts_with("1 request\n"), "{}", out(&output));
 }

@@ -111,7 +111,11 @@ fn what_cannot_be_tested_is_no_pass() {
     );
     let output = ringroad(&["test", &tests, "--config", &odd("refused.yaml")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("refused.yaml:2:"), "{}", err(&output));
+    assert!(
+        err(&output).contains("refused.yaml:1:7"),
+        "{}",
+        err(&output)
+    );
 }
 
 /// A missing route whose reason is in the configuration: the warning about it follows the report.

@@ -306,6 +306,26 @@ impl Bench<'_> {
     }
 }
 
+/// The names of rows and of what memory is measured for, each with what it is.
+pub fn list(rows: &[Row]) -> String {
+    let memory = [
+        (
+            "memory",
+            "resident memory, empty and for each idle connection",
+        ),
+        ("memory-tls", "the same over TLS 1.3"),
+    ];
+    let mut lines: Vec<(String, String)> = Vec::new();
+    lines.extend(rows.iter().map(|row| (row.name(), row.title())));
+    lines.extend(memory.map(|(name, title)| (name.to_string(), title.to_string())));
+    let longest = lines.iter().map(|(name, _)| name.len()).max();
+    let width = longest.unwrap_or_default() + 2;
+    let lines = lines
+        .iter()
+        .map(|(name, title)| format!("{name:width$}{title}\n"));
+    lines.collect()
+}
+
 /// The rows to run for a choice on the command line, and whether memory is among them.
 pub fn choose(quick: bool, patterns: &[String]) -> (Vec<Row>, Vec<Front>) {
     let rows = if quick && patterns.is_empty() {
@@ -321,4 +341,20 @@ pub fn choose(quick: bool, patterns: &[String]) -> (Vec<Row>, Vec<Front>) {
         }
     }
     (rows::select(rows, patterns), memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Row, list};
+
+    #[test]
+    fn a_long_name_touches_its_description() {
+        let rows = Row::all();
+        let text = list(&rows);
+        assert!(rows.iter().any(|row| row.name().len() >= 18));
+        for row in &rows {
+            let line = format!("\n{}  ", row.name());
+            assert!(format!("\n{text}").contains(&line), "{}", row.name());
+        }
+    }
 }

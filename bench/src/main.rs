@@ -213,13 +213,7 @@ fn stop_flag() -> io::Result<Arc<AtomicBool>> {
 fn compare(options: CompareOptions) -> io::Result<()> {
     let (rows, memory) = compare::choose(options.quick, &options.rows);
     if options.list {
-        rows.iter()
-            .for_each(|row| println!("{:<18}{}", row.name(), row.title()));
-        println!(
-            "{:<18}resident memory, empty and for each idle connection",
-            "memory"
-        );
-        println!("{:<18}the same over TLS 1.3", "memory-tls");
+        print!("{}", compare::list(&rows));
         return Ok(());
     }
     if rows.is_empty() && memory.is_empty() {

@@ -3,13 +3,13 @@
 mod support;
 
 use ringroad_policy::difference::{
-    ChangeKind, Comparison, GroupKind, RequestDifference, Side, parse_line, render_requests,
-    render_structure, structure,
+    ChangeKind, Comparison, GroupKind, RequestDifference, Side, render_requests, render_structure,
+    structure,
 };
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::{DnsTable, Snapshot};
 use ringroad_policy::source::SourceFile;
-use support::*;
+use support::{log_line as line, *};
 
 struct Loaded {
     snapshot: Snapshot,
@@ -50,15 +50,6 @@ fn shop(http: &str) -> String {
     )
 }
 
-/// A line of the text format, as the proxy writes it.
-fn line(method: &str, path: &str, host: &str, cluster: &str, route: &str) -> String {
-    format!(
-        "[2026-11-21T04:05:06.789Z] \"{method} {path} HTTP/1.1\" 200 - via_upstream - \"-\" 0 12 3 \
-         2 \"10.1.1.1\" \"curl/8 \"x\" y\" \"6b1f\" \"{host}\" \"10.0.0.1:80\" {cluster} \
-         10.9.9.9:40000 127.0.0.1:8080 10.1.1.1:51000 - {route}"
-    )
-}
-
 fn compare(old: &str, new: &str, lines: &[String]) -> RequestDifference {
     let (old, new) = (load("old.yaml", old), load("new.yaml", new));
     let mut comparison = Comparison::new(old.side(), new.side());
@@ -70,40 +61,6 @@ fn compare(old: &str, new: &str, lines: &[String]) -> RequestDifference {
 
 const A: &str = "outbound|80||a.com";
 const B: &str = "outbound|80||b.com";
-
-#[test]
-fn both_formats_of_the_log_are_read() {
-    let text = parse_line(&line("GET", "/a?b=c", "shop.com:8080", A, "the route")).unwrap();
-    let json = "{\"method\":\"GET\",\"path\":\"/a?b=c\",\"authority\":\"shop.com:8080\",\
-        \"user_agent\":\"curl/8 \\\"x\\\" y\",\"x_forwarded_for\":\"10.1.1.1\",\
-        \"downstream_local_address\":\"127.0.0.1:8080\",\"requested_server_name\":null,\
-        \"upstream_cluster\":\"outbound|80||a.com\",\"route_name\":\"the route\"}";
-    assert_eq!(parse_line(json).unwrap(), text);
-    assert_eq!(
-        (text.method.as_str(), text.target.as_str()),
-        ("GET", "/a?b=c")
-    );
-    assert_eq!(text.authority, "shop.com:8080");
-    assert_eq!(text.port, Some(8080));
-    assert!(!text.is_tls);
-    assert_eq!(text.cluster.as_deref(), Some(A));
-    assert_eq!(text.route_name.as_deref(), Some("the route"));
-    assert_eq!(
-        text.headers[1],
-        ("user-agent".to_string(), "curl/8 \"x\" y".to_string())
-    );
-    let unknown = parse_line(&line("GET", "/", "shop.com", "-", "-")).unwrap();
-    assert_eq!((unknown.cluster, unknown.route_name), (None, None));
-    for broken in [
-        "",
-        "hello",
-        "{}",
-        "{\"method\":\"GET\"}",
-        "[x] \"GET / HTTP/1.1\" 200",
-    ] {
-        assert_eq!(parse_line(broken), None, "{broken}");
-    }
-}
 
 #[test]
 fn requests_that_go_elsewhere_are_grouped_with_the_reason() {

@@ -7,7 +7,7 @@ use ringroad_policy::diagnostic::{TextOptions, render_json, render_text_with};
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::DnsTable;
 
-use super::{CheckArgs, EXIT_USAGE, Format, print_out};
+use super::{CheckArgs, Format, page, print_out, refuse_input};
 use crate::control::config_dir::{self, ReadLimits};
 use crate::control::load::PolicyLoader;
 use crate::control::reload::Loader as _;
@@ -15,22 +15,22 @@ use crate::control::reload::Loader as _;
 pub fn check(args: &CheckArgs) -> ExitCode {
     let reading = match config_dir::read(&args.config, &ReadLimits::default()) {
         Ok(reading) => reading,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(error) => return refuse_input(args.format, &error.to_string()),
     };
     let loader = PolicyLoader {
         overrides: Overrides::default(),
     };
-    let outcome = loader.load(&reading, &DnsTable::default());
+    let mut outcome = loader.load(&reading, &DnsTable::default());
+    if reading.files.is_empty() {
+        outcome.diagnostics.push(config_dir::no_files(&args.config));
+    }
     let accepted = outcome.snapshot.is_some();
     match args.format {
         Format::Json => print_out(&render_json(&reading.files, &outcome.diagnostics)),
         Format::Text => {
             let options = TextOptions {
                 color: wants_color(),
-                ..TextOptions::default()
+                width: page::width(),
             };
             print_out(&render_text_with(
                 &reading.files,
@@ -38,7 +38,6 @@ pub fn check(args: &CheckArgs) -> ExitCode {
                 options,
             ));
             let files = match reading.files.len() {
-                0 => "no *.yaml, *.yml or *.json was found".to_string(),
                 1 => "1 file".to_string(),
                 count => format!("{count} files"),
             };

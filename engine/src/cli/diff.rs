@@ -12,13 +12,15 @@ use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::{DnsTable, Snapshot};
 use ringroad_policy::source::SourceFile;
 
-use super::{DiffArgs, EXIT_USAGE, Format, print_out};
+use super::{DiffArgs, Format, page, print_json, print_out, refuse_input};
 use crate::control::config_dir::{self, ReadLimits};
 use crate::control::load::PolicyLoader;
 use crate::control::reload::Loader as _;
 
 /// Exit codes as those of diff(1): 0 no difference, 1 some, 2 trouble.
 pub fn diff(args: &DiffArgs) -> ExitCode {
+    let trouble = |why: &str| refuse_input(args.format, why);
+    let print_page = |text: &str| print_out(&page::fit(text, page::width()));
     let (old, new) = match (load(&args.old), load(&args.new)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(why), _) | (_, Err(why)) => return trouble(&why),
@@ -26,7 +28,7 @@ pub fn diff(args: &DiffArgs) -> ExitCode {
     let Some(log) = &args.requests else {
         let difference = structure(old.side(), new.side());
         match args.format {
-            Format::Text => print_out(&render_structure(&difference)),
+            Format::Text => print_page(&render_structure(&difference)),
             Format::Json => print_json(&difference),
         }
         return differs(!difference.changes.is_empty());
@@ -35,22 +37,17 @@ pub fn diff(args: &DiffArgs) -> ExitCode {
         Ok(difference) => difference,
         Err(error) => return trouble(&format!("{} cannot be read: {error}", log.display())),
     };
-    if difference.requests == 0 {
+    if difference.requests == 0 && difference.unrouted_lines == 0 {
         let log = log.display();
         return trouble(&format!(
             "{log} has no request in the text or JSON format of the access log"
         ));
     }
     match args.format {
-        Format::Text => print_out(&render_requests(&difference)),
+        Format::Text => print_page(&render_requests(&difference)),
         Format::Json => print_json(&difference),
     }
     differs(!difference.groups.is_empty())
-}
-
-fn trouble(why: &str) -> ExitCode {
-    eprintln!("error: {why}");
-    ExitCode::from(EXIT_USAGE)
 }
 
 fn differs(differs: bool) -> ExitCode {
@@ -59,11 +56,6 @@ fn differs(differs: bool) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
-}
-
-fn print_json(value: &impl serde::Serialize) {
-    let json = serde_json::to_string_pretty(value).unwrap_or_default();
-    print_out(&format!("{json}\n"));
 }
 
 /// A configuration that was accepted.

@@ -8,6 +8,8 @@ mod check;
 mod connection;
 mod diff;
 mod explain;
+mod explained_request;
+mod page;
 mod run;
 mod test;
 
@@ -77,8 +79,11 @@ enum Command {
     configuration stays. SIGTERM lets requests in flight finish; a second signal ends at once.")]
 pub struct RunArgs {
     /// Directories of *.yaml, *.yml and *.json, read with their subfolders
-    #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
+    #[arg(long, value_name = "DIR", num_args = 1.., required_unless_present = "without_flag")]
     pub config: Vec<PathBuf>,
+    /// Taken only to say where it belongs
+    #[arg(value_name = "DIR", hide = true)]
+    pub without_flag: Vec<PathBuf>,
     #[command(flatten)]
     pub tuning: TuningArgs,
 }
@@ -125,8 +130,9 @@ pub enum Format {
 /// `ringroad check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code: 0 accepted (there may be warnings), 1 refused, 2 nothing to \
-    check.\n\nExamples:\n  ringroad check ./config\n  ringroad check ./config --format json | jq"
+    after_help = "Exit code: 0 accepted (there may be warnings, as that there is no file at all), \
+    1 refused, 2 a path\nthat is not there.\n\nExamples:\n  ringroad check ./config\n  \
+    ringroad check ./config --format json | jq"
 )]
 pub struct CheckArgs {
     /// Directories or single files
@@ -139,12 +145,17 @@ pub struct CheckArgs {
 
 /// `ringroad explain`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    after_help = "Exit code: 0 there is a decision, 1 the configuration is refused or \
+    nothing listens for the request,\n2 the request is none.\n\n\
+    Examples:\n  \
+    ringroad explain configs/bookinfo --url http://127.0.0.1:8080/productpage\n  \
     ringroad explain ./config --url http://shop.example:8080/cart\n  \
     ringroad explain ./config --url http://shop.example/cart --method POST \\\n      \
     --header 'end-user: jason' --gateway default/shop-gateway --format json\n  \
     ringroad explain ./config --outbound --destination 10.0.0.7:5432 --protocol tcp\n  \
-    ringroad explain ./config --inbound --port 8080 --tls mtls --url http://cart/")]
+    ringroad explain ./config --inbound --port 8080 --tls mtls --url http://cart/"
+)]
 pub struct ExplainArgs {
     /// Directories or single files
     #[arg(value_name = "DIR", required = true)]
@@ -268,6 +279,13 @@ pub struct CertsArgs {
 
 /// `ringroad demo`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "It reads configs/bookinfo, listens on 127.0.0.1:8080 and prints five things \
+    to try. Ctrl-C ends it.\n\n\
+    Examples:\n  \
+    ringroad demo\n  \
+    ringroad demo --workers 2 --admin 127.0.0.1:15010"
+)]
 pub struct DemoArgs {
     #[command(flatten)]
     pub tuning: TuningArgs,
@@ -284,6 +302,20 @@ pub fn main() -> ExitCode {
         Command::Certs(args) => certs::certs(&args),
         Command::Demo(args) => crate::demo::demo(&args.tuning),
     }
+}
+
+/// Says why an input cannot be used, to programs too.
+fn refuse_input(format: Format, why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    if format == Format::Json {
+        print_json(&serde_json::json!({"error": why}));
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    let json = serde_json::to_string_pretty(value).unwrap_or_default();
+    print_out(&format!("{json}\n"));
 }
 
 /// Writes to standard output; a reader that has gone away is no error.
@@ -324,6 +356,16 @@ mod tests {
         assert_eq!(args.config, [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!(args.tuning.workers, Some(3));
         assert_eq!(args.tuning.driver, DriverArg::Auto);
+    }
+
+    #[test]
+    fn a_directory_without_its_flag_is_taken_to_say_where_it_belongs() {
+        let cli = Cli::try_parse_from(["ringroad", "run", "a"]).expect("accepted");
+        let Command::Run(args) = cli.command else {
+            panic!("run")
+        };
+        assert_eq!((args.config.len(), args.without_flag.len()), (0, 1));
+        assert!(Cli::try_parse_from(["ringroad", "run"]).is_err());
     }
 
     #[test]

@@ -4,11 +4,18 @@ use std::process::ExitCode;
 
 use ringroad_policy::settings::Overrides;
 
-use super::{DriverArg, RunArgs, TuningArgs};
+use super::{DriverArg, Format, RunArgs, TuningArgs, refuse_input};
 use crate::control::process::{self, ProcessOptions};
 use crate::rt::DriverChoice;
 
 pub fn run(args: RunArgs) -> ExitCode {
+    if let Some(first) = args.without_flag.first() {
+        let first = first.display();
+        let why = format!(
+            "what is `{first}`? Directories are given by --config: ringroad run --config {first}"
+        );
+        return refuse_input(Format::Text, &why);
+    }
     process::run(&process_options(args.config, &args.tuning), |_| {})
 }
 

@@ -6,16 +6,13 @@ use ringroad_policy::diagnostic::{Severity, render_text};
 use ringroad_policy::routing_tests::{self, render_json};
 use ringroad_policy::settings::Overrides;
 
-use super::{EXIT_USAGE, Format, TestArgs, print_out};
+use super::{Format, TestArgs, page, print_out, refuse_input};
 use crate::control::config_dir::{self, ReadLimits};
 
 /// Exit code 0 when every case passed, 1 when one failed or the configuration is refused, 2 when
 /// there is nothing to test or a test file cannot be read.
 pub fn test(args: &TestArgs) -> ExitCode {
-    let usage = |why: String| {
-        eprintln!("error: {why}");
-        ExitCode::from(EXIT_USAGE)
-    };
+    let usage = |why: String| refuse_input(args.format, &why);
     let read = |paths| config_dir::read(paths, &ReadLimits::default());
     let (tests, config) = match (read(&args.files), read(&args.config)) {
         (Ok(tests), Ok(config)) => (tests, config),
@@ -44,7 +41,10 @@ pub fn test(args: &TestArgs) -> ExitCode {
         }
     };
     match args.format {
-        Format::Text => print_out(&routing_tests::render_text(&outcome, args.verbose)),
+        Format::Text => {
+            let text = routing_tests::render_text(&outcome, args.verbose);
+            print_out(&page::fit(&text, page::width()));
+        }
         Format::Json => print_out(&render_json(&outcome)),
     }
     if outcome.failed == 0 {

@@ -66,6 +66,21 @@ impl std::fmt::Display for RootError {
     }
 }
 
+/// Says that there is nothing in the directories that is read.
+pub fn no_files(roots: &[PathBuf]) -> Diagnostic {
+    let roots: Vec<String> = roots
+        .iter()
+        .map(|root| root.display().to_string())
+        .collect();
+    let message = format!(
+        "there is no *.yaml, *.yml or *.json in {}",
+        roots.join(" and ")
+    );
+    let help = "give the directory that holds the configuration; `ringroad run` would start on \
+                this one, and not be ready until a file comes";
+    Diagnostic::warning("no-files", Place::Nowhere, message).with_help(help)
+}
+
 /// How a file looked from outside: enough to see that it was changed or replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(Vec<(PathBuf, u64, u64, u64, i64, i64)>);

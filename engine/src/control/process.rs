@@ -293,9 +293,8 @@ impl Process {
             DriverKind::IoUring => "io_uring",
             DriverKind::Epoll => "epoll",
         };
-        let workers = self.fleet.figures().len();
-        let s = if workers == 1 { "" } else { "s" };
-        tracing::info!("{workers} worker{s} on {name}: {}", driver.reason);
+        let workers = counted(self.fleet.figures().len(), "worker");
+        tracing::info!("{workers} on {name}: {}", driver.reason);
         tracing::info!("admin interface on http://{}", self.admin);
         let running = self.status.running();
         for listener in &running.snapshot.listeners {
@@ -322,21 +321,22 @@ impl Process {
         let deadline_ms = self.status.running().snapshot.settings.drain_deadline_ms;
         let deadline = Duration::from_millis(deadline_ms);
         tracing::info!(
-            "draining {} connections for up to {deadline:?}; a second signal ends at once",
-            self.fleet.connections()
+            "draining {} for up to {deadline:?}; a second signal ends at once",
+            counted(self.fleet.connections(), "connection")
         );
         self.reloading.abort();
         self.fleet.drain();
         let code = tokio::select! {
             drained = wait_until_stopped(&self.fleet, deadline) => {
                 if !drained {
-                    let cut = self.fleet.connections();
-                    tracing::warn!("the drain deadline has passed: {cut} connections are cut");
+                    let cut = counted(self.fleet.connections(), "connection");
+                    tracing::warn!("the drain deadline has passed, cutting off {cut}");
                 }
                 ExitCode::SUCCESS
             }
             signal = self.signals.next() => {
-                tracing::warn!("ending at once, {} connections are cut", self.fleet.connections());
+                let cut = counted(self.fleet.connections(), "connection");
+                tracing::warn!("ending at once, cutting off {cut}");
                 // The exit code that a shell gives to a process that a signal ended.
                 ExitCode::from(128 + u8::try_from(signal.as_raw_value()).unwrap_or(0))
             }
@@ -362,6 +362,12 @@ async fn renew_certificates(fleet: Arc<Fleet>) {
             tracing::error!("reading certificates failed unexpectedly: {panic}");
         }
     }
+}
+
+/// `1 worker`, `2 workers`.
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 async fn wait_until_stopped(fleet: &Fleet, limit: Duration) -> bool {

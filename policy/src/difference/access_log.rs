@@ -23,21 +23,41 @@ pub struct Recorded {
     pub cluster: Option<String>,
 }
 
-/// A request, or `None` for a line that is none of the two formats or lacks method, path or host.
-/// What collectors of logs put before the line (a time, the name of a container) is passed over.
-pub fn parse_line(line: &str) -> Option<Recorded> {
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    Request(Recorded),
+    /// What no route decides about: a head that was refused, CONNECT, `OPTIONS *`, a request
+    /// without a host, a connection of TCP.
+    Unrouted,
+}
+
+/// What a line says, or `None` for one that is none of the two formats. What collectors of logs put
+/// before the line (a time, the name of a container) is passed over.
+pub fn parse_line(line: &str) -> Option<Line> {
     let line = line.trim();
     let json = line.find('{').and_then(|start| parse_json(&line[start..]));
-    let recorded = json.or_else(|| parse_text(line))?;
-    let is_whole = !recorded.method.is_empty()
-        && !recorded.authority.is_empty()
-        && recorded.target.starts_with('/');
-    is_whole.then_some(recorded)
+    let (recorded, protocol) = json.or_else(|| parse_text(line))?;
+    // A client of HTTP/1.0 need not name a host; to any other it is answered 400.
+    let has_host = !recorded.authority.is_empty() || protocol == "HTTP/1.0";
+    let is_routed = !recorded.method.is_empty()
+        && recorded.method != "CONNECT"
+        && recorded.target.starts_with('/')
+        && has_host;
+    Some(match is_routed {
+        true => Line::Request(recorded),
+        false => Line::Unrouted,
+    })
 }
 
 /// `-` stands for nothing.
 fn written(text: &str) -> Option<String> {
     (!text.is_empty() && text != "-").then(|| text.to_string())
+}
+
+/// With nothing for `-`.
+fn known(text: Option<String>) -> String {
+    text.unwrap_or_default()
 }
 
 fn port_of(address: &str) -> Option<u16> {
@@ -55,26 +75,33 @@ fn headers(forwarded_for: Option<String>, user_agent: Option<String>) -> Vec<(St
         .collect()
 }
 
-fn parse_json(line: &str) -> Option<Recorded> {
+/// A request, as far as it is known, and its protocol.
+fn parse_json(line: &str) -> Option<(Recorded, String)> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| written(value.get(key)?.as_str()?);
-    Some(Recorded {
-        method: text("method")?,
-        authority: text("authority")?,
-        target: text("path")?,
+    // Other programs write JSON too.
+    let is_log = ["method", "path", "authority"].map(|key| value.get(key).is_some());
+    if is_log.contains(&false) {
+        return None;
+    }
+    let recorded = Recorded {
+        method: known(text("method")),
+        authority: known(text("authority")),
+        target: known(text("path")),
         headers: headers(text("x_forwarded_for"), text("user_agent")),
         port: text("downstream_local_address").and_then(|address| port_of(&address)),
         is_tls: text("requested_server_name").is_some(),
         route_name: text("route_name"),
         cluster: text("upstream_cluster"),
-    })
+    };
+    Some((recorded, known(text("protocol"))))
 }
 
-fn parse_text(line: &str) -> Option<Recorded> {
+fn parse_text(line: &str) -> Option<(Recorded, String)> {
     // Up to the first quoted header; what follows is taken apart from its end, since a user agent
     // may hold quotes.
     static HEAD: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        let pattern = r#"\[[^\]]*\] "(\S+) (\S+) [^"]*" \d+ \S+ \S+ \S+ ".*?" \d+ \d+ \d+ \S+ ""#;
+        let pattern = r#"\[[^\]]*\] "(\S+) (\S+) ([^"]*)" \d+ \S+ \S+ \S+ ".*?" \d+ \d+ \d+ \S+ ""#;
         Regex::new(pattern).ok()
     });
     let found = HEAD.as_ref()?.captures(line)?;
@@ -96,14 +123,15 @@ fn parse_text(line: &str) -> Option<Recorded> {
     else {
         return None;
     };
-    Some(Recorded {
-        method: found[1].to_string(),
-        authority: written(authority)?,
-        target: found[2].to_string(),
+    let recorded = Recorded {
+        method: known(written(&found[1])),
+        authority: known(written(authority)),
+        target: known(written(&found[2])),
         headers: headers(written(forwarded_for), written(&user_agent.join("\" \""))),
         port: port_of(downstream_local),
         is_tls: written(server_name).is_some(),
         route_name: written(&route_name.join(" ")),
         cluster: written(cluster),
-    })
+    };
+    Some((recorded, found[3].to_string()))
 }

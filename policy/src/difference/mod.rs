@@ -12,7 +12,7 @@ mod unrouted;
 use crate::snapshot::Snapshot;
 use crate::source::SourceFile;
 
-pub use access_log::{Recorded, parse_line};
+pub use access_log::{Line, Recorded, parse_line};
 pub use report::{render_requests, render_structure};
 pub use requests::{Comparison, Group, GroupKind, RequestDifference};
 pub use structure::{Change, ChangeKind, Detail, StructureDifference, structure};

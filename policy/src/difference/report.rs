@@ -21,8 +21,9 @@ pub fn render_requests(difference: &RequestDifference) -> String {
         treated_differently,
         ..
     } = difference;
+    let plural = if *requests == 1 { "" } else { "s" };
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "{requests} requests");
+    let _ = writeln!(out, "{requests} request{plural}");
     let mut count = |number: u64, what: &str| {
         let _ = writeln!(out, "  {number:>8}  {what}");
     };
@@ -44,6 +45,14 @@ pub fn render_requests(difference: &RequestDifference) -> String {
         let _ = writeln!(
             out,
             "            or headers decided that the log does not have"
+        );
+    }
+    if difference.unrouted_lines > 0 {
+        let _ = writeln!(
+            out,
+            "  {:>8}  lines are left out, since no route decides about them: refused heads, CONNECT,\n            \
+             `OPTIONS *`, requests without a host, connections of TCP",
+            difference.unrouted_lines
         );
     }
     if difference.unreadable_lines > 0 {
@@ -72,7 +81,7 @@ pub fn render_requests(difference: &RequestDifference) -> String {
         let requests: u64 = rest.iter().map(|group| group.requests).sum();
         let _ = writeln!(
             out,
-            "\nand {} groups more of {requests} requests; `--format json` has them all",
+            "\n{requests} more by further changes ({}); `--format json` has them all",
             rest.len()
         );
     }
@@ -200,7 +209,7 @@ pub fn render_structure(difference: &StructureDifference) -> String {
     let told = difference.changes.len().min(MAX_TOLD * 4);
     if difference.changes.len() > told {
         let more = difference.changes.len() - told;
-        let _ = writeln!(out, "and {more} changes more; `--format json` has them all");
+        let _ = writeln!(out, "more changes: {more}; `--format json` has them all");
     }
     let count = |kind: ChangeKind| {
         let of_kind = difference

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::Side;
-use super::access_log::{Recorded, parse_line};
+use super::access_log::{Line, Recorded, parse_line};
 use super::fate::{Fate, shortened};
 use super::reason::{self, Part};
 use super::same_route::Services;
@@ -79,6 +79,8 @@ pub struct RequestDifference {
     /// Requests that went another way than the old configuration says: it is not the one that
     /// the log was written under, or headers decided that the log does not have.
     pub contradicted: u64,
+    /// Lines about what no route decides: refused heads, CONNECT, `OPTIONS *`, connections of TCP.
+    pub unrouted_lines: u64,
     pub unreadable_lines: u64,
     /// Numbers of the first of them, from 1.
     pub first_unreadable: Vec<u64>,
@@ -142,12 +144,19 @@ impl<'s> Comparison<'s> {
         if line.trim().is_empty() {
             return;
         }
-        let Some(recorded) = parse_line(line) else {
-            self.outcome.unreadable_lines += 1;
-            if self.outcome.first_unreadable.len() < MAX_NAMED_LINES {
-                self.outcome.first_unreadable.push(self.lines);
+        let recorded = match parse_line(line) {
+            Some(Line::Request(recorded)) => recorded,
+            Some(Line::Unrouted) => {
+                self.outcome.unrouted_lines += 1;
+                return;
             }
-            return;
+            None => {
+                self.outcome.unreadable_lines += 1;
+                if self.outcome.first_unreadable.len() < MAX_NAMED_LINES {
+                    self.outcome.first_unreadable.push(self.lines);
+                }
+                return;
+            }
         };
         self.outcome.requests += 1;
         let known = self.verdicts.get(&recorded).cloned();

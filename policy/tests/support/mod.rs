@@ -172,3 +172,12 @@ pub fn addresses(snapshot: &Snapshot, cluster: &str) -> Vec<String> {
         });
     endpoints.collect()
 }
+
+/// A line of the access log in the text format, as the proxy writes it.
+pub fn log_line(method: &str, path: &str, host: &str, cluster: &str, route: &str) -> String {
+    format!(
+        "[2026-11-21T04:05:06.789Z] \"{method} {path} HTTP/1.1\" 200 - via_upstream - \"-\" 0 12 3 \
+         2 \"10.1.1.1\" \"curl/8 \"x\" y\" \"6b1f\" \"{host}\" \"10.0.0.1:80\" {cluster} \
+         10.9.9.9:40000 127.0.0.1:8080 10.1.1.1:51000 - {route}"
+    )
+}

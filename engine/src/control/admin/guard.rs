@@ -19,6 +19,10 @@ pub async fn refuse_foreign(
     request: Request,
     next: Next,
 ) -> Response {
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        let why = "There are several Host headers. Send one.\n";
+        return (StatusCode::BAD_REQUEST, why).into_response();
+    }
     if is_open(request.uri().path(), bound.ip()) {
         return next.run(request).await;
     }
