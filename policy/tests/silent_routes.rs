@@ -358,7 +358,14 @@ fn operators_without_a_value_are_named() {
         about.map(|found| found.code).collect::<Vec<_>>()
     };
     assert_eq!(warnings("%REQ(x-b)% at %START_TIME(%s.%3f)%"), [""; 0]);
-    assert_eq!(warnings("%PATH(NQ)%"), ["value-not-carried"]);
-    assert_eq!(warnings("at %HOSTNAME%"), ["value-not-carried"]);
+    assert_eq!(warnings("%PATH(NQ)% at %HOSTNAME%"), [""; 0]);
+    assert_eq!(warnings("%QUERY_PARAMS%"), [""; 0]);
+    assert_eq!(
+        warnings("%QUERY_PARAMS(DECODED)%"),
+        ["value-not-carried"],
+        "Envoy decodes only some of it"
+    );
+    assert_eq!(warnings("at %TRACE_ID%"), ["value-not-carried"]);
+    assert_eq!(warnings("%SPAN_ID%"), ["value-not-carried"]);
     assert_eq!(warnings("%NO_SUCH%"), ["header-format"]);
 }

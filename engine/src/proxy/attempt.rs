@@ -3,19 +3,17 @@
 use super::accept::ChosenChain;
 use super::answer::Answer;
 use super::body::{Body, BodyFailure, ByteCount, Download, SourceFailure};
-use super::client_cert::ForwardedCert;
 use super::client_side::ClientSide;
 use super::connection::Connection;
 use super::deadline::{Interrupted, alongside, poll_once};
 use super::edits::EditLevels;
 use super::fault::{Injected, inject};
-use super::format::RequestFormat;
+use super::format::{Client, Response};
 use super::grpc;
 use super::head_bytes::{ResponseHeadFailure, receive_response_head};
 use super::mirror::Mirrors;
 use super::record::Record;
 use super::replay::Replay;
-use super::request_head::UpstreamHead;
 use super::request_id::RequestId;
 use super::response_head::{Delivery, DownstreamHead, write_interim};
 use super::retries::{Retries, client_gone};
@@ -27,15 +25,14 @@ use super::upstream::{ClusterView, ConnectError, Endpoint, UpstreamConnection};
 use crate::http2::websocket::is_accepted;
 use crate::rt::{Buffer, Chunk};
 use crate::stats::{ClusterStats, ResponseFlags};
-use crate::transport::Transport;
 use crate::worker::{Rules, Worker, WorkerLimits};
 use ringroad_codec::http1::{BodyError, BodyFraming, RequestHead, ResponseHead, Upgrade, Version};
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{FaultSide, TryFailure};
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// A request that has been routed: what all its tries share.
 pub struct RoutedRequest<'a> {
@@ -51,6 +48,7 @@ pub struct RoutedRequest<'a> {
     pub is_grpc: bool,
     /// What the client speaks: `http` or `https`.
     pub scheme: &'static str,
+    pub started: Instant,
     pub plan: &'a Plan<'a>,
     pub response_edits: EditLevels<'a>,
     pub timeouts: Timeouts,
@@ -283,11 +281,13 @@ async fn exchange_on(
     // The request: head and the first bytes of the body in one send. The rest of the body follows
     // while the response is awaited. The send is watched only if need be: what matters is what
     // comes back.
-    let format = request.format(
-        connection.peer,
-        &connection.stream,
-        endpoint.socket_address(),
-    );
+    let client = Client {
+        peer: connection.peer,
+        stream: &connection.stream,
+        number: connection.number,
+        facts: connection.facts.get().map(|facts| &**facts),
+    };
+    let format = request.format(client, endpoint.socket_address());
     let mut out = Buffer::lease();
     request.write_head(&format, retries.number(), &mut out);
     let piece = body.replay.first();
@@ -416,7 +416,15 @@ async fn exchange_on(
         && !request.worker.is_draining()
         && !request.rules.is_removed();
     let headers = response_head.headers(&response_bytes);
-    let format = format.answered(headers, response_head.status, record.told());
+    let (flags, details) = record.told();
+    let response = Response {
+        headers: Some(headers),
+        code: response_head.status,
+        flags,
+        details,
+        received: record.bytes_received(),
+    };
+    let format = format.answered(response, retries.number());
     let mut out = Buffer::lease();
     DownstreamHead {
         head: response_head,
@@ -543,57 +551,5 @@ impl<'a> RoutedRequest<'a> {
         stats.upstream_rq_per_try_timeout.add(1);
         let answer = Answer::per_try_timeout();
         self.failed(TryFailure::TimedOut, answer, retries, body, record)
-    }
-
-    /// What configured header values are rendered from.
-    pub fn format<'f>(
-        &'f self,
-        peer: SocketAddr,
-        downstream: &'f Transport,
-        upstream: Option<SocketAddr>,
-    ) -> RequestFormat<'f> {
-        RequestFormat {
-            request: self.head.headers(self.bytes),
-            response: None,
-            method: self.head.method.of(self.bytes),
-            path: &self.plan.path,
-            query: self.plan.query,
-            authority: self.plan.authority.as_bytes(),
-            scheme: self.scheme,
-            version: self.head.version,
-            peer,
-            downstream,
-            upstream,
-            cluster: &self.plan.cluster.cluster.name,
-            route: &self.plan.route.name,
-            response_code: None,
-            flags: ResponseFlags::NONE,
-            details: None,
-            worker: self.worker,
-        }
-    }
-
-    /// Appends the head of the `number`th try to `out`.
-    pub fn write_head(&self, format: &RequestFormat<'_>, number: u32, out: &mut Vec<u8>) {
-        UpstreamHead {
-            head: self.head,
-            bytes: self.bytes,
-            path: &self.plan.path,
-            query: self.plan.query,
-            authority: self.plan.authority,
-            scheme: self.scheme,
-            original_path: self.plan.original_path.as_deref(),
-            original_authority: self.plan.original_authority,
-            direction: self.rules.listener().direction,
-            client_cert: ForwardedCert::of(self.rules, self.chain),
-            peer: format.peer.ip(),
-            attempt: number,
-            timeout_ms: self.timeouts.expected_ms(number),
-            is_grpc: self.is_grpc,
-            request_id: self.request_id,
-            edits: &self.plan.request_edits(),
-            format,
-        }
-        .write(out);
     }
 }

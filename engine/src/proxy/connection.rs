@@ -7,6 +7,7 @@
 use super::accept::{Begun, ChosenChain, begin, needs_chain};
 use super::deadline::{poll_once, until};
 use super::exchange::serve_requests;
+use super::format::Client;
 use super::send_stall::SendStall;
 use crate::http2::serve_http2;
 use crate::rt::{self, Buffer, Chunk, Deadline, Idle};
@@ -34,6 +35,8 @@ pub struct Connection {
     pub deadline: Deadline,
     pub accepted_at: Instant,
     pub requests: u32,
+    /// Of this worker's connections, from 0; all streams of one have that of it.
+    pub number: u32,
     /// What policies may ask about it; made when one does.
     pub facts: OnceCell<Rc<ConnectionFacts>>,
     /// `None` for a stream of a connection that is counted already: it ends with one request.
@@ -48,6 +51,18 @@ pub struct CountedConnection {
     pub listener: Rc<ListenerSlot>,
     /// Where the worker finds the connection's task when it drains.
     pub parking: u32,
+}
+
+impl Connection {
+    /// What is told of it in headers.
+    pub fn told(&self) -> Client<'_> {
+        Client {
+            peer: self.peer,
+            stream: &self.stream,
+            number: self.number,
+            facts: self.facts.get().map(|facts| &**facts),
+        }
+    }
 }
 
 impl Drop for CountedConnection {

@@ -249,6 +249,7 @@ async fn exchange(
         request_id,
         is_grpc,
         scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
+        started: record.started(),
         plan: &plan,
         response_edits,
         timeouts: Timeouts::new(
@@ -260,7 +261,7 @@ async fn exchange(
     };
     let mut mirrors = Mirrors::draw(worker, &rules, route);
     if !mirrors.is_empty() {
-        let format = request.format(connection.peer, &connection.stream, None);
+        let format = request.format(connection.told(), None);
         let mut copy = Buffer::lease();
         request.write_head(&format, 1, &mut copy);
         let to_head_request = head.method.of(&head_bytes) == b"HEAD";
@@ -297,6 +298,7 @@ async fn exchange(
         record.endpoint = Some(endpoint.clone());
         let active = endpoint.count_request();
         retries.begin(index);
+        record.attempts = retries.number();
         let outcome = attempt(
             &request,
             &endpoint,

@@ -121,7 +121,7 @@ pub async fn answer_request(
     write_header(&mut out, b"server", server.as_bytes());
     if !levels.is_empty() {
         let path = record.path();
-        let format = record.format(connection, &path, head.version);
+        let format = record.format(connection, &path);
         levels.write(&format, &mut out);
     }
     write_connection(keep_alive, head.version, &mut out);

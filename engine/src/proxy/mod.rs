@@ -42,3 +42,4 @@ pub mod tunnel_record;
 mod tunnel_request;
 pub mod upstream;
 pub mod upstream_tls;
+mod written_request;

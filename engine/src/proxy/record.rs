@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::body::{Body, ByteCount};
 use super::connection::Connection;
-use super::format::{RequestFormat, protocol};
+use super::format::{RequestFormat, Response, Target, protocol};
 use super::grpc::{self, is_grpc};
 use super::labels::peer_labels;
 use super::request_head::write_forwarded_for;
@@ -57,6 +57,8 @@ pub struct Record<'a> {
     /// The `Host` that the upstream saw, once there is a plan.
     authority: Option<&'a str>,
     pub keep_alive: bool,
+    /// How often it was tried.
+    pub attempts: u32,
     /// As metrics tell requests apart.
     pub call: CallKind,
 }
@@ -122,8 +124,14 @@ impl<'a> Record<'a> {
             response_head_bytes: 0,
             authority: None,
             keep_alive: false,
+            attempts: 0,
             call: CallKind::Http,
         }
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// The request has lasted since then.
@@ -193,37 +201,39 @@ impl<'a> Record<'a> {
     }
 
     /// What header values of an answer of ours are rendered from.
-    pub fn format<'f>(
-        &'f self,
-        connection: &'f Connection,
-        path: &'f str,
-        version: Version,
-    ) -> RequestFormat<'f> {
-        let none = (Headers::new(&[], &[]), b"".as_slice());
-        let (request, method) = self.request.map_or(none, |(head, bytes, _)| {
-            (head.headers(bytes), head.method.of(bytes))
-        });
+    pub fn format<'f>(&'f self, connection: &'f Connection, path: &'f str) -> RequestFormat<'f> {
         let came = self.request.and_then(|(head, bytes, _)| {
             let host = head.host?;
             std::str::from_utf8(host.of(bytes)).ok()
         });
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path, None),
+        };
         RequestFormat {
-            request,
-            response: None,
-            method,
-            path: path.as_bytes(),
-            query: None,
-            authority: self.authority.or(came).unwrap_or_default().as_bytes(),
+            head: self.request.map(|(head, bytes, _)| (head, bytes)),
+            request_id: self.request.map(|(.., id)| id),
+            target: Target {
+                path: path.as_bytes(),
+                query,
+                authority: self.authority.or(came).unwrap_or_default(),
+                ..Target::default()
+            },
             scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
-            version,
-            peer: connection.peer,
-            downstream: &connection.stream,
+            direction: self.direction,
+            client: connection.told(),
             upstream: self.endpoint.as_ref().and_then(|to| to.socket_address()),
             cluster: self.cluster.as_ref().map_or("", |view| &view.cluster.name),
             route: self.route_name,
-            response_code: Some(self.status),
-            flags: self.flags,
-            details: Some(&self.details),
+            started: self.started,
+            attempts: self.attempts,
+            response: Some(Response {
+                headers: None,
+                code: self.status,
+                flags: self.flags,
+                details: &self.details,
+                received: self.bytes_received(),
+            }),
             worker: &self.worker,
         }
     }
@@ -402,7 +412,7 @@ impl<'a> Record<'a> {
     }
 
     /// Content of the request's body, without framing.
-    fn bytes_received(&self) -> u64 {
+    pub fn bytes_received(&self) -> u64 {
         self.received.map_or(0, |received| received.payload.get())
     }
 

@@ -8,7 +8,9 @@ macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident = $bit:literal, $short:literal;)*) => {
         impl ResponseFlags {
             $($(#[$doc])* pub const $name: Self = Self(1 << $bit);)*
-            const NAMES: &'static [(Self, &'static str)] = &[$((Self::$name, $short),)*];
+            /// Short, and as here.
+            const NAMES: &'static [(Self, &'static str, &'static str)] =
+                &[$((Self::$name, $short, stringify!($name)),)*];
         }
     };
 }
@@ -65,13 +67,28 @@ impl ResponseFlags {
 
     /// The short names joined by commas, `-` when there are none.
     pub fn write(self, out: &mut Vec<u8>) {
+        self.write_each(out, |short, _, out| out.extend_from_slice(short.as_bytes()));
+    }
+
+    /// The long names: `UpstreamOverflow`.
+    pub fn write_long(self, out: &mut Vec<u8>) {
+        self.write_each(out, |_, long, out| {
+            for word in long.split('_') {
+                let (first, rest) = word.split_at(1);
+                out.extend_from_slice(first.as_bytes());
+                out.extend(rest.bytes().map(|byte| byte.to_ascii_lowercase()));
+            }
+        });
+    }
+
+    fn write_each(self, out: &mut Vec<u8>, write: impl Fn(&str, &str, &mut Vec<u8>)) {
         let start = out.len();
-        for (flag, name) in Self::NAMES {
+        for (flag, short, long) in Self::NAMES {
             if self.contains(*flag) {
                 if out.len() > start {
                     out.push(b',');
                 }
-                out.extend_from_slice(name.as_bytes());
+                write(short, long, out);
             }
         }
         if out.len() == start {
@@ -95,6 +112,9 @@ mod tests {
     #[test]
     fn flags_are_written_as_envoy_writes_them() {
         assert_eq!(ResponseFlags::NONE.to_string(), "-");
+        let mut long = Vec::new();
+        ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.write_long(&mut long);
+        assert_eq!(long, b"UpstreamRetryLimitExceeded");
         let mut flags = ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED;
         flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
         assert_eq!(flags.to_string(), "URX,UF");

@@ -56,6 +56,7 @@ pub struct Worker {
     spawn_connection: OnceCell<Box<dyn Fn(Box<Connection>)>>,
     /// Wakers of the connections' tasks, so that a drain reaches those that are parked.
     parked: RefCell<Parked>,
+    connections_begun: Cell<u32>,
     drain_started: Cell<Option<Instant>>,
     /// Accept loops that have not ended.
     pub open_listeners: Cell<usize>,
@@ -134,6 +135,7 @@ impl Worker {
             scratch: RefCell::default(),
             spawn_connection: OnceCell::new(),
             parked: RefCell::default(),
+            connections_begun: Cell::new(0),
             drain_started: Cell::new(None),
             open_listeners: Cell::new(0),
             date: RefCell::default(),
@@ -266,6 +268,13 @@ impl Worker {
 
     pub fn return_scratch(&self, scratch: Box<Scratch>) {
         self.scratch.borrow_mut().push(scratch);
+    }
+
+    /// For a connection that begins.
+    pub fn next_connection_number(&self) -> u32 {
+        let number = self.connections_begun.get();
+        self.connections_begun.set(number.wrapping_add(1));
+        number
     }
 
     /// A place in the list of connections, by which [`Worker::start_drain`] finds their tasks.

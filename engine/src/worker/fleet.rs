@@ -117,6 +117,7 @@ impl Fleet {
             registry: options.registry.clone(),
             tls: ArcSwap::default(),
             health: Arc::new(HealthRegistry::new(options.cores.len())),
+            hostname: hostname(),
             desks,
         });
         let fleet = Self {
@@ -356,6 +357,12 @@ impl FleetState {
             .map(|desk| desk.connections.load(Ordering::Relaxed))
             .sum()
     }
+}
+
+/// What `gethostname` says; empty where nothing tells.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.unwrap_or_default().trim_end().to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -40,6 +40,8 @@ pub struct FleetState {
     pub tls: ArcSwap<TlsContexts>,
     /// What the workers share about clusters.
     pub health: Arc<HealthRegistry>,
+    /// Of this machine, as it was at the start.
+    pub hostname: String,
     pub desks: Vec<WorkerDesk>,
 }
 

@@ -1,0 +1,64 @@
+//! A routed request as it is written: its head, and what header values are rendered from.
+
+use super::attempt::RoutedRequest;
+use super::client_cert::ForwardedCert;
+use super::format::{Client, RequestFormat, Target};
+use super::request_head::UpstreamHead;
+use std::net::SocketAddr;
+
+impl RoutedRequest<'_> {
+    /// What configured header values are rendered from.
+    pub fn format<'f>(
+        &'f self,
+        client: Client<'f>,
+        upstream: Option<SocketAddr>,
+    ) -> RequestFormat<'f> {
+        let plan = self.plan;
+        RequestFormat {
+            head: Some((self.head, self.bytes)),
+            request_id: Some(self.request_id),
+            target: Target {
+                path: &plan.path,
+                query: plan.query,
+                authority: plan.authority,
+                original_path: plan.original_path.as_deref().map(str::as_bytes),
+                original_authority: plan.original_authority,
+            },
+            scheme: self.scheme,
+            direction: self.rules.listener().direction,
+            client,
+            upstream,
+            cluster: &plan.cluster.cluster.name,
+            route: &plan.route.name,
+            started: self.started,
+            // As Envoy has it, which writes the head once for all tries.
+            attempts: 1,
+            response: None,
+            worker: self.worker,
+        }
+    }
+
+    /// Appends the head of the `number`th try to `out`.
+    pub fn write_head(&self, format: &RequestFormat<'_>, number: u32, out: &mut Vec<u8>) {
+        UpstreamHead {
+            head: self.head,
+            bytes: self.bytes,
+            path: &self.plan.path,
+            query: self.plan.query,
+            authority: self.plan.authority,
+            scheme: self.scheme,
+            original_path: self.plan.original_path.as_deref(),
+            original_authority: self.plan.original_authority,
+            direction: self.rules.listener().direction,
+            client_cert: ForwardedCert::of(self.rules, self.chain),
+            peer: format.client.peer.ip(),
+            attempt: number,
+            timeout_ms: self.timeouts.expected_ms(number),
+            is_grpc: self.is_grpc,
+            request_id: self.request_id,
+            edits: &self.plan.request_edits(),
+            format,
+        }
+        .write(out);
+    }
+}
