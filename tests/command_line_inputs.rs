@@ -9,8 +9,10 @@ fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// In one line: where lines are broken is no matter here.
 fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn path_of(folder: &tempfile::TempDir) -> String {
@@ -170,9 +172,16 @@ fn lines_are_wider_than_the_page() {
         vec!["test", &test, "--config", &bookinfo],
         vec!["diff", &bookinfo, &canary],
         vec!["check", &bookinfo, &canary],
+        vec![
+            "explain",
+            &bookinfo,
+            "--url",
+            "ftp://127.0.0.1:8080/productpage",
+        ],
     ] {
         let output = ringroad(&command);
         let text = out(&output);
+        let text = text + &String::from_utf8_lossy(&output.stderr);
         assert!(text.lines().count() > 0, "{command:?}");
         for line in text.lines().filter(|line| line.chars().count() > 100) {
             // What is longer is one path or name.

@@ -148,7 +148,7 @@ impl Bar {
             (false, false) => "missed?",
         };
         Some(format!(
-            "  {:<18}{:<10}÷ {:<25}≤ {:<5.2}{:>6.2} ({:.2}–{:.2})  {verdict}",
+            "  {:<22}{:<10}÷ {:<25}≤ {:<5.2}{:>6.2} ({:.2}–{:.2})  {verdict}",
             self.row.name(),
             self.figure.label(),
             against,

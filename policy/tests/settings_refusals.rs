@@ -116,7 +116,7 @@ fn settings_that_no_process_could_run_by_pass_check() {
             "{limits: {maxDownstreamConnections: 0}}",
             "out-of-range",
             "maxDown",
-            "from 1 to",
+            "from 1 on",
         ),
         (
             "{limits: {maxConcurrentStreams: 0}}",

@@ -306,7 +306,7 @@ pub fn main() -> ExitCode {
 
 /// Says why an input cannot be used, to programs too.
 fn refuse_input(format: Format, why: &str) -> ExitCode {
-    eprintln!("error: {why}");
+    eprintln!("{}", page::fit(&format!("error: {why}"), page::width()));
     if format == Format::Json {
         print_json(&serde_json::json!({"error": why}));
     }

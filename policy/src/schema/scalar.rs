@@ -122,7 +122,10 @@ fn integer(rules: &Rules, lowest: i64, highest: i64, node: &Node<'_>, report: &m
         .is_some_and(|value| (lowest..=highest).contains(&value))
     {
         let message = format!("`{}` is {number}, out of range", node.name());
-        let help = format!("write a number from {lowest} to {highest}");
+        let help = match highest {
+            i64::MAX => format!("write a number from {lowest} on"),
+            highest => format!("write a number from {lowest} to {highest}"),
+        };
         report.error("out-of-range", node, message, help);
     }
 }
