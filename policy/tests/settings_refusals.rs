@@ -284,12 +284,18 @@ fn settings_of_a_wrong_type_are_refused_without_saying_what_to_write() {
 #[test]
 fn all_that_is_wrong_in_the_settings_is_said_at_once() {
     let text = with_settings(
-        "{workers: 2, namespace: A, limits: {maxHeaders: 0, maxTrailerBytes: 0}}",
+        "{workers: 0, namespace: A, trustDomain: [a], limits: {maxHeaders: 0, maxTrailerBytes: 0}}",
         "",
     );
     assert_eq!(
         codes(&load_text(&text).diagnostics),
-        ["invalid-settings", "out-of-range", "out-of-range"]
+        [
+            "out-of-range",
+            "wrong-type",
+            "invalid-settings",
+            "out-of-range",
+            "out-of-range"
+        ]
     );
 }
 

@@ -40,10 +40,7 @@ pub fn parse_line(line: &str) -> Option<Line> {
     let (recorded, protocol) = json.or_else(|| parse_text(line))?;
     // A client of HTTP/1.0 need not name a host; to any other it is answered 400.
     let has_host = !recorded.authority.is_empty() || protocol == "HTTP/1.0";
-    let is_routed = !recorded.method.is_empty()
-        && recorded.method != "CONNECT"
-        && recorded.target.starts_with('/')
-        && has_host;
+    let is_routed = !recorded.method.is_empty() && recorded.target.starts_with('/') && has_host;
     Some(match is_routed {
         true => Line::Request(recorded),
         false => Line::Unrouted,

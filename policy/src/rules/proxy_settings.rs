@@ -1,4 +1,5 @@
-//! ProxySettings: names, addresses and limits.
+//! ProxySettings: names, addresses and limits. Values of a wrong type are passed over: they are
+//! reported already.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,9 +36,11 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
 
 /// Kubernetes: names of namespaces are DNS labels in lower case.
 fn check_namespace(namespace: &Node<'_>, report: &mut Report<'_>) {
-    let text = namespace.text();
+    let Some(text) = namespace.value().as_str() else {
+        return;
+    };
     let is_upper = |byte: u8| byte.is_ascii_uppercase();
-    if namespace.is_set() && (!is_dns_label(text) || text.bytes().any(is_upper)) {
+    if !is_dns_label(text) || text.bytes().any(is_upper) {
         let message = format!("`{}: {text}` is no name of a namespace", namespace.name());
         let help = "write lower-case letters, digits and inner `-`, at most 63 of them, such as \
                     `shop`";
@@ -47,10 +50,12 @@ fn check_namespace(namespace: &Node<'_>, report: &mut Report<'_>) {
 
 /// Istio: `ValidateTrustDomain`.
 fn check_trust_domain(domain: &Node<'_>, report: &mut Report<'_>) {
-    let text = domain.text();
+    let Some(text) = domain.value().as_str() else {
+        return;
+    };
     let labels = text.strip_suffix('.').unwrap_or(text);
     let is_domain = text.len() <= MAX_TRUST_DOMAIN_BYTES && labels.split('.').all(is_dns_label);
-    if domain.is_set() && !is_domain {
+    if !is_domain {
         let message = format!("`{text}` is no trust domain");
         let help = "write DNS labels with dots between them, such as `cluster.local`";
         report.error("invalid-settings", domain, message, help);
@@ -58,22 +63,24 @@ fn check_trust_domain(domain: &Node<'_>, report: &mut Report<'_>) {
 }
 
 fn check_domain_suffix(suffix: &Node<'_>, report: &mut Report<'_>) {
-    if !suffix.is_set() {
+    let Some(text) = suffix.value().as_str() else {
         return;
-    }
-    let problem = match check_fqdn(suffix.text()) {
+    };
+    let problem = match check_fqdn(text) {
         Err(problem) => problem,
-        Ok(()) if suffix.text().ends_with('.') => "ends in a dot".to_string(),
+        Ok(()) if text.ends_with('.') => "ends in a dot".to_string(),
         Ok(()) => return,
     };
-    let message = format!("the domain suffix `{}` {problem}", suffix.text());
+    let message = format!("the domain suffix `{text}` {problem}");
     let help = "write what follows `svc.` in the names of services, such as `cluster.local`";
     report.error("invalid-settings", suffix, message, help);
 }
 
 fn check_admin_address(address: &Node<'_>, report: &mut Report<'_>) {
-    let text = address.text();
-    if address.is_set() && text.parse::<SocketAddr>().is_err() {
+    let Some(text) = address.value().as_str() else {
+        return;
+    };
+    if text.parse::<SocketAddr>().is_err() {
         let message = format!("`{text}` is no address with a port");
         let help = match text.parse::<IpAddr>() {
             Ok(ip) => format!("add the port: \"{}\"", SocketAddr::new(ip, 15000)),
@@ -84,7 +91,9 @@ fn check_admin_address(address: &Node<'_>, report: &mut Report<'_>) {
 }
 
 fn check_name_server(server: &Node<'_>, report: &mut Report<'_>) {
-    let text = server.text();
+    let Some(text) = server.value().as_str() else {
+        return;
+    };
     if text.parse::<IpAddr>().is_err() && text.parse::<SocketAddr>().is_err() {
         let message = format!("`{text}` is no address of a name server");
         let help = "write an IP address, perhaps with a port: 10.0.0.2, \"10.0.0.2:5353\" or \
@@ -94,8 +103,11 @@ fn check_name_server(server: &Node<'_>, report: &mut Report<'_>) {
 }
 
 fn check_workload_address(address: &Node<'_>, report: &mut Report<'_>) {
-    if address.text().parse::<IpAddr>().is_err() {
-        let message = format!("`{}` is no IP address", address.text());
+    let Some(text) = address.value().as_str() else {
+        return;
+    };
+    if text.parse::<IpAddr>().is_err() {
+        let message = format!("`{text}` is no IP address");
         let help = "write an address without a port, such as 10.0.0.1 or \"2001:db8::1\"";
         report.error("invalid-settings", address, message, help);
     }

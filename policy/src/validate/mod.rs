@@ -6,6 +6,7 @@ mod duplicates;
 use crate::diagnostic::Diagnostic;
 use crate::rules;
 use crate::schema::{self, Node, Report};
+use crate::settings;
 use crate::yaml::Document;
 
 /// Checks the names, types and meaning of everything that is written. References to other
@@ -28,7 +29,8 @@ fn check_document(document: &Document, diagnostics: &mut Vec<Diagnostic>) {
         return;
     };
     schema::check(kind, &root, &mut report);
-    if !report.has_error() {
+    // The rules of settings pass over what has a wrong type, so that all is said at once.
+    if !report.has_error() || kind.name == settings::KIND {
         rules::check(&root, &mut report);
     }
 }
