@@ -2,10 +2,12 @@
 
 mod harness;
 
-use harness::pki::{Authority, Identity, TlsUpstream, get_with_kind, secret};
-use harness::{Proxy, Upstream, folder, free_address, settings, splitting, until};
+use harness::pki::{Authority, Identity, TlsUpstream, connect, get_with_kind, secret};
+use harness::tcp::{echo, raw_gateway, route, service};
+use harness::{DRIVERS, Proxy, Upstream, folder, free_address, settings, splitting, until};
 use rustls::HandshakeKind;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -157,4 +159,55 @@ fn an_upstream_whose_certificate_is_revoked_is_refused() {
     assert_eq!(status(), 503, "what was in use stays");
     fs::write(&list, &other).expect("written");
     until("it is good again", || status() == 200);
+}
+
+#[test]
+fn bytes_arrive_whole_however_their_records_are_cut_and_keys_change_between_them() {
+    for (driver, version) in DRIVERS.into_iter().flat_map(|driver| {
+        [&rustls::version::TLS13, &rustls::version::TLS12].map(|version| (driver, version))
+    }) {
+        let authority = Authority::new();
+        let address = free_address();
+        let tls = "    tls: {mode: SIMPLE, credentialName: shop}\n";
+        let identity = authority.issue(&["shop.test"]);
+        let config = folder(&[
+            ("gate.yaml", &raw_gateway(address, "TLS", tls)),
+            ("secret.yaml", &secret("shop", &identity, None)),
+            ("settings.yaml", &settings("{role: gateway}")),
+            ("route.yaml", &(route(address) + &service(echo()))),
+        ]);
+        let _proxy = Proxy::start_with_workers(config, &["--driver", driver]);
+        let client = Arc::new(authority.client_of(&[version]));
+        let mut stream = connect(address, "shop.test", &client).expect("a connection");
+        stream.sock.set_nodelay(true).expect("is set");
+        stream.conn.set_buffer_limit(None);
+        for len in [1_usize, 700, 16_384, 16_385, 200_000] {
+            let sent: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let mut records = Vec::new();
+            for part in sent.chunks(len.div_ceil(3)) {
+                stream.conn.writer().write_all(part).expect("is encrypted");
+                if version.version == rustls::ProtocolVersion::TLSv1_3 {
+                    stream.conn.refresh_traffic_keys().expect("may");
+                }
+                while stream.conn.wants_write() {
+                    stream.conn.write_tls(&mut records).expect("is written");
+                }
+            }
+            // Cut within headers of records, too.
+            let mut rest = &records[..];
+            for len in (1..40).chain([20_000; 64]) {
+                let (now, later) = rest.split_at(len.min(rest.len()));
+                stream.sock.write_all(now).expect("is sent");
+                rest = later;
+            }
+            let mut got = vec![0; len];
+            stream.read_exact(&mut got).expect("is received");
+            assert!(got == sent, "{len} bytes over {driver}");
+        }
+        stream.conn.send_close_notify();
+        stream.flush().expect("is sent");
+        let mut last = Vec::new();
+        stream.read_to_end(&mut last).expect("ends with a goodbye");
+        assert_eq!(last, b"bye");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod tls_handshake;
 mod tls_records;
+mod tls_sealing;
 mod tls_stream;
 
 pub use tls_stream::{HandshakeError, TlsStream};

@@ -1,14 +1,12 @@
 //! Records of TLS after the handshake (RFC 8446 section 5, RFC 5246 section 6.2).
 //!
-//! Handshake, keys and ciphers are those of rustls, which hands them out for this purpose
+//! The handshake and the keys are those of rustls, which hands them out for this purpose
 //! ([`rustls::kernel`]). What is left to do is little, and done here it needs no copies: records are
 //! opened where they were received, and the head and the body of a message leave in one.
 
+use super::tls_sealing::{Sealer, parts};
 use rustls::client::ClientConnectionData;
-use rustls::crypto::cipher::{
-    AeadKey, InboundOpaqueMessage, Iv, MessageDecrypter, MessageEncrypter, OutboundChunks,
-    OutboundPlainMessage,
-};
+use rustls::crypto::cipher::{InboundOpaqueMessage, MessageDecrypter};
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{
@@ -87,7 +85,7 @@ pub fn record_len(bytes: &[u8]) -> Result<Option<usize>, Broken> {
 
 /// One side of an encrypted connection.
 pub struct Records {
-    encrypter: Box<dyn MessageEncrypter>,
+    sealer: Sealer,
     decrypter: Box<dyn MessageDecrypter>,
     /// Sealed and opened with the present keys.
     sealed: u64,
@@ -113,7 +111,7 @@ impl Records {
     pub fn new(secrets: ExtractedSecrets, keys: Keys) -> Result<Self, Error> {
         let suite = keys.suite();
         Ok(Self {
-            encrypter: encrypter(suite, secrets.tx.1)?,
+            sealer: Sealer::new(suite, secrets.tx.1)?,
             decrypter: decrypter(suite, secrets.rx.1)?,
             sealed: secrets.tx.0,
             opened: secrets.rx.0,
@@ -183,16 +181,17 @@ impl Records {
     /// # Errors
     /// See [`Exhausted`].
     pub fn seal(&mut self, head: &[u8], body: &[u8], out: &mut Vec<u8>) -> Result<(), Exhausted> {
-        let parts = [head, body];
-        let mut rest = OutboundChunks::new(&parts);
-        while !rest.is_empty() {
+        let (mut head, mut body) = (head, body);
+        while !head.is_empty() || !body.is_empty() {
             // The record of a request for new keys is the last one that a key seals.
             if self.sealed + 1 >= self.limit {
                 self.change_sending_key(true, out)?;
             }
-            let (now, later) = rest.split_at(MAX_PLAIN_BYTES);
-            self.put(ContentType::ApplicationData, now, out)?;
-            rest = later;
+            let (first, head_later) = head.split_at(head.len().min(MAX_PLAIN_BYTES));
+            let room = MAX_PLAIN_BYTES - first.len();
+            let (second, body_later) = body.split_at(body.len().min(room));
+            self.put(ContentType::ApplicationData, [first, second], out)?;
+            (head, body) = (head_later, body_later);
         }
         Ok(())
     }
@@ -220,26 +219,20 @@ impl Records {
         }
         let alert = [level, what.into()];
         // Where no key is left the connection ends without a word.
-        let _ = self.put(ContentType::Alert, (&alert[..]).into(), out);
+        let _ = self.put(ContentType::Alert, [&alert, &[]], out);
     }
 
     /// Seals one record.
     pub(super) fn put(
         &mut self,
         kind: ContentType,
-        payload: OutboundChunks<'_>,
+        parts: [&[u8]; 2],
         out: &mut Vec<u8>,
     ) -> Result<(), Exhausted> {
         if !self.answer.is_empty() {
             self.take_answer(out);
         }
-        let plain = OutboundPlainMessage {
-            typ: kind,
-            version: ProtocolVersion::TLSv1_2,
-            payload,
-        };
-        let sealed = self.encrypter.encrypt(plain, self.sealed);
-        out.extend_from_slice(&sealed.map_err(|_| Exhausted)?.encode());
+        self.sealer.seal(self.sealed, kind, parts, out)?;
         self.sealed += 1;
         Ok(())
     }
@@ -259,8 +252,8 @@ impl Records {
         };
         let kind = HandshakeType::KeyUpdate.into();
         let message = [kind, 0, 0, 1, u8::from(peer_should_too)];
-        self.put(ContentType::Handshake, (&message[..]).into(), out)?;
-        self.encrypter = encrypter(self.keys.suite(), secrets).map_err(|_| Exhausted)?;
+        self.put(ContentType::Handshake, [&message, &[]], out)?;
+        self.sealer = Sealer::new(self.keys.suite(), secrets).map_err(|_| Exhausted)?;
         self.sealed = 0;
         Ok(())
     }
@@ -328,7 +321,7 @@ impl Records {
                 self.has_refused_renegotiation = true;
                 let alert = [WARNING, AlertDescription::NoRenegotiation.into()];
                 let mut answer = Vec::new();
-                let put = self.put(ContentType::Alert, (&alert[..]).into(), &mut answer);
+                let put = self.put(ContentType::Alert, [&alert, &[]], &mut answer);
                 self.answer = answer;
                 put.map_err(|_| Broken::There)?;
                 Ok(Opened::Answer)
@@ -409,26 +402,11 @@ fn alert_for(error: &Error) -> AlertDescription {
     }
 }
 
-fn encrypter(
-    suite: SupportedCipherSuite,
-    secrets: ConnectionTrafficSecrets,
-) -> Result<Box<dyn MessageEncrypter>, Error> {
-    let (key, iv) = key_and_iv(secrets)?;
-    Ok(match suite {
-        SupportedCipherSuite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
-        SupportedCipherSuite::Tls12(suite) => {
-            let fixed_len = suite.aead_alg.key_block_shape().fixed_iv_len;
-            let (fixed, explicit) = iv.as_ref().split_at(fixed_len);
-            suite.aead_alg.encrypter(key, fixed, explicit)
-        }
-    })
-}
-
 fn decrypter(
     suite: SupportedCipherSuite,
     secrets: ConnectionTrafficSecrets,
 ) -> Result<Box<dyn MessageDecrypter>, Error> {
-    let (key, iv) = key_and_iv(secrets)?;
+    let (_, key, iv) = parts(secrets)?;
     Ok(match suite {
         SupportedCipherSuite::Tls13(suite) => suite.aead_alg.decrypter(key, iv),
         SupportedCipherSuite::Tls12(suite) => {
@@ -437,14 +415,4 @@ fn decrypter(
             suite.aead_alg.decrypter(key, &iv.as_ref()[..fixed_len])
         }
     })
-}
-
-fn key_and_iv(secrets: ConnectionTrafficSecrets) -> Result<(AeadKey, Iv), Error> {
-    use ConnectionTrafficSecrets::{Aes128Gcm, Aes256Gcm, Chacha20Poly1305};
-    match secrets {
-        Aes128Gcm { key, iv } | Aes256Gcm { key, iv } | Chacha20Poly1305 { key, iv } => {
-            Ok((key, iv))
-        }
-        _ => Err(Error::General("a cipher that is not known".to_string())),
-    }
 }

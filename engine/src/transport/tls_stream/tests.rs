@@ -4,7 +4,6 @@
 use super::*;
 use crate::transport::tls_records::MAX_PLAIN_BYTES;
 use rustls::client::UnbufferedClientConnection;
-use rustls::crypto::cipher::OutboundChunks;
 use rustls::crypto::ring::{cipher_suite, default_provider};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
@@ -393,8 +392,7 @@ fn headers_are_judged_before_the_rest_is_there() {
 /// What a peer would send that seals this.
 fn put(session: &mut Session, kind: ContentType, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let payload = OutboundChunks::from(payload);
-    let put = session.records.put(kind, payload, &mut out);
+    let put = session.records.put(kind, [payload, &[]], &mut out);
     assert_eq!(put, Ok(()));
     out
 }
