@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod dns;
 mod ejections;
 pub mod fleet;
+mod footprint;
 pub mod line_sink;
 pub mod load;
 pub mod logging;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::config_dir::{self, ReadLimits, Reading};
 use super::data_path::DataPath;
 use super::dns::{Answer, DnsCounters, Resolver};
+use super::footprint;
 use super::logging;
 use super::status::{ConfigStatus, RunningConfig};
 use super::token_keys::{Fetched, TokenKeys};
@@ -155,6 +156,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
     /// Follows files and names for ever.
     pub async fn run(mut self) {
         self.follow_keys(None);
+        footprint::let_go_of_own_text();
         loop {
             tokio::select! {
                 change = self.watcher.changed() => match change {
@@ -163,10 +165,12 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
                         let settle = Duration::from_millis(settings.reload_settle_ms);
                         self.watcher.settle(settle).await;
                         self.reload(at).await;
+                        footprint::let_go_of_own_text();
                     }
                     Change::Poll => {
                         if self.watcher.look().await {
                             self.reload(Instant::now()).await;
+                            footprint::let_go_of_own_text();
                         }
                         self.publish_late().await;
                     }

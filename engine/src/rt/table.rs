@@ -45,6 +45,8 @@ pub(super) struct StreamSlot {
     pub closing: bool,
     /// A send stopped in the middle, so that nothing sensible can follow.
     write_broken: bool,
+    /// A send found the socket full: whoever is at the other end does not keep up.
+    pub was_full: bool,
 }
 
 // What an idle connection costs besides its task.
@@ -69,6 +71,8 @@ pub(super) struct SendOp {
     head: Buffer,
     body: Chunk,
     sent: usize,
+    /// The kernel was told to send what there is room for, and not to wait for more.
+    pub at_once: bool,
     waker: Option<Waker>,
     pub parts: [libc::iovec; 2],
     pub message: libc::msghdr,
@@ -199,6 +203,7 @@ impl Table {
             starved: false,
             closing: false,
             write_broken: false,
+            was_full: false,
         })
     }
 
@@ -283,6 +288,16 @@ impl Table {
     /// The send that the kernel works on, or that waits for room in the socket.
     pub fn current_send(&self, stream: Key) -> Option<Key> {
         self.streams.get(stream)?.first_send
+    }
+
+    /// Whether something waits for the end of a send that the kernel works on: a task, the next send,
+    /// or the closing of the stream.
+    pub fn is_awaited(&self, key: Key) -> bool {
+        self.sends.get(key).is_none_or(|op| {
+            op.waker.is_some()
+                || op.next.is_some()
+                || self.streams.get(op.stream).is_none_or(|slot| slot.closing)
+        })
     }
 
     /// Ends the stream's current send with an errno (0: all sent); the next one to start, if any.
@@ -474,6 +489,7 @@ impl SendOp {
         self.orphaned = false;
         self.detached = false;
         self.sent = 0;
+        self.at_once = false;
     }
 }
 
@@ -496,6 +512,7 @@ fn blank_send() -> Box<SendOp> {
         head: Buffer::default(),
         body: Chunk::default(),
         sent: 0,
+        at_once: false,
         waker: None,
         parts,
         message,

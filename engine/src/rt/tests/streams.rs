@@ -145,6 +145,28 @@ fn long_sends_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn small_sends_into_a_full_socket_arrive_whole_and_in_order() {
+    on_both(|| async {
+        const SENDS: usize = 8_000;
+        let (stream, mut plain) = pair();
+        let sent = pattern(SENDS * 1_000);
+        let expected = sent.clone();
+        for piece in sent.chunks(1_000) {
+            stream.send_detached(buffer(piece), Chunk::default());
+            // Each goes out alone until the socket is full.
+            next_turn().await;
+        }
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; SENDS * 1_000];
+            plain.read_exact(&mut got).unwrap();
+            got
+        });
+        stream.flushed().await.unwrap();
+        assert!(reader.join().unwrap() == expected);
+    });
+}
+
+#[test]
 fn dropped_sends_break_the_stream_and_leak_nothing() {
     on_both(|| async {
         let (stream, plain) = pair();

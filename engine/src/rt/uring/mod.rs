@@ -44,6 +44,8 @@ pub(super) struct Uring {
     in_flight: usize,
     enters: u64,
     is_deferred: bool,
+    /// Sends since the last enter that complete within the next one.
+    started_at_once: Vec<Key>,
     /// How much a multishot receive takes before it ends; `None` where it cannot be told.
     received_at_a_time_bytes: Option<u32>,
 }
@@ -103,6 +105,7 @@ impl Uring {
             in_flight: 0,
             enters: 0,
             is_deferred: false,
+            started_at_once: Vec::new(),
         }
     }
 
@@ -250,8 +253,11 @@ impl Uring {
         self.enters += 1;
         let entered = match wait {
             Wait::No => self.enter(queued, 0, None),
-            Wait::UntilEvent | Wait::AtMost { .. } => self.enter(queued, 1, None),
+            Wait::UntilEvent | Wait::AtMost { .. } => {
+                self.enter(queued, 1 + self.unawaited_completions(), None)
+            }
         };
+        self.started_at_once.clear();
         if let Err(error) = entered {
             // Interrupted; completions overflow or memory is short: reaping helps.
             let passing = [libc::EINTR, libc::EBUSY, libc::EAGAIN];
@@ -264,6 +270,16 @@ impl Uring {
         }
         self.reap();
         Ok(())
+    }
+
+    /// Completions that the next enter brings by itself and that nobody waits for: to return for
+    /// these alone would only mean to enter again.
+    fn unawaited_completions(&self) -> u32 {
+        let started = &self.started_at_once;
+        match started.iter().any(|key| self.table.is_awaited(*key)) {
+            true => 0,
+            false => started.len() as u32,
+        }
     }
 
     fn enter(&self, queued: u32, wanted: u32, limit: Option<Duration>) -> io::Result<usize> {

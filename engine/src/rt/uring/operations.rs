@@ -12,6 +12,11 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::task::{Context, Poll};
 
+/// Most bytes that are sent as far as there is room, in the expectation that there is: the kernel
+/// then completes the send while it takes the entry. On a stream whose peer has let the room run out
+/// it waits for more from then on.
+const SENT_AT_ONCE_BYTES: usize = 4096;
+
 impl Uring {
     pub fn add_stream(&mut self, fd: OwnedFd) -> io::Result<Key> {
         Ok(self.table.add_stream(fd))
@@ -29,17 +34,17 @@ impl Uring {
         let Some(op) = self.table.sends.get_mut(key) else {
             return;
         };
-        let Some(fd) = self
-            .table
-            .streams
-            .get(op.stream)
-            .map(|slot| slot.fd.as_raw_fd())
-        else {
+        let Some(slot) = self.table.streams.get(op.stream) else {
             return;
         };
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        let fd = types::Fd(fd);
+        let fd = types::Fd(slot.fd.as_raw_fd());
+        let mut flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let (head, body) = op.remaining();
+        let at_once = !slot.was_full && head.len() + body.len() <= SENT_AT_ONCE_BYTES;
+        if at_once {
+            flags |= libc::MSG_DONTWAIT;
+            self.started_at_once.push(key);
+        }
         let entry = if head.is_empty() || body.is_empty() {
             let bytes = if body.is_empty() { head } else { body };
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -53,6 +58,7 @@ impl Uring {
                 .flags(flags as u32)
                 .build()
         };
+        op.at_once = at_once;
         // SAFETY: the operation is boxed and keeps its buffers until its completion; the
         // descriptor is closed after that.
         unsafe { self.start(entry, Kind::Send, key) };
@@ -68,11 +74,11 @@ impl Uring {
             0 => false,
             _ => matches!(-result, libc::EINTR | libc::EAGAIN),
         };
-        let closing = self
-            .table
-            .streams
-            .get(stream)
-            .is_none_or(|slot| slot.closing);
+        let found_full = again && op.at_once;
+        let closing = self.table.streams.get_mut(stream).is_none_or(|slot| {
+            slot.was_full |= found_full;
+            slot.closing
+        });
         if again && !closing && !self.table.is_orphaned(key) {
             self.start_send(key);
             return;
