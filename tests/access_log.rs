@@ -2,10 +2,12 @@
 
 mod harness;
 
+use harness::http2::client;
 use harness::{
     Client, LogLines, Proxy, Upstream, folder, free_address, gateway, get, settings, splitting,
     until,
 };
+use http::{Method, Request};
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
@@ -135,6 +137,29 @@ fn requests_refused_in_the_head_are_missing() {
         assert_eq!(lines.count_with("downstream_remote_disconnect"), 1);
         lines.wait_for(6);
     }
+}
+
+/// It is refused as over HTTP/1.1, and nobody may ask for it unseen.
+#[test]
+fn a_tunnel_over_http2_is_refused_without_a_line() {
+    let upstream = Upstream::start("one");
+    let (mut proxy, address) = start("TEXT", &upstream);
+    let lines = LogLines::of(&mut proxy);
+    client(address, |send| async move {
+        for (authority, status) in [("shop.example:443", 403), ("shop.example", 400)] {
+            let mut send = send.clone().ready().await.expect("a connection");
+            let request = Request::builder().method(Method::CONNECT).uri(authority);
+            let request = request.body(()).expect("a request");
+            let (response, _tunnel) = send.send_request(request, false).expect("sent");
+            let response = response.await.expect("an answer");
+            assert_eq!(response.status(), status, "{authority}");
+        }
+    });
+    let line = lines.line_with("CONNECT - HTTP/2\"");
+    assert!(line.contains("\" 403 - upgrade_failed - "), "{line}");
+    assert!(line.contains("\"shop.example:443\""), "{line}");
+    let line = lines.line_with("\"- - HTTP/2\"");
+    assert!(line.contains(" 400 DPE http1.invalid_url "), "{line}");
 }
 
 /// Nobody reads the pipe: requests and the admin interface go on, and lines are dropped.

@@ -63,9 +63,6 @@ fn lines_about_what_no_route_decides_are_no_access_log() {
     for line in &lines {
         assert_eq!(parse_line(line), Some(Line::Unrouted), "{line}");
     }
-    // Without a host, HTTP/1.0 is served.
-    let old = request(&no_host.replace("HTTP/1.1", "HTTP/1.0"));
-    assert_eq!((old.authority.as_str(), old.target.as_str()), ("", "/a"));
     let config = snapshot(GATEWAY);
     let side = Side {
         snapshot: &config,

@@ -24,20 +24,26 @@ pub fn request_text(
     let uri = request.uri();
     let headers = request.headers();
     let protocol = request.extensions().get::<h2::ext::Protocol>();
-    let is_upgrade = match (request.method() == Method::CONNECT, protocol) {
-        (false, None) => false,
-        (true, Some(protocol)) if protocol.as_str().eq_ignore_ascii_case("websocket") => true,
-        // A tunnel to anywhere is not for a proxy that routes by path.
+    let (is_upgrade, is_tunnel) = match (request.method() == Method::CONNECT, protocol) {
+        (false, None) => (false, false),
+        // Refused further on, as over HTTP/1.1.
+        (true, None) => (false, true),
+        (true, Some(protocol)) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
+            (true, false)
+        }
         _ => return None,
     };
     let method = match is_upgrade {
         true => "GET",
         false => request.method().as_str(),
     };
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let target = match (is_tunnel, uri.authority()) {
+        (true, Some(authority)) => authority.as_str(),
+        _ => uri.path_and_query().map_or("/", |path| path.as_str()),
+    };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(path.as_bytes());
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // `:authority` stands above a `host` beside it (RFC 9113 section 8.3.1). Without one, several
     // hosts are for the parser to refuse.
@@ -73,6 +79,7 @@ pub fn request_text(
             Framing::Tunnel
         }
         (_, true, _) => Framing::None,
+        _ if is_tunnel => Framing::None,
         (_, false, true) => Framing::Length,
         (_, false, false) => {
             write_header(&mut out, b"transfer-encoding", b"chunked");

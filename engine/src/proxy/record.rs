@@ -438,9 +438,10 @@ impl<'a> Record<'a> {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default()
                 .as_millis() as u64,
-            protocol: Some(match connection.stream.is_http2() {
-                true => "HTTP/2",
-                false => protocol(Version::Http11),
+            protocol: Some(match self.request {
+                _ if connection.stream.is_http2() => "HTTP/2",
+                Some((head, ..)) => protocol(head.version),
+                None => protocol(Version::Http11),
             }),
             response_code: self.status,
             response_flags: flags.as_deref().unwrap_or_default(),
@@ -473,7 +474,6 @@ impl<'a> Record<'a> {
             let authority = self.authority.map(str::as_bytes);
             record.method = Some(head.method.of(bytes));
             record.path = Some(path.as_bytes());
-            record.protocol = Some(protocol(head.version));
             record.x_forwarded_for = (!forwarded_for.is_empty()).then_some(&forwarded_for);
             record.user_agent = headers.first("user-agent");
             record.request_id = request_id.get().or_else(|| headers.first("x-request-id"));

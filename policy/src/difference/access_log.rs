@@ -37,10 +37,10 @@ pub enum Line {
 pub fn parse_line(line: &str) -> Option<Line> {
     let line = line.trim();
     let json = line.find('{').and_then(|start| parse_json(&line[start..]));
-    let (recorded, protocol) = json.or_else(|| parse_text(line))?;
-    // A client of HTTP/1.0 need not name a host; to any other it is answered 400.
-    let has_host = !recorded.authority.is_empty() || protocol == "HTTP/1.0";
-    let is_routed = !recorded.method.is_empty() && recorded.target.starts_with('/') && has_host;
+    let recorded = json.or_else(|| parse_text(line))?;
+    let is_routed = !recorded.method.is_empty()
+        && !recorded.authority.is_empty()
+        && recorded.target.starts_with('/');
     Some(match is_routed {
         true => Line::Request(recorded),
         false => Line::Unrouted,
@@ -72,8 +72,8 @@ fn headers(forwarded_for: Option<String>, user_agent: Option<String>) -> Vec<(St
         .collect()
 }
 
-/// A request, as far as it is known, and its protocol.
-fn parse_json(line: &str) -> Option<(Recorded, String)> {
+/// A request, as far as it is known.
+fn parse_json(line: &str) -> Option<Recorded> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| written(value.get(key)?.as_str()?);
     // Other programs write JSON too.
@@ -81,7 +81,7 @@ fn parse_json(line: &str) -> Option<(Recorded, String)> {
     if is_log.contains(&false) {
         return None;
     }
-    let recorded = Recorded {
+    Some(Recorded {
         method: known(text("method")),
         authority: known(text("authority")),
         target: known(text("path")),
@@ -90,15 +90,14 @@ fn parse_json(line: &str) -> Option<(Recorded, String)> {
         is_tls: text("requested_server_name").is_some(),
         route_name: text("route_name"),
         cluster: text("upstream_cluster"),
-    };
-    Some((recorded, known(text("protocol"))))
+    })
 }
 
-fn parse_text(line: &str) -> Option<(Recorded, String)> {
+fn parse_text(line: &str) -> Option<Recorded> {
     // Up to the first quoted header; what follows is taken apart from its end, since a user agent
     // may hold quotes.
     static HEAD: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        let pattern = r#"\[[^\]]*\] "(\S+) (\S+) ([^"]*)" \d+ \S+ \S+ \S+ ".*?" \d+ \d+ \d+ \S+ ""#;
+        let pattern = r#"\[[^\]]*\] "(\S+) (\S+) [^"]*" \d+ \S+ \S+ \S+ ".*?" \d+ \d+ \d+ \S+ ""#;
         Regex::new(pattern).ok()
     });
     let found = HEAD.as_ref()?.captures(line)?;
@@ -120,7 +119,7 @@ fn parse_text(line: &str) -> Option<(Recorded, String)> {
     else {
         return None;
     };
-    let recorded = Recorded {
+    Some(Recorded {
         method: known(written(&found[1])),
         authority: known(written(authority)),
         target: known(written(&found[2])),
@@ -129,6 +128,5 @@ fn parse_text(line: &str) -> Option<(Recorded, String)> {
         is_tls: written(server_name).is_some(),
         route_name: written(&route_name.join(" ")),
         cluster: written(cluster),
-    };
-    Some((recorded, found[3].to_string()))
+    })
 }
