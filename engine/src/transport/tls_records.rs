@@ -22,6 +22,8 @@ pub const MAX_PLAIN_BYTES: usize = 1 << 14;
 /// The most that encryption may add (RFC 5246 section 6.2.3). TLS 1.3 allows less, which its
 /// ciphers see to.
 const MAX_ADDED_BYTES: usize = 2048;
+/// What our records add to what they hold: header, nonce, content type and tag, at most.
+const SEALED_BYTES: usize = HEADER_BYTES + 8 + 1 + 16;
 /// The longest message after the handshake; only tickets are longer than a few bytes.
 const MAX_MESSAGE_BYTES: usize = 1 << 16;
 const MESSAGE_HEADER_BYTES: usize = 4;
@@ -182,6 +184,8 @@ impl Records {
     /// See [`Exhausted`].
     pub fn seal(&mut self, head: &[u8], body: &[u8], out: &mut Vec<u8>) -> Result<(), Exhausted> {
         let (mut head, mut body) = (head, body);
+        let records = (head.len() + body.len()).div_ceil(MAX_PLAIN_BYTES);
+        out.reserve(head.len() + body.len() + records * SEALED_BYTES);
         while !head.is_empty() || !body.is_empty() {
             // The record of a request for new keys is the last one that a key seals.
             if self.sealed + 1 >= self.limit {

@@ -490,3 +490,39 @@ fn a_second_handshake_is_declined_once() {
     receive(&mut client, &hello);
     assert!(failed(&client));
 }
+
+#[test]
+fn whatever_is_damaged_on_the_way_only_what_was_before_it_arrives() {
+    let mut seed = 7_u64;
+    let mut random = |below: usize| {
+        // Knuth's generator; its high bits are good enough.
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % below
+    };
+    for round in 0..400 {
+        let suite = SUITES[round % SUITES.len()];
+        let (mut ours, mut client) = with_client(suite, b"");
+        let (mut sent, mut plain) = (Vec::new(), Vec::new());
+        for _ in 0..1 + random(5) {
+            let part = text(random(3000));
+            sent.extend(encrypted_by(&mut client, &part));
+            plain.extend(part);
+        }
+        let damage = random(sent.len().max(1));
+        let is_damaged = !sent.is_empty() && round % 4 > 0;
+        match round % 4 {
+            _ if !is_damaged => {}
+            1 => sent[damage] ^= 1 << random(8),
+            2 => drop(sent.remove(damage)),
+            _ => sent.insert(damage, random(256) as u8),
+        }
+        let (mut got, mut rest) = (Vec::new(), &sent[..]);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(1 + random(rest.len()));
+            got.extend(receive(&mut ours, now));
+            rest = later;
+        }
+        assert!(plain.starts_with(&got), "{round}: {suite:?}");
+        assert!(is_damaged || got == plain, "{round}: {suite:?}");
+    }
+}
