@@ -207,7 +207,7 @@ pub(super) fn bare_host(authority: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Whether a header is there and `judge` likes it; several values count as one, joined by commas.
+/// Whether a header is there and `judge` likes it; of several lines one is enough, as in Envoy.
 fn with_header(request: &RequestFacts<'_>, name: &str, judge: impl Fn(&[u8]) -> bool) -> bool {
     match name {
         ":method" => return judge(request.method.as_bytes()),
@@ -216,23 +216,10 @@ fn with_header(request: &RequestFacts<'_>, name: &str, judge: impl Fn(&[u8]) -> 
         ":path" => return judge(&path_and_query(request)),
         _ => {}
     }
-    let mut count = 0_usize;
     let mut held = false;
-    let mut joined = Vec::new();
-    request.headers.visit(name, &mut |value| {
-        count += 1;
-        if count == 1 {
-            held = judge(value);
-        }
-    });
-    if count > 1 {
-        request.headers.visit(name, &mut |value| {
-            joined.extend_from_slice(value);
-            joined.push(b',');
-        });
-        joined.pop();
-        held = judge(&joined);
-    }
+    request
+        .headers
+        .visit(name, &mut |value| held |= judge(value));
     held
 }
 

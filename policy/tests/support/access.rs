@@ -279,10 +279,9 @@ impl Caller {
             _ => {
                 let inside = &key[key.find('[').expect("a key") + 1..key.len() - 1];
                 if key.starts_with("request.headers") {
-                    let all = self.headers.iter().filter(|(name, _)| name == inside);
-                    let all: Vec<&str> = all.map(|(_, value)| value.as_str()).collect();
-                    return !all.is_empty()
-                        && (value == "*" || full(&simple(value)).is_match(&all.join(",")));
+                    let mut all = self.headers.iter().filter(|(name, _)| name == inside);
+                    let pattern = full(&simple(value));
+                    return all.any(|(_, found)| value == "*" || pattern.is_match(found));
                 }
                 let mut found = self.claims.as_ref();
                 for name in inside.split("][") {
