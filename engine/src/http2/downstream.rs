@@ -1,7 +1,7 @@
 //! A client that speaks HTTP/2.
 
 use super::guard::Guard;
-use super::heads::request_text;
+use super::heads::{lacks_its_body, request_text};
 use super::incoming::{Bodies, SMALL_FRAME_BUDGET_BYTES};
 use super::inflow::{Framing, Inflow};
 use super::pipe::{Pipe, PipeShared};
@@ -258,6 +258,9 @@ impl Client {
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
         self.listener.stats.downstream_rq_http2_total.add(1);
+        if body.is_end_stream() && lacks_its_body(request.headers()) {
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
         let make_key = || websocket::new_key(&mut self.worker.random.borrow_mut());
         let text = request_text(&request, body.is_end_stream(), make_key);
         let Some((text, framing)) = text else {

@@ -90,6 +90,14 @@ pub fn request_text(
     Some((out, framing))
 }
 
+/// Whether a request that ends with its head announces a body all the same: it is malformed
+/// (RFC 9113 section 8.1.1).
+pub fn lacks_its_body(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all("content-length").into_iter();
+    let announces = |length: &HeaderValue| length.as_bytes().iter().any(|digit| *digit != b'0');
+    lengths.any(announces)
+}
+
 /// The text of a response head, and how its body is framed. `to_head` tells that HEAD was asked.
 pub fn response_text<B>(
     response: &Response<B>,
