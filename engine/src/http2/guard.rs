@@ -62,8 +62,8 @@ impl Guard {
         }
     }
 
-    /// What was collected of `sent` is on its way, in one write.
-    pub fn wrote(&self) {
+    /// What was collected of `sent` leaves in one write.
+    pub fn writes(&self) {
         self.stats.tx_writes.add(1);
     }
 

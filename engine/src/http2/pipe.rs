@@ -134,11 +134,11 @@ impl PipeShared {
         }
         if !self.out.borrow().is_empty() {
             let out = std::mem::replace(&mut *self.out.borrow_mut(), Buffer::lease());
+            if let Some(guard) = &self.guard {
+                guard.writes();
+            }
             self.transport.send_detached(out, Chunk::default());
             self.is_sending.set(true);
-            if let Some(guard) = &self.guard {
-                guard.wrote();
-            }
             self.sending_since.set(Some(rt::now()));
         }
         Poll::Ready(Ok(()))
