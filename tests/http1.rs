@@ -2,6 +2,7 @@
 
 mod harness;
 
+use harness::pool::start_pool;
 use harness::raw::{End, ScriptedUpstream, converse, status};
 use harness::{DRIVERS, Proxy, folder, free_address, gateway, splitting};
 use std::net::SocketAddr;
@@ -353,5 +354,30 @@ fn a_request_without_any_host_is_refused() {
         assert_eq!(status(&answer), 400, "{answer}");
         assert_eq!(end, End::Closed);
         assert!(upstream.heads().is_empty());
+    }
+}
+
+#[test]
+fn workers_never_give_the_same_request_id() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            }
+        });
+        // In turn, which draws nothing: so the ids are all that is drawn.
+        let (proxy, address) = start_pool(driver, "3", &[upstream.address], "tls: {}");
+        for _ in 0..90 {
+            let request = b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+            assert_eq!(status(&converse(address, &[request]).0), 200);
+        }
+        let served = |worker: u32| proxy.stat(&format!("worker_{worker}.requests"));
+        assert!((0..3).filter(|worker| served(*worker) > 0).count() > 1);
+        let heads = upstream.heads();
+        let ids: std::collections::HashSet<&str> = heads
+            .iter()
+            .filter_map(|head| head.split("x-request-id: ").nth(1)?.split('\r').next())
+            .collect();
+        assert_eq!(ids.len(), 90);
     }
 }

@@ -11,7 +11,7 @@ use crate::rt::{self, DriverChoice, DriverReport, Listener, Notified, RuntimeOpt
 use crate::stats::Registry;
 use crate::tls::{TlsContexts, TlsKeeper};
 use arc_swap::ArcSwap;
-use ringroad_policy::snapshot::Snapshot;
+use ringroad_policy::snapshot::{Random, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -159,10 +159,9 @@ impl Fleet {
             max_receive_buffers: limits.max_receive_buffers as usize,
             ..RuntimeOptions::default()
         };
-        let seed = options
-            .seed
-            .wrapping_add(id as u64)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // Drawn, not counted up: neighbouring seeds give the same sequence, a few places later.
+        let mut seeds = Random::new(options.seed);
+        let seed = (0..=id).map(|_| seeds.next_u64()).last().unwrap_or(0);
         let access_log = options.access_log.clone();
         std::thread::Builder::new()
             .name(format!("worker-{id}"))
