@@ -52,6 +52,7 @@ pub fn build_table(
                     clusters: &compiler.clusters,
                     gateway: &bound.gateway,
                     listen_port,
+                    is_tls: bound.terminates_https(),
                     rule_namespace: &object.metadata.namespace,
                 };
                 let rules = &compiler.http_rules[at];

@@ -36,6 +36,8 @@ pub struct RouteScope<'a> {
     pub gateway: &'a str,
     /// The port as it was written at the gateway, or of the services of a sidecar's listener.
     pub listen_port: u32,
+    /// Whether requests come by TLS.
+    pub is_tls: bool,
     /// Where the VirtualService is.
     pub rule_namespace: &'a str,
 }
@@ -335,10 +337,10 @@ impl RouteBuilder<'_, '_> {
             (Some(derive), _) if derive == "FROM_REQUEST_PORT" => Some(self.scope.listen_port),
             (_, port) => port,
         };
-        let scheme = if written.scheme.is_empty() {
-            "http"
-        } else {
-            written.scheme.as_str()
+        let scheme = match written.scheme.as_str() {
+            "" if self.scope.is_tls => "https",
+            "" => "http",
+            scheme => scheme,
         };
         if matches!((scheme, port), ("http", Some(80)) | ("https", Some(443))) {
             port = None;

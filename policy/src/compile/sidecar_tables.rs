@@ -158,6 +158,7 @@ impl TableBuilder<'_, '_> {
             clusters: &self.compiler.clusters,
             gateway: MESH,
             listen_port: self.port,
+            is_tls: false,
             rule_namespace: &rule.object.metadata.namespace,
         };
         let rules_of_it = &self.compiler.http_rules[rule.index];

@@ -1,5 +1,6 @@
-//! Routes that a listener does not have, because their match cannot hold there, are told with the
-//! reason; and so is why a listener was taken that the URL does not name.
+//! What an explanation owes to the listener: routes that it does not have, because their match
+//! cannot hold there, why it was taken though the URL does not name it, and the port that its
+//! redirects leave out.
 
 mod support;
 
@@ -151,4 +152,34 @@ fn a_listener_that_the_url_does_not_name_is_explained() {
         error.contains("no listener on port 80, which a URL without a port means; there are"),
         "{error}"
     );
+}
+
+#[test]
+fn a_redirect_out_of_tls_leaves_the_port_of_https_out() {
+    let secure = "port: {number: 443, name: https, protocol: HTTPS}\n    \
+                  tls: {mode: SIMPLE, credentialName: c}";
+    let gateway = GATEWAY.replace("port: {number: 8080, name: http, protocol: HTTP}", secure);
+    assert_ne!(gateway, GATEWAY);
+    for (redirect, expected) in [
+        (
+            "{authority: x.test, port: 443}",
+            "location: https://x.test/",
+        ),
+        (
+            "{authority: x.test, derivePort: FROM_REQUEST_PORT}",
+            "location: https://x.test/",
+        ),
+        (
+            "{authority: x.test, port: 80}",
+            "location: https://x.test:80/",
+        ),
+    ] {
+        let spec = format!("hosts: ['*']\ngateways: [edge]\nhttp: [{{redirect: {redirect}}}]\n");
+        let told = told(
+            &(gateway.clone() + &rule("r", &spec)),
+            "https://h.test:443/",
+        );
+        let answer = told.answer.unwrap_or_else(|| panic!("{:?}", told.error));
+        assert_eq!(answer.reason, expected, "{redirect}");
+    }
 }
