@@ -11,8 +11,8 @@ use harness::raw::{converse, status};
 use harness::tcp::{connect, echo, raw_gateway, route, service};
 use harness::{Client, DRIVERS, LogLines, Proxy, folder, free_address, settings, until};
 use messages::{
-    BoolValue, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue, HeaderValueOption,
-    HttpStatus, OkHttpResponse, QueryParameter, Status,
+    BoolValue, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderAppendAction, HeaderValue,
+    HeaderValueOption, HttpStatus, OkHttpResponse, QueryParameter, Status,
 };
 use prost::Message as _;
 use serde_json::json;
@@ -97,6 +97,14 @@ fn option(name: &str, value: &str, appends: bool) -> HeaderValueOption {
     }
 }
 
+fn by_action(name: &str, action: HeaderAppendAction) -> HeaderValueOption {
+    HeaderValueOption {
+        append: None,
+        append_action: action as i32,
+        ..option(name, "judge", false)
+    }
+}
+
 fn denied(status: i32) -> CheckResponse {
     CheckResponse {
         status: Some(Status {
@@ -135,7 +143,13 @@ fn a_service_is_shown_the_request_and_decides() {
                             option("x-bad", "a\r\nb: c", false),
                         ],
                         headers_to_remove: vec!["x-secret".to_string(), "Host".to_string()],
-                        response_headers_to_add: vec![option("x-seen", "yes", false)],
+                        response_headers_to_add: vec![
+                            option("x-seen", "yes", false),
+                            by_action("x-fresh", HeaderAppendAction::AddIfAbsent),
+                            by_action("content-type", HeaderAppendAction::AddIfAbsent),
+                            by_action("content-language", HeaderAppendAction::OverwriteIfExists),
+                            by_action("x-none", HeaderAppendAction::OverwriteIfExists),
+                        ],
                         query_parameters_to_set: vec![QueryParameter {
                             key: "by".to_string(),
                             value: "ann and\r\nbob".to_string(),
@@ -150,7 +164,15 @@ fn a_service_is_shown_the_request_and_decides() {
         let headers = "x-user: root\r\nx-also: 1\r\nx-secret: s\r\nX-Many: a\r\nx-many: b";
         let (answered, answer) = setup.get("/x/%2e./asked/yes?q=1&a=1", headers);
         assert_eq!(answered, 200, "{answer}");
-        assert!(answer.contains("\r\nx-seen: yes\r\n"), "{answer}");
+        for line in ["x-seen: yes", "x-fresh: judge", "content-type: text/plain"] {
+            assert!(answer.contains(&format!("\r\n{line}\r\n")), "{answer}");
+        }
+        assert!(
+            answer.contains("\r\ncontent-language: judge\r\n"),
+            "{answer}"
+        );
+        assert!(!answer.contains("x-none") && !answer.contains("\r\ncontent-language: en"));
+        assert!(!answer.contains("\r\ncontent-type: judge"), "{answer}");
         let head = setup.last_head().to_ascii_lowercase();
         for line in ["host: shop.test", "x-user: ann", "x-also: 1,2"] {
             assert_eq!(

@@ -187,6 +187,10 @@ impl FormatContext for Context {
         }
         true
     }
+
+    fn response_has(&self, _: &str) -> bool {
+        false
+    }
 }
 
 /// The edits applied to `name: old` lines, in the order in which the data path applies them.

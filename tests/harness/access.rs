@@ -11,7 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn upstream() -> ScriptedUpstream {
     ScriptedUpstream::start(|connection| {
         while connection.head().is_some() {
-            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            connection.send(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-language: en\r\n\
+                 content-length: 2\r\n\r\nok",
+            );
         }
     })
 }

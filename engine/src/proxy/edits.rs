@@ -145,6 +145,10 @@ mod tests {
         fn render(&self, _: &Operator, _: &mut Vec<u8>) -> bool {
             false
         }
+
+        fn response_has(&self, _: &str) -> bool {
+            false
+        }
     }
 
     fn edits(remove: &[&str], write: &[(&str, &str, WriteMode)]) -> HeaderEdits {

@@ -77,6 +77,12 @@ impl FormatContext for RequestFormat<'_> {
         }
         found
     }
+
+    fn response_has(&self, name: &str) -> bool {
+        let response = self.response.as_ref();
+        let headers = response.and_then(|response| response.headers.as_ref());
+        headers.is_some_and(|headers| headers.first(name).is_some())
+    }
 }
 
 impl<'a> RequestFormat<'a> {

@@ -106,9 +106,7 @@ pub trait FormatContext {
     fn render(&self, operator: &Operator, out: &mut Vec<u8>) -> bool;
 
     /// Whether there is a response that has this header, by its lower-case name.
-    fn response_has(&self, _name: &str) -> bool {
-        false
-    }
+    fn response_has(&self, name: &str) -> bool;
 }
 
 /// Why a value with a percent sign is no substitution format.
