@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::http2::client;
+use harness::pki::{self, Authority, secret};
 use harness::{
     Client, LogLines, Proxy, Upstream, folder, free_address, gateway, get, settings, splitting,
     until,
@@ -10,6 +11,7 @@ use harness::{
 use http::{Method, Request};
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::Arc;
 
 fn start(format: &str, upstream: &Upstream) -> (Proxy, std::net::SocketAddr) {
     let address = free_address();
@@ -160,6 +162,82 @@ fn a_tunnel_over_http2_is_refused_without_a_line() {
     assert!(line.contains("\"shop.example:443\""), "{line}");
     let line = lines.line_with("\"- - HTTP/2\"");
     assert!(line.contains(" 400 DPE http1.invalid_url "), "{line}");
+}
+
+/// Nobody but the proxy saw who asks for a protocol that it does not carry.
+#[test]
+fn an_unknown_protocol_over_http2_is_refused_without_a_line() {
+    let upstream = Upstream::start("one");
+    let (mut proxy, address) = start("TEXT", &upstream);
+    let lines = LogLines::of(&mut proxy);
+    client(address, |send| async move {
+        while !send.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = Method::CONNECT;
+        *request.uri_mut() = "http://shop.example/foo".parse().expect("a URI");
+        let protocol = h2::ext::Protocol::from_static("foo");
+        request.extensions_mut().insert(protocol);
+        let mut other = request.clone();
+        let mut send = send.ready().await.expect("a connection");
+        let (response, _tunnel) = send.send_request(request, false).expect("sent");
+        assert_eq!(response.await.expect("an answer").status(), 403);
+        // What is no token could be more than a line.
+        let protocol = h2::ext::Protocol::from_static("foo\r\nx-evil: 1");
+        other.extensions_mut().insert(protocol);
+        let mut send = send.ready().await.expect("a connection");
+        let (response, _tunnel) = send.send_request(other, false).expect("sent");
+        let error = response.await.expect_err("malformed");
+        assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+    });
+    let line = lines.line_with("\"GET /foo HTTP/2\"");
+    assert!(line.contains("\" 403 - upgrade_failed - "), "{line}");
+    let refused = format!(
+        "http.127.0.0.1_{}.downstream_rq_upgrade_refused",
+        address.port()
+    );
+    assert_eq!(proxy.stat(&refused), 1);
+    assert_eq!(upstream.requests(), 0);
+}
+
+/// Connections of TCP had it.
+#[test]
+fn requests_over_tls_are_logged_without_the_name_that_was_asked_for() {
+    let authority = Authority::new();
+    let upstream = Upstream::start("one");
+    for format in ["TEXT", "JSON"] {
+        let address = free_address();
+        let gate = format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
+             servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
+             hosts: [\"*\"]\n    tls: {{mode: SIMPLE, credentialName: shop}}\n",
+            address.port(),
+            address.ip()
+        );
+        let spec = format!("{{role: gateway, accessLog: {{format: {format}}}}}");
+        let config = folder(&[
+            ("gate.yaml", &gate),
+            (
+                "secret.yaml",
+                &secret("shop", &authority.issue(&["shop.test"]), None),
+            ),
+            ("settings.yaml", &settings(&spec)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let mut proxy = Proxy::start_with_stdout(config, &[], Stdio::piped());
+        let lines = LogLines::of(&mut proxy);
+        let config = Arc::new(authority.client(None));
+        let answer = pki::get(address, "shop.test", "/cart", &config).expect("an answer");
+        assert!(answer.ends_with("one"), "{answer}");
+        let line = lines.line_with("/cart");
+        if format == "TEXT" {
+            assert!(line.contains(" shop.test "), "{line}");
+        } else {
+            let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(value["requested_server_name"], "shop.test", "{line}");
+        }
+    }
 }
 
 /// Nobody reads the pipe: requests and the admin interface go on, and lines are dropped.

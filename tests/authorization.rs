@@ -6,8 +6,10 @@ mod harness;
 mod tokens;
 
 use harness::access::{authentication, bearer, now_unix_s, policy, start};
-use harness::raw::converse;
+use harness::http2::{client, exchange, request};
+use harness::raw::{converse, status};
 use harness::{DRIVERS, LogLines, until};
+use http::{HeaderMap, Method};
 use serde_json::json;
 use std::process::Stdio;
 use tokens::Signer;
@@ -378,5 +380,39 @@ fn a_provider_that_is_not_defined_denies_what_it_should_decide_about() {
         let setup = start(driver, &policies, Stdio::null());
         assert_eq!(setup.get("/asked", "").0, 403);
         assert_eq!(setup.get("/other", "").0, 200);
+    }
+}
+
+/// An upstream that reads trailers as headers took them for what a token says.
+#[test]
+fn headers_of_a_token_pass_as_trailers() {
+    let signer = Signer::rsa("a", "RS256");
+    let tokens = authentication(&json!([{
+        "issuer": "shop", "jwks": signer.key_set(),
+        "outputClaimToHeaders": [{"header": "x-user", "claim": "sub"}],
+        "outputPayloadToHeader": "x-payload",
+    }]));
+    for driver in DRIVERS {
+        let setup = start(driver, &tokens, Stdio::null());
+        let ask = |trailer: &str| {
+            let request = format!(
+                "POST / HTTP/1.1\r\nhost: shop.test\r\ntransfer-encoding: chunked\r\n\
+                 connection: close\r\n\r\n1\r\nx\r\n0\r\n{trailer}: root\r\n\r\n"
+            );
+            status(&converse(setup.address, &[request.as_bytes()]).0)
+        };
+        assert_eq!(ask("X-User"), 400);
+        assert_eq!(ask("x-payload"), 400);
+        assert!(setup.upstream.heads().is_empty());
+        assert_eq!(ask("x-users"), 200);
+
+        client(setup.address, |mut send| async move {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-user", "root".parse().expect("a value"));
+            let post = request(Method::POST, "/");
+            let answer = exchange(&mut send, post, Some(b"x"), Some(trailers)).await;
+            // The stream may end before all of the answer is read.
+            assert!(answer.is_err() || answer.is_ok_and(|(answer, ..)| answer.status() == 400));
+        });
     }
 }

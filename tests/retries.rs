@@ -5,7 +5,7 @@ mod harness;
 use harness::raw::{ScriptedConnection, ScriptedUpstream, converse, status};
 use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings};
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Barrier, Mutex};
 
 const RULES: &str = r#"
 apiVersion: networking.istio.io/v1
@@ -294,5 +294,40 @@ fn a_grpc_caller_sets_the_limit_and_is_told_by_a_status() {
         assert!(!in_all[0].contains("1H"), "{in_all:?}");
         // A later try has what the earlier ones left of the whole.
         assert!(!in_all[1].contains("grpc-timeout: 100m\r\n"), "{in_all:?}");
+    }
+}
+
+/// Each try found a dead connection of its own in the pool, and sent the request anew.
+#[test]
+fn a_get_that_meets_dead_connections_is_sent_again_with_each_try() {
+    for driver in DRIVERS {
+        // Three connections that answer one request together, and then nothing any more.
+        let together = Barrier::new(3);
+        let upstream = ScriptedUpstream::start(move |connection| {
+            if connection.number < 3 {
+                connection.head();
+                together.wait();
+                answer(connection, 200, "", "");
+            }
+            connection.head();
+        });
+        let (proxy, address) = start(driver, &[upstream.address]);
+        let get = |path: &str| {
+            let mut client = Client::connect(address).expect("connects");
+            client.send("GET", "shop.test", path).expect("sent").status
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert_eq!(get("/never/first"), 200));
+            }
+        });
+        assert_eq!(get("/5xx/dead"), 503);
+        let heads = upstream.heads();
+        let dead = heads.iter().filter(|head| head.contains("/5xx/dead"));
+        // Three tries, and once more within the first.
+        assert_eq!(dead.count(), 4, "{heads:?}");
+        let stat = |name: &str| proxy.stat(&format!("cluster.outbound|80||shop.test.{name}"));
+        assert_eq!(stat("upstream_rq_replayed"), 1);
+        assert_eq!(stat("upstream_rq_retry"), 2);
     }
 }

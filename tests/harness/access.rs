@@ -10,7 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// An upstream that says yes to everything; what it was asked is in its heads.
 pub fn upstream() -> ScriptedUpstream {
     ScriptedUpstream::start(|connection| {
-        while connection.head().is_some() {
+        while let Some((_, head)) = connection.head() {
+            if head.contains("transfer-encoding: chunked") {
+                connection.chunks();
+            }
             connection.send(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-language: en\r\n\
                  content-length: 2\r\n\r\nok",

@@ -17,7 +17,7 @@ use crate::worker::{ListenerSlot, Worker};
 use bytes::Bytes;
 use h2::server::{Builder, Connection as Http2Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request};
 use ringroad_policy::snapshot::ConnectionFacts;
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
@@ -264,11 +264,7 @@ impl Client {
         let make_key = || websocket::new_key(&mut self.worker.random.borrow_mut());
         let text = request_text(&request, body.is_end_stream(), make_key);
         let Some((text, framing)) = text else {
-            let mut refused = Response::new(());
-            *refused.status_mut() = StatusCode::NOT_IMPLEMENTED;
-            // A client that is gone needs no answer.
-            let _ = respond.send_response(refused, true);
-            return;
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
         };
         self.active_streams.set(self.active_streams.get() + 1);
         let body = (framing != Framing::None).then(|| bodies.of(body));

@@ -13,7 +13,8 @@ use ringroad_codec::http1::{
     write_header, write_status_line,
 };
 
-/// The text of a request head, and how its body is framed; `None` for what has no such text.
+/// The text of a request head, and how its body is framed; `None` for what has no such text, which
+/// is malformed. An extended CONNECT becomes the upgrade that it stands for (RFC 8441 section 5).
 /// `make_key` makes the key of a WebSocket.
 pub fn request_text(
     request: &Request<()>,
@@ -24,18 +25,18 @@ pub fn request_text(
     let uri = request.uri();
     let headers = request.headers();
     let protocol = request.extensions().get::<h2::ext::Protocol>();
-    let (is_upgrade, is_tunnel) = match (request.method() == Method::CONNECT, protocol) {
-        (false, None) => (false, false),
-        // Refused further on, as over HTTP/1.1.
-        (true, None) => (false, true),
-        (true, Some(protocol)) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
-            (true, false)
-        }
-        _ => return None,
-    };
-    let method = match is_upgrade {
-        true => "GET",
-        false => request.method().as_str(),
+    let is_connect = request.method() == Method::CONNECT;
+    if protocol.is_some_and(|protocol| !is_connect || !is_token(protocol.as_str())) {
+        return None;
+    }
+    // What is no WebSocket is refused further on, as over HTTP/1.1.
+    let is_tunnel = is_connect && protocol.is_none();
+    let is_websocket =
+        |protocol: &h2::ext::Protocol| protocol.as_str().eq_ignore_ascii_case("websocket");
+    let is_upgrade = protocol.is_some_and(is_websocket);
+    let method = match protocol {
+        Some(_) => "GET",
+        None => request.method().as_str(),
     };
     let target = match (is_tunnel, uri.authority()) {
         (true, Some(authority)) => authority.as_str(),
@@ -72,14 +73,17 @@ pub fn request_text(
     if !cookies.is_empty() {
         write_header(&mut out, b"cookie", &cookies.join(b"; ".as_slice()));
     }
+    if let Some(protocol) = protocol {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        write_header(&mut out, b"upgrade", protocol.as_str().as_bytes());
+    }
     let framing = match (is_upgrade, ends_here, has_length) {
         (true, ..) => {
-            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
             write_header(&mut out, websocket::KEY.as_bytes(), make_key().as_bytes());
             Framing::Tunnel
         }
         (_, true, _) => Framing::None,
-        _ if is_tunnel => Framing::None,
+        _ if is_connect => Framing::None,
         (_, false, true) => Framing::Length,
         (_, false, false) => {
             write_header(&mut out, b"transfer-encoding", b"chunked");
@@ -88,6 +92,12 @@ pub fn request_text(
     };
     end_head(&mut out);
     Some((out, framing))
+}
+
+/// RFC 9110 section 5.6.2. `h2` lets any text be a protocol.
+fn is_token(text: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_tchar)
 }
 
 /// Whether a request that ends with its head announces a body all the same: it is malformed

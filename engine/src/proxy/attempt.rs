@@ -155,8 +155,8 @@ pub async fn attempt(
         }
     }
 
-    // A reused connection may turn out dead: then the request goes out again on a fresh one, once,
-    // if that cannot double it.
+    // A reused connection may turn out dead: then the request goes out again on a fresh one, once
+    // for all its tries, if that cannot double it.
     let mut may_reuse = true;
     let is_upgrade = request.head.upgrade == Upgrade::WebSocket;
     let carrier = cluster.carrier(connection.stream.is_http2(), is_upgrade);
@@ -223,8 +223,8 @@ pub async fn attempt(
                 let is_safe = matches!(method, b"GET" | b"HEAD") && body.body.complete;
                 let may_repeat = (is_safe || nothing_sent) && body.can_repeat();
                 let settings = &request.rules.view.snapshot.settings;
-                if was_reused && may_reuse && may_repeat && settings.replay_on_dead_connection {
-                    stats.upstream_rq_replayed.add(1);
+                let may_replay = may_repeat && settings.replay_on_dead_connection;
+                if was_reused && may_replay && retries.take_replay() {
                     may_reuse = false;
                     continue;
                 }
@@ -238,8 +238,8 @@ pub async fn attempt(
             Sent::LeftBehind => {
                 upstream.close();
                 let settings = &request.rules.view.snapshot.settings;
-                if may_reuse && body.can_repeat() && settings.replay_on_dead_connection {
-                    stats.upstream_rq_replayed.add(1);
+                let may_replay = body.can_repeat() && settings.replay_on_dead_connection;
+                if may_replay && retries.take_replay() {
                     may_reuse = false;
                     continue;
                 }

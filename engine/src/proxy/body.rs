@@ -12,6 +12,7 @@ use crate::transport::Transport;
 use ringroad_codec::http1::{
     BodyError, BodyFraming, BodyLimits, BodyScanner, Headers, write_chunk_header, write_last_chunk,
 };
+use ringroad_policy::authenticate::Authentication;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -80,6 +81,8 @@ pub struct Body<'a> {
     /// Whether it may be received in large buffers.
     may_be_bulk: bool,
     messages: Option<Box<MessageCount>>,
+    /// Whose headers may not come as trailers.
+    authentication: Option<&'a Authentication>,
 }
 
 impl<'a> Body<'a> {
@@ -92,7 +95,13 @@ impl<'a> Body<'a> {
             received,
             may_be_bulk: true,
             messages: None,
+            authentication: None,
         }
+    }
+
+    /// Refuses the headers that only `authentication` may write where they come as trailers.
+    pub fn guard_trailers(&mut self, authentication: Option<&'a Authentication>) {
+        self.authentication = authentication;
     }
 
     /// Counts the messages of gRPC in it, from its first byte.
@@ -130,6 +139,17 @@ impl<'a> Body<'a> {
             }
             data(run);
         })?;
+        if scan.complete
+            && let Some(authentication) = self.authentication
+        {
+            let trailers = self.scanner.trailers();
+            if trailers
+                .iter()
+                .any(|(name, ..)| authentication.owns_header(name))
+            {
+                return Err(BodyError::ForbiddenTrailer);
+            }
+        }
         self.complete = scan.complete;
         self.received.add(scan.consumed, payload);
         Ok(scan.consumed)

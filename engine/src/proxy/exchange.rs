@@ -147,6 +147,11 @@ async fn exchange(
 
     // The route, and the first bytes of the body.
     let mut body = Body::new(head.framing, &limits.body, &received);
+    body.guard_trailers(
+        rules
+            .access()
+            .and_then(|access| access.authentication.as_ref()),
+    );
     let is_grpc = is_grpc(&head.headers(&head_bytes));
     if is_grpc {
         record.call = CallKind::Grpc(None);

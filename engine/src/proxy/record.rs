@@ -433,6 +433,7 @@ impl<'a> Record<'a> {
             Some(self.flags.to_string())
         };
         let upstream = self.endpoint.as_ref().map(|endpoint| &endpoint.address);
+        let facts = connection.facts.get();
         let mut record = access_log::Record {
             start_unix_ms: wall
                 .duration_since(UNIX_EPOCH)
@@ -460,6 +461,7 @@ impl<'a> Record<'a> {
             upstream_cluster: self.cluster.as_ref().map(|view| view.cluster.name.as_str()),
             downstream_local_address: connection.local_addr(),
             downstream_remote_address: Some(connection.peer),
+            requested_server_name: facts.and_then(|facts| facts.server_name.as_deref()),
             route_name: (!self.route_name.is_empty()).then_some(self.route_name),
             ..access_log::Record::default()
         };

@@ -28,6 +28,8 @@ pub struct Retries<'a> {
     tried: &'a mut Vec<usize>,
     /// Held from the decision to try again until the next decision.
     permit: Option<RetryPermit>,
+    /// Whether the request was sent anew because a reused connection was dead.
+    is_replayed: bool,
 }
 
 /// How a wait between two tries ended.
@@ -52,7 +54,19 @@ impl<'a> Retries<'a> {
             tries: 0,
             tried,
             permit: None,
+            is_replayed: false,
         }
+    }
+
+    /// Whether the request may be sent anew within its try, on a fresh connection in place of a
+    /// dead one. True once for a request: what dies after that is for the policy to judge.
+    pub fn take_replay(&mut self) -> bool {
+        let is_first = !self.is_replayed;
+        self.is_replayed = true;
+        if is_first {
+            self.cluster.stats.upstream_rq_replayed.add(1);
+        }
+        is_first
     }
 
     /// What the next try wants of its endpoint; `hash` is the request's.

@@ -56,13 +56,7 @@ impl Authentication {
         cache: &mut TokenCache,
     ) -> Result<Authenticated<'_>, TokenError> {
         let mut result = Authenticated::default();
-        for rule in &self.rules {
-            let claims = rule.claim_headers.iter().map(|claim| claim.header.as_str());
-            let ours = claims.chain([rule.payload_header.as_str()]);
-            result
-                .removed_headers
-                .extend(ours.filter(|name| !name.is_empty()));
-        }
+        result.removed_headers.extend(self.own_headers());
         if locate::is_preflight(request) {
             return Ok(result);
         }
@@ -92,6 +86,23 @@ impl Authentication {
             TokenError::Missing => Ok(result),
             other => Err(other),
         }
+    }
+
+    /// The headers that only we may write (`outputPayloadToHeader`, `outputClaimToHeaders`), in
+    /// lower case.
+    fn own_headers(&self) -> impl Iterator<Item = &str> {
+        let names = self.rules.iter().flat_map(|rule| {
+            let claims = rule.claim_headers.iter().map(|claim| claim.header.as_str());
+            claims.chain([rule.payload_header.as_str()])
+        });
+        names.filter(|name| !name.is_empty())
+    }
+
+    /// Whether only we may write the header `name`, in any case.
+    #[must_use]
+    pub fn owns_header(&self, name: &[u8]) -> bool {
+        self.own_headers()
+            .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
     }
 
     /// The rules with the keys that `keys` has for their sources; without one, a rule keeps those
