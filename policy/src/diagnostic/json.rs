@@ -1,7 +1,10 @@
 //! Diagnostics for programs.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
+use super::secrecy::Secrecy;
 use super::{Diagnostic, place_all};
 use crate::source::{FileId, SourceFile};
 
@@ -14,15 +17,15 @@ struct Entry<'d> {
     file: Option<&'d str>,
     line: Option<u32>,
     column: Option<u32>,
-    field: Option<&'d str>,
-    message: &'d str,
-    help: Option<&'d str>,
+    field: Option<Cow<'d, str>>,
+    message: Cow<'d, str>,
+    help: Option<Cow<'d, str>>,
     related: Option<RelatedEntry<'d>>,
 }
 
 #[derive(Serialize)]
 struct RelatedEntry<'d> {
-    note: &'d str,
+    note: Cow<'d, str>,
     file: Option<&'d str>,
     line: Option<u32>,
     column: Option<u32>,
@@ -32,21 +35,24 @@ struct RelatedEntry<'d> {
 /// The diagnostics as a JSON array in the order of [`place_all`], one entry a line.
 pub fn render_json(files: &[SourceFile], diagnostics: &[Diagnostic]) -> String {
     let mut out = String::from("[");
+    let mut secrecy = Secrecy::new(files);
     for (at, placed) in place_all(files, diagnostics).iter().enumerate() {
         let path = |file: FileId| Some(files.get(file.0 as usize)?.path.as_str());
+        let place = placed.file.zip(placed.span);
+        let diagnostic = placed.diagnostic;
         let entry = Entry {
-            severity: placed.diagnostic.severity.to_string(),
-            code: placed.diagnostic.code,
+            severity: diagnostic.severity.to_string(),
+            code: diagnostic.code,
             file: placed.file.and_then(path),
             line: placed.span.map(|span| span.start.line),
             column: placed.span.map(|span| span.start.column),
-            field: placed.field.as_deref(),
-            message: &placed.diagnostic.message,
-            help: placed.diagnostic.help.as_deref(),
-            related: placed.diagnostic.related.as_ref().map(|related| {
+            field: (placed.field.as_deref()).map(|field| secrecy.sentence(place, field)),
+            message: secrecy.sentence(place, &diagnostic.message),
+            help: (diagnostic.help.as_deref()).map(|help| secrecy.sentence(place, help)),
+            related: diagnostic.related.as_ref().map(|related| {
                 let start = placed.related.map(|(_, span)| span.start);
                 RelatedEntry {
-                    note: &related.note,
+                    note: secrecy.sentence(placed.related, &related.note),
                     file: path(related.origin.document.file),
                     line: start.map(|start| start.line),
                     column: start.map(|start| start.column),

@@ -2,6 +2,7 @@
 
 mod json;
 mod place;
+mod secrecy;
 mod text;
 
 use std::fmt;

@@ -1,10 +1,10 @@
 //! Diagnostics for people, in the form that rustc made familiar.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use super::secrecy::{REDACTED, Secrecy};
 use super::{Diagnostic, Placed, Severity, Summary, place_all};
-use crate::source::{FileId, SourceFile, Span, lines};
+use crate::source::{FileId, SourceFile, Span};
 
 /// How the text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn render_text_with(
     let placed = place_all(files, diagnostics);
     let mut writer = Writer {
         files,
-        lines: HashMap::new(),
+        secrecy: Secrecy::new(files),
         options,
         out: String::new(),
     };
@@ -62,7 +62,7 @@ const RESET: &str = "\x1b[0m";
 
 struct Writer<'f> {
     files: &'f [SourceFile],
-    lines: HashMap<FileId, Vec<&'f str>>,
+    secrecy: Secrecy<'f>,
     options: TextOptions,
     out: String,
 }
@@ -75,7 +75,9 @@ impl<'f> Writer<'f> {
             Severity::Warning => YELLOW,
         };
         let title = format!("{}[{}]", diagnostic.severity, diagnostic.code);
-        let message = self.wrapped(&diagnostic.message, title.chars().count() + 2, 4);
+        let place = placed.file.zip(placed.span);
+        let message = self.secrecy.sentence(place, &diagnostic.message);
+        let message = self.wrapped(&message, title.chars().count() + 2, 4);
         self.paint(color, &title);
         self.paint(BOLD, &format!(": {message}"));
         self.out.push('\n');
@@ -97,14 +99,16 @@ impl<'f> Writer<'f> {
             }
         }
         if let Some(help) = &diagnostic.help {
-            self.remark(&margin, "help", help);
+            let help = self.secrecy.sentence(place, help);
+            self.remark(&margin, "help", &help);
         }
         if let Some(related) = &diagnostic.related {
             let place = placed.related.map(|(file, span)| {
                 let path = self.path_of(file);
                 format!(": {path}:{}:{}", span.start.line, span.start.column)
             });
-            let note = format!("{}{}", related.note, place.unwrap_or_default());
+            let note = self.secrecy.sentence(placed.related, &related.note);
+            let note = format!("{note}{}", place.unwrap_or_default());
             self.remark(&margin, "note", &note);
         }
         self.out.push('\n');
@@ -125,18 +129,12 @@ impl<'f> Writer<'f> {
     }
 
     fn source_line(&mut self, file: FileId, span: Span, number: &str, margin: &str, color: &str) {
-        let files = self.files;
-        let lines = self.lines.entry(file).or_insert_with(|| {
-            files
-                .get(file.0 as usize)
-                .map_or_else(Vec::new, |file| lines(&file.text).collect())
-        });
-        let line = lines
-            .get((span.start.line as usize).saturating_sub(1))
-            .copied();
         let width = self.options.width.max(40) - number.len() - 3;
         let start = (span.start.column as usize).saturating_sub(1);
-        let window = Window::around(line.unwrap_or_default(), start, span.length as usize, width);
+        let window = match self.secrecy.line(file, span) {
+            Some(line) => Window::around(line, start, span.length as usize, width),
+            None => Window::around(REDACTED, 0, 0, width),
+        };
         let _ = write!(self.out, "{margin} ");
         self.paint(BLUE, "|");
         self.out.push('\n');

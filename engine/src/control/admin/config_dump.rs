@@ -75,8 +75,10 @@ fn documents(files: &[SourceFile]) -> Vec<Value> {
         .iter()
         .map(|document| {
             let mut value = serde_json::to_value(&document.value).unwrap_or_default();
-            if document.kind == "Secret" {
-                redact(&mut value);
+            match document.kind.as_str() {
+                "Secret" => redact(&mut value),
+                "RequestAuthentication" => redact_token_keys(&mut value),
+                _ => {}
             }
             value
         })
@@ -95,6 +97,44 @@ fn redact(secret: &mut Value) {
     if let Some(metadata) = secret.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("annotations");
     }
+}
+
+/// Replaces what signs in the keys of tokens. RFC 7518 sections 6.2.2, 6.3.2 and 6.4.
+fn redact_token_keys(policy: &mut Value) {
+    let rules = policy.pointer_mut("/spec/jwtRules");
+    let rules = rules.and_then(Value::as_array_mut);
+    let mut is_redacted = false;
+    for rule in rules.into_iter().flatten() {
+        let Some(Value::String(text)) = rule.get_mut("jwks") else {
+            continue;
+        };
+        let mut set: Value = serde_json::from_str(text).unwrap_or_default();
+        if redact_members(&mut set) {
+            *text = set.to_string();
+            is_redacted = true;
+        }
+    }
+    if is_redacted && let Some(Value::Object(metadata)) = policy.get_mut("metadata") {
+        metadata.remove("annotations");
+    }
+}
+
+/// Whether there were any.
+fn redact_members(set: &mut Value) -> bool {
+    const PRIVATE: &[&str] = &["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+    let mut keys = match set.get_mut("keys") {
+        Some(Value::Array(keys)) => keys.iter_mut().collect(),
+        _ => vec![set],
+    };
+    let mut is_redacted = false;
+    let members = keys.iter_mut().filter_map(|key| key.as_object_mut());
+    for (name, value) in members.flatten() {
+        if PRIVATE.contains(&name.as_str()) {
+            *value = Value::from("[redacted]");
+            is_redacted = true;
+        }
+    }
+    is_redacted
 }
 
 fn origin(origin: Option<&Origin>, files: &[SourceFile]) -> Value {
@@ -295,5 +335,32 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("tls.key") && text.contains("password"));
+    }
+
+    #[test]
+    fn private_keys_of_tokens_are_not_shown() {
+        let keys = json!({ "keys": [
+            { "kty": "oct", "k": "aHVudGVyMg", "kid": "one" },
+            { "kty": "RSA", "n": "modulus", "e": "AQAB", "d": "hunter3", "dp": "hunter4" },
+        ]});
+        let single = json!({ "kty": "EC", "x": "public", "d": "hunter5" });
+        let mut policy = json!({
+            "kind": "RequestAuthentication",
+            "metadata": { "name": "a", "annotations": { "last-applied": "hunter2" } },
+            "spec": { "jwtRules": [
+                { "issuer": "a", "jwks": keys.to_string() },
+                { "issuer": "b", "jwks": single.to_string() },
+                { "issuer": "c", "jwksUri": "https://keys.test/" },
+            ]},
+        });
+        redact_token_keys(&mut policy);
+        let text = policy.to_string();
+        assert!(
+            !text.contains("hunter") && !text.contains("aHVudGVyMg"),
+            "{text}"
+        );
+        for shown in ["modulus", "AQAB", "public", "one", "keys.test"] {
+            assert!(text.contains(shown), "{shown}: {text}");
+        }
     }
 }
