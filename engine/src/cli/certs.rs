@@ -32,7 +32,7 @@ pub fn certs(args: &CertsArgs) -> ExitCode {
         .iter()
         .map(|text| Account::parse(text))
         .collect();
-    let accounts = match accounts {
+    let accounts = match check_names(args).and(accounts) {
         Ok(accounts) => accounts,
         Err(why) => {
             eprintln!("error: {why}");
@@ -73,6 +73,42 @@ impl<'a> Account<'a> {
             )),
         }
     }
+}
+
+/// Names that no peer could verify are refused, before any file is written.
+fn check_names(args: &CertsArgs) -> Result<(), String> {
+    let domain = &args.trust_domain;
+    // SPIFFE-ID section 2.1.
+    let is_of_domain =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    if domain.is_empty() || domain.len() > MOST_NAME_BYTES || !domain.chars().all(is_of_domain) {
+        return Err(format!(
+            "`{domain}` is no trust domain: write lower-case letters, digits, `.`, `-` and `_`, \
+             such as cluster.local"
+        ));
+    }
+    match args.dns.iter().find(|name| !is_dns_name(name)) {
+        Some(name) => Err(format!(
+            "`{name}` is no host name: write one such as shop.example.com or *.example.com"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// RFC 1035 section 2.3.4.
+const MOST_NAME_BYTES: usize = 255;
+
+/// A host name; its first label may be `*`.
+fn is_dns_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(is_allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    name.len() <= MOST_NAME_BYTES && rest.split('.').all(is_label)
 }
 
 fn write_all(args: &CertsArgs, accounts: &[Account<'_>]) -> Result<String, String> {
