@@ -334,7 +334,7 @@ fn certificates_and_their_end_are_shown_and_keys_nowhere() {
     assert!(
         payment
             .log()
-            .contains("holds no certificate in PEM; what was in use stays")
+            .contains("holds a private key where its certificate should be; what was in use stays")
     );
     assert!(ask(inbound, "GET").is_err());
 

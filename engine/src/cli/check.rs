@@ -11,6 +11,7 @@ use super::{CheckArgs, Format, page, print_out, refuse_input};
 use crate::control::config_dir::{self, ReadLimits};
 use crate::control::load::PolicyLoader;
 use crate::control::reload::Loader as _;
+use crate::tls::inspect_secrets;
 
 pub fn check(args: &CheckArgs) -> ExitCode {
     let reading = match config_dir::read(&args.config, &ReadLimits::default()) {
@@ -25,6 +26,10 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         outcome.diagnostics.push(config_dir::no_files(&args.config));
     }
     let accepted = outcome.snapshot.is_some();
+    if let Some(snapshot) = &outcome.snapshot {
+        let found = inspect_secrets(snapshot, &args.config);
+        outcome.diagnostics.extend(found);
+    }
     match args.format {
         Format::Json => print_out(&render_json(&reading.files, &outcome.diagnostics)),
         Format::Text => {

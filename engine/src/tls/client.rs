@@ -147,14 +147,18 @@ impl Described for UpstreamTls {
             None => builder.with_no_client_auth(),
             Some(text) => {
                 let Credential {
-                    chain, key, place, ..
+                    chain,
+                    key,
+                    place,
+                    key_place,
+                    ..
                 } = text.parse()?;
                 let leaf = chain.first();
                 let facts = leaf.and_then(|leaf| CertificateFacts::read(leaf, &place));
                 report.leaves.extend(facts);
-                builder.with_client_auth_cert(chain, key).map_err(|_| {
-                    format!("the key of {place} cannot be used, or is not of its certificate")
-                })?
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| Credential::refusal(&place, &key_place, &error))?
             }
         };
         Ok((ClientContext::new(&config), report))

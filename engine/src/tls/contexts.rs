@@ -2,12 +2,12 @@
 
 use super::client::ClientContext;
 use super::credentials::{Fingerprint, Places, Reader};
-use super::report::{CertificateReport, ExpiryWatch};
+use super::report::{CertificateFacts, CertificateReport, ExpiryWatch};
 use super::server::ServerContext;
 use ringroad_policy::snapshot::{
     DownstreamTls, FilterChains, Listener, ListenerKind, Snapshot, UpstreamTls,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +46,8 @@ struct Built<C> {
     context: Arc<C>,
     fingerprint: u64,
     report: Arc<CertificateReport>,
+    /// What was read since is broken.
+    is_old: bool,
 }
 
 impl<C> Clone for Built<C> {
@@ -54,8 +56,27 @@ impl<C> Clone for Built<C> {
             context: self.context.clone(),
             fingerprint: self.fingerprint,
             report: self.report.clone(),
+            is_old: self.is_old,
         }
     }
+}
+
+impl<C> Built<C> {
+    /// The certificates that are shown from now on, and were not or were broken.
+    fn since(&self, before: Option<&Self>) -> impl Iterator<Item = &CertificateFacts> {
+        let leaves = self.report.leaves.iter().filter(|_| !self.is_old);
+        leaves.filter(move |leaf| {
+            before.is_none_or(|before| before.is_old || !before.report.leaves.contains(leaf))
+        })
+    }
+}
+
+/// What a round has to tell.
+#[derive(Default)]
+struct News {
+    problems: Vec<String>,
+    /// Certificates that new handshakes show from now on.
+    renewed: BTreeSet<CertificateFacts>,
 }
 
 /// Contexts by their descriptions, or why there is none.
@@ -78,7 +99,7 @@ impl<D: Described> Table<D> {
 
     /// The table for another snapshot, or for files that may have changed. What cannot be read
     /// keeps its old context, and is a problem.
-    fn renewed(&self, round: &Round<'_>, problems: &mut Vec<String>) -> Self {
+    fn renewed(&self, round: &Round<'_>, news: &mut News) -> Self {
         let mut next = HashMap::new();
         for tls in D::all(round.places.snapshot) {
             if next.contains_key(&tls) {
@@ -88,12 +109,22 @@ impl<D: Described> Table<D> {
             let built = round.build(&*tls, before).or_else(|why| {
                 let whom = D::WHOM;
                 let (end, old) = match before {
-                    Some(before) => ("what was in use stays", Ok(before.clone())),
+                    Some(before) => {
+                        let old = Built {
+                            is_old: true,
+                            ..before.clone()
+                        };
+                        ("what was in use stays", Ok(old))
+                    }
                     None => ("handshakes fail until it is mended", Err(why.clone())),
                 };
-                problems.push(format!("TLS with {whom}: {why}; {end}"));
+                news.problems.push(format!("TLS with {whom}: {why}; {end}"));
                 old
             });
+            if let (Some(before), Ok(built)) = (self.0.get(&tls), &built) {
+                news.renewed
+                    .extend(built.since(before.as_ref().ok()).cloned());
+            }
             next.insert(tls, built);
         }
         Self(next)
@@ -133,13 +164,17 @@ impl Round<'_> {
         let material = tls.read(&self.places, &mut seen)?;
         let fingerprint = seen.value();
         if let Some(known) = before.filter(|known| known.fingerprint == fingerprint) {
-            return Ok(known.clone());
+            return Ok(Built {
+                is_old: false,
+                ..known.clone()
+            });
         }
         let (context, report) = tls.build(material, &self.trust_domains)?;
         Ok(Built {
             context: Arc::new(context),
             fingerprint,
             report: Arc::new(report),
+            is_old: false,
         })
     }
 }
@@ -216,12 +251,16 @@ impl TlsKeeper {
             },
             trust_domains: trust_domains.into_iter().map(str::to_string).collect(),
         };
-        let mut problems = Vec::new();
+        let mut news = News::default();
         let next = TlsContexts {
-            servers: self.current.servers.renewed(&round, &mut problems),
-            clients: self.current.clients.renewed(&round, &mut problems),
-            problems: problems.len(),
+            servers: self.current.servers.renewed(&round, &mut news),
+            clients: self.current.clients.renewed(&round, &mut news),
+            problems: news.problems.len(),
         };
+        let News { problems, renewed } = news;
+        for certificate in &renewed {
+            certificate.tell_renewed();
+        }
         for problem in &problems {
             if !self.told.contains(problem) {
                 tracing::warn!("{problem}");

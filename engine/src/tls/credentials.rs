@@ -19,6 +19,8 @@ pub struct Credential {
     pub ocsp: Option<Vec<u8>>,
     /// For people: where it is from.
     pub place: String,
+    /// The same of the key.
+    pub key_place: String,
 }
 
 /// The texts of a certificate with its chain and key, as they were read.
@@ -27,6 +29,7 @@ pub struct CredentialText {
     key: Arc<[u8]>,
     ocsp: Option<Arc<[u8]>>,
     place: String,
+    key_place: String,
 }
 
 /// Authorities to trust, or other entries of a file, as they were read.
@@ -126,14 +129,15 @@ impl Places<'_> {
                     .secret(namespace.as_deref(), name)
                     .ok_or_else(|| self.no_secret(&place, name))?;
                 let entry = |keys: &[&str]| keys.iter().find_map(|key| entries.get(*key));
-                let chain =
-                    entry(CERTIFICATE_KEYS).ok_or_else(|| format!("{place} has no `tls.crt`"))?;
-                let key = entry(KEY_KEYS).ok_or_else(|| format!("{place} has no `tls.key`"))?;
+                let lacks = |key| format!("{place} has no `{key}`{}", unknown_keys(&entries));
+                let chain = entry(CERTIFICATE_KEYS).ok_or_else(|| lacks("tls.crt"))?;
+                let key = entry(KEY_KEYS).ok_or_else(|| lacks("tls.key"))?;
                 let ocsp = entries.get(OCSP_KEY).cloned();
                 let text = CredentialText {
                     chain: Arc::from(chain.as_slice()),
                     key: Arc::from(key.as_slice()),
                     ocsp: ocsp.map(Arc::from),
+                    key_place: format!("`tls.key` of {place}"),
                     place,
                 };
                 Ok(text.seen(seen))
@@ -153,6 +157,7 @@ impl Places<'_> {
             key: self.reader.file(Path::new(key))?,
             ocsp: self.reader.file(&staple).ok(),
             place: certificate.to_string(),
+            key_place: key.to_string(),
         };
         Ok(text.seen(seen))
     }
@@ -175,7 +180,9 @@ impl Places<'_> {
                     keys.find_map(|key| entries.get(*key).cloned())
                 };
                 let pem = of(&beside).or_else(|| of(name)).ok_or_else(|| {
-                    format!("{place} has no `ca.crt`, and there is no secret `{beside}`")
+                    let own = self.secret(namespace.as_deref(), name);
+                    let unknown = own.map(|own| unknown_keys(&own)).unwrap_or_default();
+                    format!("{place} has no `ca.crt`{unknown}, and there is no secret `{beside}`")
                 })?;
                 seen.add(&pem);
                 let pem = Arc::from(pem);
@@ -241,6 +248,17 @@ impl Places<'_> {
     }
 }
 
+/// What else a secret has, which may be a key that is misspelt.
+fn unknown_keys(entries: &BTreeMap<String, Vec<u8>>) -> String {
+    let known = [CERTIFICATE_KEYS, KEY_KEYS, ROOT_KEYS, &[OCSP_KEY]].concat();
+    let unknown = entries.keys().filter(|key| !known.contains(&key.as_str()));
+    let unknown: Vec<String> = unknown.map(|key| format!("`{key}`")).collect();
+    match unknown.is_empty() {
+        true => String::new(),
+        false => format!(" (but {}, which means nothing)", unknown.join(", ")),
+    }
+}
+
 fn place_of(namespace: Option<&str>, name: &str) -> String {
     match namespace {
         Some(namespace) => format!("secret `{namespace}/{name}`"),
@@ -266,14 +284,38 @@ impl CredentialText {
             key,
             ocsp,
             place,
+            key_place,
         } = self;
         Ok(Credential {
             chain: certificates(chain, place)?,
-            key: PrivateKeyDer::from_pem_slice(key)
-                .map_err(|_| format!("the key of {place} is no private key in PEM"))?,
+            key: PrivateKeyDer::from_pem_slice(key).map_err(|_| no_key(key, key_place))?,
             ocsp: ocsp.as_deref().map(<[u8]>::to_vec),
             place: place.clone(),
+            key_place: key_place.clone(),
         })
+    }
+}
+
+impl Credential {
+    /// Why the library does not take it.
+    pub fn refusal(place: &str, key_place: &str, error: &rustls::Error) -> String {
+        match error {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("the key in {key_place} is not that of the certificate in {place}")
+            }
+            _ => format!("the key in {key_place} cannot be used with the certificate in {place}"),
+        }
+    }
+}
+
+/// Why no key is found in a text.
+fn no_key(pem: &[u8], place: &str) -> String {
+    let text = String::from_utf8_lossy(pem);
+    let is_encrypted =
+        text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED");
+    match is_encrypted {
+        true => format!("the key in {place} is encrypted: put it there without a passphrase"),
+        false => format!("{place} holds no private key in PEM"),
     }
 }
 
@@ -320,6 +362,9 @@ fn certificates(pem: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>>,
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
+        _ if String::from_utf8_lossy(pem).contains("PRIVATE KEY-----") => Err(format!(
+            "{place} holds a private key where its certificate should be"
+        )),
         _ => Err(format!("{place} holds no certificate in PEM")),
     }
 }

@@ -1,6 +1,7 @@
 //! Certificates in use, for people and metrics, and warnings before they expire. No key is here.
 
 use super::certificate::PeerCertificate;
+use crate::control::access_log::write_time;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +52,19 @@ impl CertificateFacts {
         self.left(now).as_secs() / DAY.as_secs()
     }
 
+    /// Says that new handshakes show it.
+    pub(super) fn tell_renewed(&self) {
+        let Self {
+            place,
+            serial_number,
+            ..
+        } = self;
+        let until = timestamp(self.not_after);
+        tracing::info!(
+            "the certificate {serial_number} of {place}, good until {until}, serves new handshakes"
+        );
+    }
+
     fn left(&self, now: SystemTime) -> Duration {
         let end = u64::try_from(self.not_after).unwrap_or(0);
         let end = UNIX_EPOCH + Duration::from_secs(end);
@@ -72,6 +86,14 @@ impl CertificateReport {
     pub fn certificates(&self) -> impl Iterator<Item = &CertificateFacts> {
         self.authorities.iter().chain(&self.leaves)
     }
+}
+
+/// `2026-01-31T12:00:00Z` of seconds since 1970.
+pub fn timestamp(seconds: i64) -> String {
+    let mut text = Vec::new();
+    let unix_ms = u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
+    write_time(unix_ms, &mut text);
+    String::from_utf8_lossy(&text).replace(".000Z", "Z")
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

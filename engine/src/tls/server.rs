@@ -167,7 +167,7 @@ impl Described for DownstreamTls {
     }
 }
 
-fn certified_key(
+pub(super) fn certified_key(
     credential: Credential,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<CertifiedKey>, String> {
@@ -176,9 +176,10 @@ fn certified_key(
         key,
         ocsp,
         place,
+        key_place,
     } = credential;
     let mut certified = CertifiedKey::from_der(chain, key, provider)
-        .map_err(|_| format!("the key of {place} cannot be used, or is not of its certificate"))?;
+        .map_err(|error| Credential::refusal(&place, &key_place, &error))?;
     certified.ocsp = ocsp;
     Ok(Arc::new(certified))
 }

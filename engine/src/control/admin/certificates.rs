@@ -9,9 +9,8 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{AdminState, json};
-use crate::control::access_log::write_time;
 use crate::control::metrics::Figure;
-use crate::tls::{CertificateFacts, CertificateReport};
+use crate::tls::{CertificateFacts, CertificateReport, timestamp};
 
 pub async fn certs(State(state): State<Arc<AdminState>>) -> Response {
     let now = SystemTime::now();
@@ -46,14 +45,6 @@ fn certificate(facts: &CertificateFacts, now: SystemTime) -> Value {
         "valid_from": timestamp(facts.not_before),
         "expiration_time": timestamp(facts.not_after),
     })
-}
-
-/// `2026-01-31T12:00:00Z` of seconds since 1970.
-fn timestamp(seconds: i64) -> String {
-    let mut text = Vec::new();
-    let unix_ms = u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
-    write_time(unix_ms, &mut text);
-    String::from_utf8_lossy(&text).replace(".000Z", "Z")
 }
 
 /// Envoy's figure; without certificates the greatest number, as there.

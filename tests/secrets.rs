@@ -1,0 +1,218 @@
+//! Secrets that are broken: what is said of them, and that no key is ever shown.
+
+mod harness;
+
+use harness::pki::{Authority, Identity, secret};
+use harness::{Proxy, answering, folder, free_address, ringroad, settings, until};
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// A gateway with this `tls` block, and a secret beside it.
+fn config(tls: &str, secret: &str) -> tempfile::TempDir {
+    let address = free_address();
+    let gate = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
+         servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
+         hosts: [\"*\"]\n    tls: {tls}\n",
+        address.port(),
+        address.ip()
+    );
+    let mut files = vec![
+        ("gate.yaml", gate),
+        ("answer.yaml", answering("hello")),
+        ("settings.yaml", settings("{role: gateway}")),
+    ];
+    if !secret.is_empty() {
+        files.push(("secret.yaml", secret.to_string()));
+    }
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, text)| (*name, text.as_str()))
+        .collect();
+    folder(&files)
+}
+
+fn check(config: &Path) -> String {
+    let output = ringroad(&["check".as_ref(), config.as_os_str()]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    told
+}
+
+const SIMPLE: &str = "{mode: SIMPLE, credentialName: shop}";
+const MUTUAL: &str = "{mode: MUTUAL, credentialName: shop}";
+
+/// In one line, as if the page were wide.
+fn joined(told: &str) -> String {
+    told.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn check_says_which_secrets_cannot_serve() {
+    let authority = Authority::new();
+    let good = authority.issue(&["shop.test"]);
+    let swapped = Identity {
+        certificate: good.key.clone(),
+        key: good.certificate.clone(),
+    };
+    let of_another = Identity {
+        key: authority.issue(&["other.test"]).key,
+        ..good.clone()
+    };
+    let encrypted = Identity {
+        key: good.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
+        ..good.clone()
+    };
+    let garbage = Identity {
+        key: "nonsense".to_string(),
+        ..good.clone()
+    };
+    let misspelt = secret("shop", &good, None).replace("tls.key", "tls.keyy");
+    let roots = secret("shop", &good, Some(&authority.pem));
+    let of = |identity: &Identity| secret("shop", identity, None);
+    let cases = [
+        (SIMPLE, String::new(), "there is no secret `shop`"),
+        (
+            SIMPLE,
+            of(&swapped),
+            "holds a private key where its certificate should be",
+        ),
+        (
+            SIMPLE,
+            of(&of_another),
+            "not that of the certificate in secret `shop`",
+        ),
+        (
+            SIMPLE,
+            of(&encrypted),
+            "the key in `tls.key` of secret `shop` is encrypted",
+        ),
+        (
+            SIMPLE,
+            of(&garbage),
+            "`tls.key` of secret `shop` holds no private key",
+        ),
+        (
+            SIMPLE,
+            misspelt,
+            "has no `tls.key` (but `tls.keyy`, which means nothing)",
+        ),
+        (MUTUAL, of(&good), "secret `shop` has no `ca.crt`"),
+    ];
+    for (tls, secret, said) in cases {
+        let config = config(tls, &secret);
+        let told = check(config.path());
+        let told = joined(&told);
+        assert!(told.contains("warning[unusable-secret]"), "{said}: {told}");
+        assert!(told.contains(said), "{said}: {told}");
+        assert!(told.contains("gate.yaml:"), "{said}: {told}");
+    }
+    for (tls, secret) in [(SIMPLE, of(&good)), (MUTUAL, roots)] {
+        let told = check(config(tls, &secret).path());
+        assert!(!told.contains("warning"), "{told}");
+    }
+}
+
+#[test]
+fn a_key_line_that_lost_its_indentation_is_in_no_output() {
+    let good = Authority::new().issue(&["shop.test"]);
+    let line = good.key.lines().nth(1).expect("a line").to_string();
+    let whole = secret("shop", &good, None);
+    let broken = whole.replace(&format!("    {line}"), &line);
+    assert_ne!(whole, broken);
+    let config = config(SIMPLE, &whole);
+    let proxy = Proxy::start(config, &[]);
+    proxy.put("secret.yaml", &broken);
+    until("the refusal", || proxy.stat("config.reload_rejected") == 1);
+    let told = proxy.admin("/server_info").body;
+    assert!(
+        told.contains("secret.yaml:") && told.contains("[redacted]"),
+        "{told}"
+    );
+    assert!(!told.contains(&line), "{told}");
+    assert!(!proxy.log().contains(&line), "{}", proxy.log());
+    for format in ["text", "json"] {
+        let args = [
+            OsStr::new("check"),
+            proxy.config.as_os_str(),
+            OsStr::new("--format"),
+            OsStr::new(format),
+        ];
+        let output = ringroad(&args);
+        assert_eq!(output.status.code(), Some(1));
+        for out in [output.stdout, output.stderr] {
+            assert!(!String::from_utf8_lossy(&out).contains(&line), "{format}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_key_file_is_named_and_its_renewal_is_logged() {
+    let authority = Authority::new();
+    let good = authority.issue(&["shop.test"]);
+    let files = folder(&[("c.pem", &good.certificate), ("k.pem", "nonsense")]);
+    let path = |name: &str| files.path().join(name);
+    let tls = format!(
+        "{{mode: SIMPLE, serverCertificate: {}, privateKey: {}}}",
+        path("c.pem").display(),
+        path("k.pem").display()
+    );
+    let proxy = Proxy::start(config(&tls, ""), &[]);
+    let bad = format!("{} holds no private key", path("k.pem").display());
+    until("the complaint", || proxy.log().contains(&bad));
+    assert!(
+        !proxy.log().contains("serves new handshakes"),
+        "{}",
+        proxy.log()
+    );
+    let told = |count: usize| {
+        until("the news", || {
+            proxy.log().matches("serves new handshakes").count() == count
+        });
+    };
+    std::fs::write(path("k.pem"), &good.key).expect("written");
+    told(1);
+    let encrypted = good.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    std::fs::write(path("k.pem"), encrypted).expect("written");
+    until("the second complaint", || {
+        proxy.log().contains("k.pem is encrypted")
+    });
+    std::fs::write(path("k.pem"), &good.key).expect("written");
+    told(2);
+    let certificates = proxy.admin_json("/certs");
+    let leaf = &certificates["certificates"][0]["cert_chain"][0];
+    let serial = leaf["serial_number"].as_str().expect("a serial number");
+    let until = leaf["expiration_time"].as_str().expect("a time");
+    let line = format!(
+        "the certificate {serial} of {}, good until {until}",
+        path("c.pem").display()
+    );
+    assert_eq!(proxy.log().matches(&line).count(), 2, "{}", proxy.log());
+}
+
+#[test]
+fn certs_refuses_names_that_are_none() {
+    let out = tempfile::tempdir().expect("a folder");
+    let made = out.path().join("made");
+    for (flag, name, said) in [
+        ("--trust-domain", "BAD DOM", "`BAD DOM` is no trust domain"),
+        ("--trust-domain", "", "`` is no trust domain"),
+        ("--dns", "", "`` is no host name"),
+        ("--dns", "a b", "`a b` is no host name"),
+        ("--dns", "a..b", "`a..b` is no host name"),
+    ] {
+        let args = [
+            OsStr::new("certs"),
+            OsStr::new("shop/cart"),
+            OsStr::new("--out"),
+            made.as_os_str(),
+            OsStr::new(flag),
+            OsStr::new(name),
+        ];
+        let output = ringroad(&args);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(said), "{told}");
+        assert!(!made.exists(), "{name}");
+    }
+}
