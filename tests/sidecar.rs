@@ -188,3 +188,29 @@ fn requests_to_the_workload_are_tried_again_only_if_they_have_not_begun() {
         assert_eq!(after, (before.0 + 1, before.1), "sent twice");
     }
 }
+
+/// Envoy heeds them for internal requests alone, and Istio's defaults make none of these internal.
+#[test]
+fn envoy_headers_of_the_application_steer_its_requests() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let upstream = ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                connection.send("HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n");
+            }
+        });
+        let rules = service("cart.test", "shop", address, upstream.address);
+        let _proxy = start(driver, "{role: sidecar, namespace: shop}", &rules);
+        let request = "GET / HTTP/1.1\r\nhost: cart.test\r\nconnection: close\r\n\
+                       x-forwarded-for: 10.0.0.1\r\nx-envoy-max-retries: 5\r\n\
+                       x-envoy-retry-on: 5xx\r\nx-envoy-upstream-rq-timeout-ms: 90\r\n\
+                       x-envoy-upstream-rq-per-try-timeout-ms: 80\r\n\r\n";
+        let (answer, _) = converse(address, &[request.as_bytes()]);
+        assert_eq!(status(&answer), 500, "{answer}");
+        let heads = upstream.heads();
+        assert_eq!(heads.len(), 1, "tried again: {heads:?}");
+        for gone in ["max-retries", "retry-on", "timeout-ms"] {
+            assert!(!heads[0].contains(gone), "{}", heads[0]);
+        }
+    }
+}
