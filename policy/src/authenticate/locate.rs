@@ -6,7 +6,7 @@ use super::rule::{JwtRule, TokenLocation};
 use crate::snapshot::RequestFacts;
 
 /// A preflight of CORS, which browsers send without credentials.
-pub(super) fn is_preflight(request: &RequestFacts<'_>) -> bool {
+pub(crate) fn is_preflight(request: &RequestFacts<'_>) -> bool {
     let has = |name: &str| {
         let mut found = false;
         request

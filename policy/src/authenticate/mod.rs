@@ -18,6 +18,7 @@ use crate::snapshot::RequestFacts;
 pub use cache::{TokenCache, VerifiedToken};
 pub use claims::Claims;
 pub use keys::KeySet;
+pub(crate) use locate::is_preflight;
 pub use locate::without_parameters;
 pub use rule::{ClaimHeader, JwtRule, KeySource, TokenLocation};
 pub use status::TokenError;
@@ -57,7 +58,7 @@ impl Authentication {
     ) -> Result<Authenticated<'_>, TokenError> {
         let mut result = Authenticated::default();
         result.removed_headers.extend(self.own_headers());
-        if locate::is_preflight(request) {
+        if is_preflight(request) {
             return Ok(result);
         }
         // Any rule that is content will do; else each has to find no token at all.

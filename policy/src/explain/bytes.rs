@@ -5,8 +5,8 @@ use super::effects::{Setting, milliseconds, setting};
 use super::places::Places;
 use super::{Explanation, Request};
 use crate::snapshot::{
-    Cluster, ConnectionFacts, Destination, Direction, HeaderEdits, RequestFacts, Snapshot,
-    TcpDestination, TcpRoute,
+    Cluster, ConnectionFacts, Destination, HeaderEdits, RequestFacts, Snapshot, TcpDestination,
+    TcpRoute,
 };
 
 impl Explanation {
@@ -90,12 +90,9 @@ pub(super) fn show_address(
 ) {
     let goes_there = cluster.is_some_and(|cluster| cluster.follows_destination);
     let known = connection
-        .destination
+        .original_destination()
         .filter(|to| !to.ip().is_unspecified());
-    if let (true, Some(address)) = (
-        goes_there && connection.direction != Direction::Gateway,
-        known,
-    ) {
+    if let (true, Some(address)) = (goes_there, known) {
         view.answer = None;
         view.endpoints = vec![EndpointView {
             address: address.to_string(),

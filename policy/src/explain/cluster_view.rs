@@ -125,7 +125,8 @@ pub(super) fn destination(
         Discovery::OriginalDestination => {
             view.answer = refuse(
                 "UH",
-                "the original destination of a connection is not known",
+                "requests go where the client had addressed its connection, and of one that was \
+                 not redirected here that is not known",
             );
         }
         Discovery::Static => {}

@@ -98,7 +98,7 @@ impl Connection {
             direction: self.direction.unwrap_or_default(),
             peer: self.source.map(|ip| SocketAddr::new(ip, 0)),
             destination: Some(destination),
-            is_redirected: self.direction.is_some(),
+            is_redirected: false,
             is_tls: self.security != Security::Plain,
             server_name: name
                 .filter(|_| self.security != Security::Plain)
@@ -140,10 +140,12 @@ pub(super) fn reach<'s>(
                 let own = own.copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
                 facts.destination = Some(SocketAddr::new(own, port));
             }
+            facts.is_redirected = true;
             Ok(inbound(snapshot, doors, port))
         }
         Some(doors) if connection.is_redirected() => {
             facts.direction = Direction::Outbound;
+            facts.is_redirected = true;
             Ok(outbound(doors, destination))
         }
         _ => find_listener(snapshot, request, port, gateway).map(|(listener, note)| {

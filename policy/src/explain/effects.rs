@@ -123,7 +123,10 @@ fn rewrites(
         (Some(rewrite), Some(facts)) => {
             let mut path = Vec::new();
             route.rewrite_path(facts.path, &mut path);
-            let path = String::from_utf8_lossy(&path).into_owned();
+            let mut path = String::from_utf8_lossy(&path).into_owned();
+            if let Some(query) = facts.query {
+                path += &format!("?{query}");
+            }
             Some(match rewrite {
                 PathRewrite::Matched(_) => path,
                 PathRewrite::Regex(_) => format!("{path} (by regex)"),

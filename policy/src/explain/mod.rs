@@ -6,6 +6,7 @@ mod balancing_view;
 mod bytes;
 pub(crate) mod cluster_view;
 mod connection;
+mod cross_origin;
 pub(crate) mod effects;
 pub(crate) mod places;
 mod text;
@@ -414,6 +415,7 @@ impl Explanation {
                 if let [only] = self.destinations.as_slice() {
                     self.answer = only.answer.clone();
                 }
+                self.tell_preflight(route, facts, places);
             }
             RouteAction::DirectResponse { status, body } => {
                 let reason = format!("the route answers by itself, with {} bytes", body.len());

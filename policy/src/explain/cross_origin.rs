@@ -1,0 +1,70 @@
+//! What becomes of a preflight of CORS: most never reach an upstream.
+
+use super::Explanation;
+use super::effects::{self, setting};
+use super::places::Places;
+use crate::authenticate::is_preflight;
+use crate::snapshot::{CorsPolicy, RequestFacts, Route};
+
+impl Explanation {
+    /// Replaces what was told of a destination where the proxy answers by itself.
+    pub(super) fn tell_preflight(
+        &mut self,
+        route: &Route,
+        facts: &RequestFacts<'_>,
+        places: &Places,
+    ) {
+        let Some(cors) = route.cors.as_ref().filter(|_| is_preflight(facts)) else {
+            return;
+        };
+        let is_lost = self
+            .answer
+            .as_ref()
+            .is_some_and(|answer| answer.flag == "NC");
+        if is_lost {
+            // Nobody asks about origins of a request whose only cluster is not there.
+            return;
+        }
+        let mut origin = Vec::new();
+        facts.headers.visit("origin", &mut |value| {
+            if origin.is_empty() {
+                origin.extend_from_slice(value);
+            }
+        });
+        let is_allowed = cors.allows(&origin);
+        let origin = String::from_utf8_lossy(&origin).into_owned();
+        if !is_allowed && cors.forward_unmatched_preflights {
+            let written = places.of_optional(&effects::field_of_rule(route, "corsPolicy"));
+            let value = format!("forwarded: `{origin}` is none of the origins that are allowed");
+            self.settings
+                .push(setting("this preflight", value, written));
+            return;
+        }
+        let reason = match is_allowed {
+            true => format!("the preflight is granted here: {}", granted(cors, &origin)),
+            false => format!(
+                "the preflight is answered here, and grants nothing: `{origin}` is none of the \
+                 origins that are allowed, and unmatchedPreflights is IGNORE"
+            ),
+        };
+        self.destinations.clear();
+        self.cluster = None;
+        let comes_before = |name: &str| name.starts_with("cors") || name.starts_with("fault");
+        self.settings.retain(|one| comes_before(&one.name));
+        self.answer_as_written(200, reason, route, "corsPolicy", places);
+    }
+}
+
+/// The headers of the answer, but for those that every response has.
+fn granted(cors: &CorsPolicy, origin: &str) -> String {
+    let mut list = vec![format!("access-control-allow-origin {origin}")];
+    for (name, value) in [
+        ("methods", &cors.allow_methods),
+        ("headers", &cors.allow_headers),
+    ] {
+        if !value.is_empty() {
+            list.push(format!("access-control-allow-{name} {value}"));
+        }
+    }
+    list.join(", ")
+}

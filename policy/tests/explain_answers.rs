@@ -1,0 +1,144 @@
+//! What the proxy does with a request by itself, as `explain` tells it: preflights, requests whose
+//! original destination nobody knows, and the path that an upstream gets.
+
+mod support;
+
+use ringroad_policy::explain::{Explanation, Request, explain};
+use ringroad_policy::snapshot::Direction;
+use support::*;
+
+fn told(text: &str, url: &str, method: &str, headers: &[(&str, &str)]) -> Explanation {
+    let mut request = Request::for_url(url).unwrap();
+    request.method = method.to_string();
+    let headers = headers.iter();
+    request.headers = headers
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    explain(&snapshot(text), &[], &request, None)
+}
+
+/// A gateway with this in its only route.
+fn edge(host: &str, more: &str) -> String {
+    let http = format!(
+        "hosts: ['*']\ngateways: [edge]\nhttp:\n- name: only\n  timeout: 3s\n  \
+         match: [{{uri: {{prefix: /api}}}}]\n  route: [{{destination: {{host: {host}}}}}]\n  {more}\n"
+    );
+    GATEWAY.to_string() + &service("a.com", 80, 1) + &rule("r", &http)
+}
+
+const SHOP: (&str, &str) = ("Origin", "https://shop.test");
+const OTHER: (&str, &str) = ("Origin", "https://other.test");
+const ASKS: (&str, &str) = ("Access-Control-Request-Method", "PUT");
+
+#[test]
+fn a_preflight_is_not_said_to_go_to_the_upstream() {
+    let cors =
+        "corsPolicy: {allowOrigins: [{exact: 'https://shop.test'}], allowMethods: [GET, PUT]}";
+    let text = edge("a.com", cors);
+    let ask = |method: &str, headers: &[(&str, &str)]| {
+        told(&text, "http://shop.test:8080/api/x", method, headers)
+    };
+    let preflight = ask("OPTIONS", &[SHOP, ASKS]);
+    assert_eq!(preflight.route.as_deref(), Some("only"));
+    assert!(preflight.destinations.is_empty() && preflight.cluster.is_none());
+    let answer = preflight.answer.expect("an answer of the proxy");
+    assert_eq!((answer.status, answer.flag.as_str()), (200, "-"));
+    for part in ["https://shop.test", "access-control-allow-methods GET,PUT"] {
+        assert!(answer.reason.contains(part), "{}", answer.reason);
+    }
+    assert!(preflight.settings.iter().all(|one| one.name != "timeout"));
+    // Whatever lacks one of the three is a request as others are.
+    for (method, headers) in [
+        ("OPTIONS", &[SHOP][..]),
+        ("OPTIONS", &[ASKS]),
+        ("GET", &[SHOP, ASKS]),
+    ] {
+        let plain = ask(method, headers);
+        assert_eq!(plain.cluster.as_deref(), Some("outbound|80||a.com"));
+        assert!(plain.answer.is_none(), "{method} {headers:?}");
+    }
+}
+
+#[test]
+fn a_preflight_of_another_origin_is_said_to_be_forwarded_or_not() {
+    let ask = |more: &str| {
+        let cors = format!("corsPolicy: {{allowOrigins: [{{exact: 'https://shop.test'}}]{more}}}");
+        let text = edge("a.com", &cors);
+        told(
+            &text,
+            "http://shop.test:8080/api",
+            "OPTIONS",
+            &[OTHER, ASKS],
+        )
+    };
+    let forwarded = ask("");
+    assert_eq!(forwarded.cluster.as_deref(), Some("outbound|80||a.com"));
+    assert!(forwarded.answer.is_none());
+    let mut settings = forwarded.settings.iter();
+    let note = settings.find(|one| one.name == "this preflight");
+    let note = &note.expect("a word about it").value;
+    assert!(
+        note.starts_with("forwarded: `https://other.test`"),
+        "{note}"
+    );
+    let ignored = ask(", unmatchedPreflights: IGNORE");
+    assert!(ignored.destinations.is_empty());
+    let answer = ignored.answer.expect("an answer of the proxy");
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.reason.contains("unmatchedPreflights"),
+        "{}",
+        answer.reason
+    );
+}
+
+#[test]
+fn a_preflight_for_a_cluster_that_is_not_there_gets_the_503_of_all() {
+    let text = edge(
+        "nobody.com",
+        "corsPolicy: {allowOrigins: [{prefix: 'https://'}]}",
+    );
+    let told = told(&text, "http://shop.test:8080/api", "OPTIONS", &[SHOP, ASKS]);
+    let answer = told.answer.expect("an answer");
+    assert_eq!((answer.status, answer.flag.as_str()), (503, "NC"));
+}
+
+#[test]
+fn an_unknown_host_on_loopback_is_not_said_to_reach_the_listener_itself() {
+    let text = sidecar("default") + &service("web.test", 80, 1);
+    let on_loopback = told(&text, "http://other.test/", "GET", &[]);
+    assert_eq!(on_loopback.cluster.as_deref(), Some("PassthroughCluster"));
+    assert_eq!(on_loopback.destinations[0].endpoints, []);
+    let answer = on_loopback
+        .answer
+        .as_ref()
+        .expect("no original destination");
+    assert_eq!((answer.status, answer.flag.as_str()), (503, "UH"));
+    assert!(on_loopback.to_text().contains(" 503 UH: requests go where"));
+    // Redirected connections have one.
+    let mut request = Request::for_url("http://other.test/").unwrap();
+    request.connection.direction = Some(Direction::Outbound);
+    request.connection.address = Some("203.0.113.7".parse().unwrap());
+    let redirected = explain(&snapshot(&text), &[], &request, None);
+    assert!(redirected.answer.is_none());
+    let [endpoint] = redirected.destinations[0].endpoints.as_slice() else {
+        panic!("{:?}", redirected.destinations)
+    };
+    assert_eq!(endpoint.address, "203.0.113.7:80");
+}
+
+#[test]
+fn a_rewritten_path_keeps_its_query() {
+    let text = edge("a.com", "rewrite: {uri: /v2}");
+    let path = |url: &str| {
+        let told = told(&text, url, "GET", &[]);
+        let mut settings = told.settings.into_iter();
+        settings
+            .find(|one| one.name == "path upstream")
+            .map(|one| one.value)
+    };
+    let rewritten = path("http://shop.test:8080/api/x?a=1&b=2");
+    assert_eq!(rewritten.as_deref(), Some("/v2/x?a=1&b=2"));
+    let without = path("http://shop.test:8080/api/x");
+    assert_eq!(without.as_deref(), Some("/v2/x"));
+}
