@@ -30,6 +30,13 @@ pub(super) struct Behind {
     pub settings: Vec<(String, String)>,
 }
 
+/// A cluster that both configurations have.
+pub(super) struct ChangedCluster<'f> {
+    pub name: &'f str,
+    /// Else only its endpoints are others.
+    pub has_other_settings: bool,
+}
+
 /// Settings that send a request elsewhere.
 const REWRITES: [&str; 2] = ["path upstream", "host upstream"];
 
@@ -176,6 +183,16 @@ impl Fate {
             add(&name, old, new);
         }
         list
+    }
+
+    /// Clusters that both have, and that are not the same.
+    pub(super) fn changed_clusters<'f>(&'f self, other: &'f Self) -> Vec<ChangedCluster<'f>> {
+        let changed = self.shared(other).filter(|(_, old, new)| old != new);
+        let each = changed.map(|(name, old, new)| ChangedCluster {
+            name,
+            has_other_settings: old.settings != new.settings,
+        });
+        each.collect()
     }
 
     /// What differs in clusters that both have.

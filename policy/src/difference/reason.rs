@@ -1,5 +1,7 @@
 //! Why two configurations treat a request differently.
 
+use super::Side;
+use super::fate::ChangedCluster;
 use super::same_route::{Services, matched};
 use crate::inquiry::Decided;
 use crate::snapshot::{Route, VirtualHost};
@@ -31,6 +33,22 @@ fn counterpart<'s>(
     new.routes().get(partners[at]?)
 }
 
+/// Whether both decisions take the same route.
+pub(super) fn is_counterpart(
+    old: &Decided<'_>,
+    new: &Decided<'_>,
+    services: BothServices<'_>,
+) -> bool {
+    let (Some(old_host), Some(new_host)) = (old.virtual_host, new.virtual_host) else {
+        return false;
+    };
+    let (Some(old_route), Some(new_route)) = (old.route, new.route) else {
+        return false;
+    };
+    let same = counterpart(old_route, old_host, new_host, services);
+    old_host.name == new_host.name && same.is_some_and(|same| same.identity == new_route.identity)
+}
+
 /// Why the new decision is another one than the old.
 pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_>) -> Vec<Part> {
     let text = |text: String| Part::Text(text);
@@ -44,8 +62,8 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_
             text(format!(" of virtual host {} takes it", new_host.name)),
         ];
     };
-    let (old_route, new_route) = match (old.route, new.route) {
-        (Some(old_route), Some(new_route)) => (old_route, new_route),
+    let old_route = match (old.route, new.route) {
+        (Some(old_route), Some(_)) => old_route,
         (None, Some(_)) => {
             return vec![
                 text(format!("before, {}; now ", old.reason())),
@@ -75,8 +93,7 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_
             text(" takes it".to_string()),
         ];
     }
-    let same = counterpart(old_route, old_host, new_host, services);
-    if same.is_some_and(|same| same.identity == new_route.identity) {
+    if is_counterpart(old, new, services) {
         return vec![Part::NewRoute, text(" was changed".to_string())];
     }
     match what_became(old_route, (old_host, new_host), new, services) {
@@ -93,6 +110,33 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_
             text(" takes it".to_string()),
         ],
     }
+}
+
+/// What changed behind a route that is the same: its clusters, and the rules that say so.
+pub(super) fn of_clusters(
+    changed: &[ChangedCluster<'_>],
+    sides: [Side<'_>; 2],
+    services: BothServices<'_>,
+) -> Vec<Part> {
+    let mut told: Vec<String> = Vec::new();
+    for one in changed {
+        let [old, new] = sides.map(|side| side.snapshot.cluster_named(one.name));
+        let old = old.map(|cluster| services.0.rules_of(cluster));
+        let new = new.map(|cluster| services.1.rules_of(cluster));
+        let mut rules: Vec<&str> = new.into_iter().chain(old).flatten().collect();
+        rules.sort_unstable();
+        rules.dedup();
+        let by = match one.has_other_settings && !rules.is_empty() {
+            true => format!(" by DestinationRule {}", rules.join(", ")),
+            false => String::new(),
+        };
+        told.push(match one.has_other_settings {
+            true => format!("cluster {} was changed{by}", one.name),
+            false => format!("the endpoints of cluster {} were changed", one.name),
+        });
+    }
+    let text = format!("the route is the same; {}", told.join("; "));
+    vec![Part::Text(text)]
 }
 
 /// Why the counterpart of a route is not taken; `None` where there is none.

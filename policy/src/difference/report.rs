@@ -30,9 +30,9 @@ pub fn render_requests(difference: &RequestDifference) -> String {
     count(*same, "go where they went");
     let part = match moved == elsewhere {
         true => String::new(),
-        false => format!(", by which {moved} arrive at another place"),
+        false => format!(", by their share of {elsewhere} whose route changed"),
     };
-    count(*elsewhere, &format!("are routed elsewhere{part}"));
+    count(*moved, &format!("are routed elsewhere{part}"));
     count(
         *treated_differently,
         "go where they went, and are treated differently",
@@ -94,13 +94,16 @@ fn write_group(group: &Group, out: &mut String) {
         GroupKind::Treatment => "treated differently",
     };
     let plural = if group.requests == 1 { "" } else { "s" };
-    let part = match group.kind == GroupKind::Elsewhere && group.moved != group.requests {
-        true => format!(", {} of them by their share", group.moved),
-        false => String::new(),
+    let (number, part) = match group.kind == GroupKind::Elsewhere && group.moved != group.requests {
+        true => (
+            format!("{} of {}", group.moved, group.requests),
+            ", by their share",
+        ),
+        false => (group.requests.to_string(), ""),
     };
-    let _ = writeln!(out, "{} request{plural} {what}{part}", group.requests);
+    let _ = writeln!(out, "{number} request{plural} {what}{part}");
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(out, "  {name:8}{}", wrapped(value, 10));
+        let _ = writeln!(out, "  {name:8}{}", wrapped(&printable(value), 10));
     };
     if group.kind == GroupKind::Elsewhere && group.from != group.to {
         line("from", &group.from);
@@ -132,7 +135,8 @@ fn write_details<'d>(details: impl Iterator<Item = &'d Detail>, indent: usize, o
         .max();
     let width = longest.unwrap_or_default().min(40);
     for detail in details.iter().take(MOST) {
-        let Detail { name, old, new } = detail;
+        let name = &detail.name;
+        let (old, new) = (printable(&detail.old), printable(&detail.new));
         let value = match (old.as_str(), new.as_str()) {
             ("", new) => new.to_string(),
             (old, "") => old.to_string(),
@@ -164,6 +168,24 @@ fn write_details<'d>(details: impl Iterator<Item = &'d Detail>, indent: usize, o
             details.len() - MOST
         );
     }
+}
+
+/// The text with its control characters escaped: a log or a body may hold some that a terminal
+/// obeys.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() || is_of_direction(character) {
+            true => out.extend(character.escape_default()),
+            false => out.push(character),
+        }
+    }
+    out
+}
+
+/// Characters that turn the direction of what follows, so that it reads as something else.
+fn is_of_direction(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text in lines no wider than the page, the further ones indented.

@@ -255,7 +255,7 @@ impl<'s> Comparison<'s> {
                 from: from.in_words(),
                 to: to.in_words(),
                 details: Detail::of(differences),
-                why: reason::of(old, new, (&self.services[0], &self.services[1])),
+                why: self.why([old, new], [from, to]),
                 routes: [named(old), named(new)],
                 examples: Vec::new(),
                 unknown_headers: BTreeMap::new(),
@@ -273,6 +273,16 @@ impl<'s> Comparison<'s> {
             examples.push(shortened(&example, MAX_EXAMPLE_CHARS));
         }
         at
+    }
+
+    fn why(&self, [old, new]: [&Decided<'_>; 2], [from, to]: [&Fate; 2]) -> Vec<Part> {
+        let services = (&self.services[0], &self.services[1]);
+        let is_same_route =
+            from.differences(to).is_empty() && reason::is_counterpart(old, new, services);
+        match is_same_route {
+            true => reason::of_clusters(&from.changed_clusters(to), [self.old, self.new], services),
+            false => reason::of(old, new, services),
+        }
     }
 
     /// The outcome of all lines.

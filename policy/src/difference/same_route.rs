@@ -4,27 +4,52 @@ use std::collections::HashMap;
 
 use super::Side;
 use crate::explain::wording::of_conditions;
-use crate::snapshot::Route;
+use crate::snapshot::{Cluster, Route};
 use crate::source::DocumentId;
 use crate::yaml;
 
-/// The VirtualServices of a configuration, `namespace/name` by document.
+/// The documents of a configuration: kind, and `namespace/name`.
 #[derive(Debug, Default)]
-pub(super) struct Services(HashMap<DocumentId, String>);
+pub(super) struct Services(HashMap<DocumentId, (String, String)>);
 
 impl Services {
     pub(super) fn of(side: Side<'_>) -> Self {
         let (documents, _) = yaml::parse(side.files);
         let named = documents.into_iter();
-        let named = named.map(|one| (one.id, format!("{}/{}", one.namespace, one.name)));
+        let named = named.map(|one| {
+            let name = format!("{}/{}", one.namespace, one.name);
+            (one.id, (one.kind, name))
+        });
         Self(named.collect())
     }
 
     /// Empty for a route that the mesh adds by itself.
     pub(super) fn name_of(&self, route: &Route) -> &str {
         let document = route.origin.as_ref().map(|origin| origin.document);
-        let name = document.and_then(|document| self.0.get(&document));
-        name.map_or("", String::as_str)
+        let known = document.and_then(|document| self.0.get(&document));
+        known.map_or("", |(_, name)| name.as_str())
+    }
+
+    /// The DestinationRules that say something about a cluster.
+    pub(super) fn rules_of(&self, cluster: &Cluster) -> Vec<&str> {
+        let written = &cluster.policy_origins;
+        let tls = cluster.tls.as_ref().and_then(|tls| tls.origin.as_ref());
+        let origins = [
+            &written.subset,
+            &written.load_balancer,
+            &written.connection_pool,
+            &written.upstream_protocol,
+            &written.retry_budget,
+            &written.proxy_protocol,
+            &written.outlier_detection,
+        ];
+        let origins = origins.into_iter().flatten().chain(tls);
+        let known = origins.filter_map(|origin| self.0.get(&origin.document));
+        let rules = known.filter(|(kind, _)| kind == "DestinationRule");
+        let mut names: Vec<&str> = rules.map(|(_, name)| name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 }
 
