@@ -144,3 +144,72 @@ fn destinations_of_tcp_and_tls_routes_are_looked_up_too() {
     assert!(of("b.com"));
     assert!(!of("a.com"));
 }
+
+/// Message and help of the first warning of this code.
+fn told(text: &str, code: &str) -> (String, String) {
+    let loaded = load_text(text);
+    let mut found = loaded.diagnostics.iter();
+    let found = found.find(|one| one.code == code);
+    let found = found.unwrap_or_else(|| panic!("no {code} in {:#?}", loaded.diagnostics));
+    (
+        found.message.clone(),
+        found.help.clone().unwrap_or_default(),
+    )
+}
+
+#[test]
+fn an_unknown_mirror_is_not_said_to_fail_requests() {
+    let with = |mirror: &str| {
+        let spec = format!(
+            "hosts: ['*']\ngateways: [edge]\n\
+             http: [{{route: [{{destination: {{host: a.com}}}}], {mirror}}}]\n"
+        );
+        GATEWAY.to_string() + &service("a.com", 80, 1) + &rule("r", &spec)
+    };
+    for mirror in [
+        "mirror: {host: b.com}",
+        "mirrors: [{destination: {host: b.com}}]",
+    ] {
+        let (message, _) = told(&with(mirror), "unknown-host");
+        assert!(message.contains("copies are lost"), "{message}");
+        assert!(!message.contains("503"), "{message}");
+    }
+    let (message, _) = told(
+        &with("mirror: {host: a.com, port: {number: 81}}"),
+        "unknown-port",
+    );
+    assert!(message.contains("copies are lost"), "{message}");
+    let requests = with("timeout: 1s").replace("host: a.com}}]", "host: b.com}}]");
+    let (message, _) = told(&requests, "unknown-host");
+    assert!(message.contains("requests get 503 NC"), "{message}");
+}
+
+#[test]
+fn a_service_that_is_not_exported_is_not_said_to_be_declared_by_nobody() {
+    let entry = service("a.com", 80, 1)
+        .replace("{name: a-com}", "{name: a-com, namespace: shop}")
+        .replace("spec:\n", "spec:\n  exportTo: ['.']\n");
+    let spec = "hosts: ['*']\ngateways: [edge]\nhttp: [{route: [{destination: {host: a.com}}]}]\n";
+    let text = GATEWAY.to_string() + &entry + &rule("r", spec);
+    let (message, help) = told(&text, "unknown-host");
+    assert!(
+        message.contains("declared in shop/a-com, not exported to default"),
+        "{message}"
+    );
+    assert!(
+        help.contains("`default`") && help.contains("`exportTo`"),
+        "{help}"
+    );
+    let of_kubernetes = "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: cart\n  \
+        namespace: shop\n  annotations: {networking.istio.io/exportTo: '.'}\n\
+        spec: {ports: [{name: http, port: 80}]}\n";
+    let policy =
+        "host: cart.shop.svc.cluster.local\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}\n";
+    let text = sidecar("default") + of_kubernetes + &destination_rule("cart", policy);
+    let (message, help) = told(&text, "unknown-host");
+    assert!(
+        message.contains("declared in shop/cart, not exported to default: this rule governs"),
+        "{message}"
+    );
+    assert!(help.contains("networking.istio.io/exportTo"), "{help}");
+}

@@ -126,6 +126,30 @@ fn a_rule_that_keeps_a_wider_one_away_is_told() {
 }
 
 #[test]
+fn fields_of_a_block_that_a_narrower_rule_has_too_are_told_when_they_are_lost() {
+    let wide = "host: '*.com'\ntrafficPolicy:\n  connectionPool: {tcp: {maxConnections: 100}}\n  \
+                outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 100}\n  \
+                loadBalancer: {simple: RANDOM}\n";
+    let narrow = |pool: &str| {
+        format!(
+            "host: a.com\ntrafficPolicy:\n  connectionPool: {pool}\n  \
+             outlierDetection: {{maxEjectionPercent: 100, consecutive5xxErrors: 7}}\n  \
+             loadBalancer: {{simple: ROUND_ROBIN}}\n"
+        )
+    };
+    let text = with_service(1, &[wide, &narrow("{http: {maxRetries: 3}}")]);
+    let [(code, field, message)] = found(&text).try_into().expect("one warning");
+    assert_eq!((code, field.as_str()), ("policy-replaced", "spec.host"));
+    assert!(
+        message.contains("`connectionPool.tcp.maxConnections` of the rule for `*.com`"),
+        "{message}"
+    );
+    assert!(!message.contains("outlier"), "{message}");
+    let repeated = narrow("{tcp: {maxConnections: 5}, http: {maxRetries: 3}}");
+    assert_eq!(found(&with_service(1, &[wide, &repeated])), []);
+}
+
+#[test]
 fn second_rules_for_a_host_are_named_with_what_is_dropped() {
     let first = "host: a.com\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}\n\
                  subsets: [{name: v1, labels: {version: v1}}]\n";

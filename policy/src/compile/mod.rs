@@ -21,9 +21,11 @@ mod header_operations;
 mod http_match;
 mod idle_imports;
 mod idle_ports;
+mod impossible_matches;
 mod layer4;
 pub(crate) mod names;
 mod peer_authentication;
+mod policy_fields;
 mod policy_findings;
 mod policy_targets;
 mod protocol;
@@ -40,6 +42,8 @@ mod sidecar_inbound;
 mod sidecar_outbound;
 mod sidecar_scope;
 mod sidecar_tables;
+mod unbound_rules;
+mod unexported;
 mod unreachable;
 mod virtual_hosts;
 mod workload;
@@ -61,6 +65,7 @@ use peer_authentication::PeerModes;
 use registry::Registry;
 pub(crate) use route_policies::FAULT_SIDE;
 use sidecar_scope::Scope;
+use unexported::Unexported;
 use virtual_hosts::Splits;
 
 /// What the parts of the compiler share.
@@ -79,6 +84,10 @@ struct Compiler<'r> {
     proxies: ProxyPlaces,
     /// Hosts that are declared, but not imported by the Sidecar at hand.
     hidden_hosts: HashSet<String>,
+    /// VirtualServices with routes in some table of this sidecar, or with none for it at all.
+    bound_rules: HashSet<usize>,
+    /// Hosts that are declared, but not for this namespace.
+    unexported: Unexported,
 }
 
 /// Compiles what validation has let pass. The diagnostics hold an error only for what validation
@@ -100,6 +109,8 @@ pub fn compile(
         http_rules: Vec::new(),
         proxies: ProxyPlaces::default(),
         hidden_hosts: HashSet::new(),
+        bound_rules: HashSet::new(),
+        unexported: Unexported::new(resources, &settings),
     };
     compiler.findings.name_all(&resources.virtual_services);
     compiler.http_rules = delegates::rules(resources, &settings, &mut compiler.findings);
@@ -120,10 +131,12 @@ pub fn compile(
             compiler.registry = registry;
             compiler.build_clusters();
             let (listeners, doors) = sidecar::build_listeners(&scope, own_ports, &mut compiler);
+            unbound_rules::report(&scope, &mut compiler);
             (listeners, Some(doors))
         }
     };
     references::report(&mut compiler);
+    impossible_matches::report(&mut compiler);
     idle_imports::report(&mut compiler);
     idle_ports::report(&mut compiler);
     rule_conflicts::report(&mut compiler);

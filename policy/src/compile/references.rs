@@ -26,17 +26,18 @@ pub fn report(compiler: &mut Compiler<'_>) {
             let place = || FieldPath::root().field("spec").field("http").index(index);
             for (at, route) in rule.route.iter().enumerate() {
                 let place = || place().field("route").index(at).field("destination");
-                report_destination(compiler, &object.metadata, &route.destination, place);
+                let to = (&route.destination, Carried::Requests);
+                report_destination(compiler, &object.metadata, to, place);
             }
             if let Some(mirror) = &rule.mirror {
-                report_destination(compiler, &object.metadata, mirror, || {
-                    place().field("mirror")
-                });
+                let to = (mirror, Carried::Copies);
+                report_destination(compiler, &object.metadata, to, || place().field("mirror"));
             }
             for (at, mirror) in rule.mirrors.iter().enumerate() {
                 if let Some(destination) = &mirror.destination {
                     let place = || place().field("mirrors").index(at).field("destination");
-                    report_destination(compiler, &object.metadata, destination, place);
+                    let to = (destination, Carried::Copies);
+                    report_destination(compiler, &object.metadata, to, place);
                 }
             }
         }
@@ -51,8 +52,30 @@ pub fn report(compiler: &mut Compiler<'_>) {
                     let rule = FieldPath::root().field("spec").field(list).index(index);
                     rule.field("route").index(at).field("destination")
                 };
-                report_destination(compiler, &object.metadata, &route.destination, place);
+                let to = (&route.destination, Carried::Connections);
+                report_destination(compiler, &object.metadata, to, place);
             }
+        }
+    }
+}
+
+/// What goes to a destination.
+#[derive(Clone, Copy)]
+enum Carried {
+    Requests,
+    /// Of requests that go elsewhere too.
+    Copies,
+    /// Their bytes, whatever they are.
+    Connections,
+}
+
+impl Carried {
+    /// What comes of a destination that is not there.
+    fn loss(self) -> &'static str {
+        match self {
+            Self::Requests => "requests get 503 NC",
+            Self::Copies => "the copies are lost, the requests are not touched",
+            Self::Connections => "connections are closed",
         }
     }
 }
@@ -194,10 +217,11 @@ impl<'r> GatewayHosts<'r> {
 fn report_destination(
     compiler: &mut Compiler<'_>,
     metadata: &Metadata,
-    destination: &Destination,
+    (destination, carried): (&Destination, Carried),
     place: impl Fn() -> FieldPath,
 ) {
-    let suffix = &compiler.settings.domain_suffix;
+    let settings = compiler.settings;
+    let suffix = &settings.domain_suffix;
     let host = resolve_short_name(&destination.host, &metadata.namespace, suffix);
     let host = host.to_ascii_lowercase();
     let port = destination
@@ -206,15 +230,21 @@ fn report_destination(
         .map(|port| port.number)
         .filter(|port| *port > 0);
     let subset = &destination.subset;
+    let loss = carried.loss();
     let (code, place, message, help) = match compiler.registry.find(&host, &metadata.namespace) {
         // The rule is not for this sidecar either: what a rule names is imported with it.
         None if compiler.hidden_hosts.contains(&host) => return,
-        None => (
-            "unknown-host",
-            place().field("host"),
-            format!("nobody declares the host `{host}`: requests get 503 NC"),
-            unknown_host_help(compiler, &host),
-        ),
+        None => {
+            let place = Place::Field(metadata.origin(place().field("host")));
+            let reason = compiler.unexported.reason(&host, settings);
+            let warning = Diagnostic::warning("unknown-host", place, format!("{reason}: {loss}"));
+            let otherwise = || unknown_host_help(compiler, &host);
+            let warning = compiler
+                .unexported
+                .help(warning, &host, settings, otherwise);
+            compiler.findings.add(warning);
+            return;
+        }
         // What an alias leads to has ports and subsets of its own.
         Some(service) if service.alias_of.is_some() => return,
         Some(service) => {
@@ -228,7 +258,7 @@ fn report_destination(
                 Some(port) if service.port(port).is_none() => (
                     "unknown-port",
                     place(),
-                    format!("`{host}` has no port {port}: requests get 503 NC"),
+                    format!("`{host}` has no port {port}: {loss}"),
                     choice_of_ports(service),
                 ),
                 _ if subset.is_empty() || service.ports.iter().any(|p| has_subset(p.number)) => {
@@ -237,9 +267,7 @@ fn report_destination(
                 _ => (
                     "unknown-subset",
                     place().field("subset"),
-                    format!(
-                        "no DestinationRule for `{host}` has the subset `{subset}`: requests get 503 NC"
-                    ),
+                    format!("no DestinationRule for `{host}` has the subset `{subset}`: {loss}"),
                     choice_of_subsets(compiler, service),
                 ),
             }

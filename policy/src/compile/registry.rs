@@ -271,15 +271,11 @@ impl Registry {
             name, namespace, ..
         } = metadata;
         let host = super::names::resolve_short_name(name, namespace, &settings.domain_suffix);
-        let export_to = metadata.annotations.get("networking.istio.io/exportTo");
-        let export_to: Vec<String> = export_to
-            .map(|list| {
-                list.split(',')
-                    .map(|target| target.trim().to_string())
-                    .collect()
-            })
-            .unwrap_or_default();
-        if !is_exported(&export_to, namespace, &settings.namespace) {
+        if !is_exported(
+            &exports_of_service(metadata),
+            namespace,
+            &settings.namespace,
+        ) {
             return;
         }
         let ports = spec.ports.iter().map(|port| Port {
@@ -338,6 +334,13 @@ impl Registry {
             sources,
         });
     }
+}
+
+/// `exportTo` of a Kubernetes Service, which is an annotation.
+pub(super) fn exports_of_service(metadata: &Metadata) -> Vec<String> {
+    let written = metadata.annotations.get("networking.istio.io/exportTo");
+    let targets = written.map(|list| list.split(',').map(|target| target.trim().to_string()));
+    targets.map(Iterator::collect).unwrap_or_default()
 }
 
 fn distribution_of(metadata: &Metadata, field: Option<&str>) -> Option<TrafficDistribution> {

@@ -3,9 +3,10 @@
 use super::Compiler;
 use super::findings::Findings;
 use super::names::{is_subset, is_wildcard, resolve_short_name};
+use super::policy_fields;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::Object;
-use crate::resource::destination_rule::{DestinationRule, TrafficPolicy};
+use crate::resource::destination_rule::DestinationRule;
 use crate::source::{FieldPath, Origin};
 
 /// A rule and its host, fully qualified and lower-case.
@@ -93,14 +94,15 @@ fn report_unknown_host(rule: &Rule<'_>, compiler: &mut Compiler<'_>) {
         || registry.find(&rule.host, rule.namespace()).is_some()
         || is_wildcard(&rule.host) && services.any(|s| is_subset(&s.host, &rule.host));
     if !is_known {
-        let message = format!(
-            "nobody declares the host `{}`: this rule governs nothing",
-            rule.host
-        );
+        let reason = compiler.unexported.reason(&rule.host, compiler.settings);
+        let message = format!("{reason}: this rule governs nothing");
         let place = Place::Field(rule.origin("host"));
-        let help = super::references::unknown_host_help(compiler, &rule.host);
         let warning = Diagnostic::warning("unknown-host", place, message);
-        compiler.findings.add(warning.with_help(help));
+        let otherwise = || super::references::unknown_host_help(compiler, &rule.host);
+        let settings = compiler.settings;
+        let unexported = &compiler.unexported;
+        let warning = unexported.help(warning, &rule.host, settings, otherwise);
+        compiler.findings.add(warning);
     }
 }
 
@@ -146,19 +148,16 @@ fn report_dropped(rule: &Rule<'_>, earlier: &[&Rule<'_>], findings: &mut Finding
     }
 }
 
-/// The blocks of a wider rule that a narrower one does not have.
+/// The blocks and fields of a wider rule that a narrower one does not have.
 fn report_replaced(narrow: &Rule<'_>, wide: &Rule<'_>, findings: &mut Findings) {
     let Some(policy) = &wide.object.spec.traffic_policy else {
         return;
     };
-    let own = narrow.object.spec.traffic_policy.as_ref();
-    let own = own.map(blocks).unwrap_or_default();
-    let mut lost = blocks(policy);
-    lost.retain(|block| !own.contains(block));
+    let lost = policy_fields::lost(policy, narrow.object.spec.traffic_policy.as_ref());
     if lost.is_empty() {
         return;
     }
-    let listed: Vec<String> = lost.iter().map(|block| format!("`{block}`")).collect();
+    let listed: Vec<String> = lost.iter().map(|one| format!("`{one}`")).collect();
     let message = format!(
         "for `{}` this rule counts alone: {} of the rule for `{}` in namespace `{}` is not \
          inherited",
@@ -176,15 +175,4 @@ fn report_replaced(narrow: &Rule<'_>, wide: &Rule<'_>, findings: &mut Findings) 
     .with_help(help)
     .with_related(wide.origin("trafficPolicy"), "what is not inherited");
     findings.add(warning);
-}
-
-/// The blocks that a policy has.
-fn blocks(policy: &TrafficPolicy) -> Vec<&'static str> {
-    let all = [
-        ("loadBalancer", policy.load_balancer.is_some()),
-        ("connectionPool", policy.connection_pool.is_some()),
-        ("outlierDetection", policy.outlier_detection.is_some()),
-    ];
-    let written = all.into_iter().filter(|(_, is_written)| *is_written);
-    written.map(|(name, _)| name).collect()
 }

@@ -165,6 +165,7 @@ impl TableBuilder<'_, '_> {
         let findings = &mut self.compiler.findings;
         let routes = build_routes(&rule.object.metadata, rules_of_it, &scope, findings);
         if routes.routes.is_empty() {
+            self.compiler.bound_rules.insert(rule.index);
             if !routes.excluded.is_empty() {
                 self.excluded.push(ExcludedRule {
                     hosts: rule.hosts.clone(),
@@ -215,6 +216,9 @@ impl TableBuilder<'_, '_> {
         group.services.retain(speaks_http);
         if group.services.is_empty() && self.port != 80 {
             return None;
+        }
+        if !group.services.is_empty() || !group.rule_hosts.is_empty() {
+            self.compiler.bound_rules.insert(rule.index);
         }
         Some(group)
     }

@@ -1,0 +1,165 @@
+//! VirtualServices that do nothing, or matches that nothing meets, though Istio accepts both
+//! without a word: each is named, and those that do something are not.
+
+mod support;
+
+use support::*;
+
+/// Messages of warnings of this code.
+fn messages(text: &str, code: &str) -> Vec<String> {
+    let loaded = load_text(text);
+    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
+    let found = loaded
+        .diagnostics
+        .into_iter()
+        .filter(|one| one.code == code);
+    found
+        .map(|one| {
+            assert!(one.help.is_some(), "what to write instead: {one:?}");
+            one.message
+        })
+        .collect()
+}
+
+fn answers(name: &str, hosts: &str) -> String {
+    rule(
+        name,
+        &format!("hosts: {hosts}\nhttp: [{{directResponse: {{status: 200}}}}]\n"),
+    )
+}
+
+#[test]
+fn a_rule_of_the_mesh_for_no_service_is_not_silent() {
+    let mesh = sidecar("default") + &service("a.com", 8080, 1);
+    let unbound = |more: &str| messages(&(mesh.clone() + more), "unbound-rule");
+    let [message] = unbound(&answers("r", "[b.com]")).try_into().expect("one");
+    assert!(
+        message.contains("nobody declares the host `b.com`"),
+        "{message}"
+    );
+    assert!(message.contains("port 80"), "{message}");
+    assert_eq!(unbound(&answers("r", "[b.com, c.com]")).len(), 1);
+    // A host that a service has, or that a wildcard covers, is bound.
+    for hosts in ["[a.com]", "['*.com']", "[b.com, a.com]"] {
+        assert_eq!(unbound(&answers("r", hosts)), [] as [String; 0], "{hosts}");
+    }
+    // At port 80 a sidecar takes any host.
+    let with_80 = service("w.com", 80, 1) + &answers("r", "[b.com]");
+    assert_eq!(unbound(&with_80), [] as [String; 0]);
+    // It is for a gateway too, or has no route for sidecars.
+    for spec in [
+        "hosts: [b.com]\ngateways: [mesh, edge]\nhttp: [{directResponse: {status: 200}}]\n",
+        "hosts: [b.com]\ngateways: [edge]\nhttp: [{directResponse: {status: 200}}]\n",
+        "http: [{directResponse: {status: 200}}]\n",
+    ] {
+        let text = rule("r", spec) + GATEWAY;
+        assert_eq!(unbound(&text), [] as [String; 0], "{spec}");
+    }
+    // A gateway takes no part in the mesh.
+    let text = GATEWAY.to_string() + &service("a.com", 8080, 1) + &answers("r", "[b.com]");
+    assert_eq!(messages(&text, "unbound-rule"), [] as [String; 0]);
+}
+
+#[test]
+fn a_rule_for_a_service_that_a_sidecar_does_not_import_is_no_rule_for_nobody() {
+    let scope = "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\n\
+                 spec: {egress: [{hosts: ['./a.com', './r.com']}]}\n";
+    let text = sidecar("default")
+        + scope
+        + &service("a.com", 8080, 1)
+        + &service("b.com", 8080, 1)
+        + &answers("r", "[b.com]");
+    assert_eq!(messages(&text, "unbound-rule"), [] as [String; 0]);
+}
+
+#[test]
+fn a_wildcard_rule_that_lost_all_of_its_hosts_is_not_silent() {
+    let mesh = |services: &str| sidecar("default") + &service("a.com", 8080, 1) + services;
+    let wide = answers("wide", "['*.com']");
+    let exact = answers("exact", "[a.com]");
+    let text = mesh("") + &wide + &exact;
+    let [message] = messages(&text, "unbound-rule").try_into().expect("one");
+    assert!(
+        message.contains("every service that *.com covers"),
+        "{message}"
+    );
+    // One service more, and it has something to do.
+    let text = mesh(&service("b.com", 8080, 1)) + &wide + &exact;
+    assert_eq!(messages(&text, "unbound-rule"), [] as [String; 0]);
+    assert_eq!(
+        messages(&(mesh("") + &wide), "unbound-rule"),
+        [] as [String; 0]
+    );
+}
+
+fn impossible(hosts: &str, condition: &str, settings: &str) -> Vec<String> {
+    let spec = format!(
+        "hosts: {hosts}\ngateways: [edge]\nhttp: [{{match: [{condition}], directResponse: {{status: 200}}}}]\n"
+    );
+    let text = GATEWAY.to_string() + settings + &rule("r", &spec);
+    messages(&text, "never-matches")
+}
+
+#[test]
+fn a_path_that_is_never_normal_is_not_silent() {
+    let of = |uri: &str| impossible("['*']", &format!("{{uri: {uri}}}"), "");
+    for (uri, normal) in [
+        ("{exact: /x/../y}", "`/y`"),
+        ("{exact: /x/./y}", "`/x/y`"),
+        ("{exact: /%61}", "`/a`"),
+        ("{prefix: /x/../y}", "dot segments"),
+    ] {
+        let [message] = of(uri).try_into().expect("one");
+        assert!(message.contains(normal), "{message}");
+    }
+    for uri in [
+        "{exact: /x/y}",
+        "{exact: /x..y/.z}",
+        "{prefix: /x/..}",
+        "{prefix: /}",
+        "{prefix: ''}",
+        "{exact: /a%2Fb}",
+        "{exact: /a//b}",
+        "{regex: '/x/\\.\\./y'}",
+    ] {
+        assert_eq!(of(uri), [] as [String; 0], "{uri}");
+    }
+    let none = "---\napiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\n\
+                metadata: {name: proxy}\nspec: {pathNormalization: {normalization: NONE}}\n";
+    let condition = "{uri: {exact: /x/../y}}";
+    assert_eq!(impossible("['*']", condition, none), [] as [String; 0]);
+}
+
+#[test]
+fn an_authority_that_leads_elsewhere_is_not_silent() {
+    let of = |hosts: &str, authority: &str| {
+        impossible(hosts, &format!("{{authority: {authority}}}"), "")
+    };
+    let [message] = of("[shop.example]", "{exact: other.example}")
+        .try_into()
+        .expect("one");
+    assert!(message.contains("`other.example`"), "{message}");
+    for (hosts, authority) in [
+        ("[shop.example]", "{exact: shop.example}"),
+        ("[shop.example]", "{exact: 'shop.example:8080'}"),
+        ("[shop.example]", "{exact: Shop.Example}"),
+        ("['*.example']", "{exact: other.example}"),
+        ("['*']", "{exact: other.example}"),
+        ("[shop.example]", "{prefix: other}"),
+        ("[shop.example]", "{exact: 10.0.0.1}"),
+        (
+            "[reviews.default.svc.cluster.local]",
+            "{exact: 'reviews:9080'}",
+        ),
+        (
+            "[reviews.default.svc.cluster.local]",
+            "{exact: reviews.default}",
+        ),
+    ] {
+        assert_eq!(
+            of(hosts, authority),
+            [] as [String; 0],
+            "{hosts} {authority}"
+        );
+    }
+}
