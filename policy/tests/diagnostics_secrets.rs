@@ -74,6 +74,17 @@ fn what_is_found_in_a_secret_does_not_quote_its_values() {
 }
 
 #[test]
+fn a_part_of_a_key_that_is_taken_for_a_name_is_not_printed() {
+    for name in [
+        SHORT.to_string(),
+        format!("{KEY}\n  {SHORT}\n  -----END PRIVATE KEY-----"),
+    ] {
+        let broken = secret(&format!("data: {{}}\n? {name}\n: x\n"));
+        assert_hides(&broken, "unknown-field");
+    }
+}
+
+#[test]
 fn a_key_in_a_document_of_another_kind_is_not_printed() {
     let config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n";
     assert_hides(&format!("{config_map}  key: {KEY}: x\n"), "yaml-syntax");

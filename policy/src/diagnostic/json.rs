@@ -46,7 +46,7 @@ pub fn render_json(files: &[SourceFile], diagnostics: &[Diagnostic]) -> String {
             file: placed.file.and_then(path),
             line: placed.span.map(|span| span.start.line),
             column: placed.span.map(|span| span.start.column),
-            field: (placed.field.as_deref()).map(|field| secrecy.sentence(place, field)),
+            field: (placed.field.as_deref()).map(|field| secrecy.field(place, field)),
             message: secrecy.sentence(place, &diagnostic.message),
             help: (diagnostic.help.as_deref()).map(|help| secrecy.sentence(place, help)),
             related: diagnostic.related.as_ref().map(|related| {

@@ -55,9 +55,10 @@ impl<'f> Secrecy<'f> {
         let is_value = |quoted: &str| {
             let is_key = |line: &Line<'_>| values_of(line.text, quoted).next().is_some();
             let quoted = quoted.trim();
-            !quoted.is_empty()
-                && all.iter().any(|line| line.text.contains(quoted))
-                && !all.iter().any(is_key)
+            is_no_name(quoted)
+                || !quoted.is_empty()
+                    && all.iter().any(|line| line.text.contains(quoted))
+                    && !all.iter().any(is_key)
         };
         let mut told = String::with_capacity(text.len());
         let mut rest = text;
@@ -75,6 +76,15 @@ impl<'f> Secrecy<'f> {
         }
         told.push_str(rest);
         Cow::Owned(without_keys(&told))
+    }
+
+    /// The path of a field, unless a part of a key was taken for a name in it.
+    pub fn field<'t>(&mut self, place: Option<(FileId, Span)>, path: &'t str) -> Cow<'t, str> {
+        let line = place.and_then(|(file, span)| self.find(file, span));
+        match line.is_some_and(|line| line.is_hidden) && is_no_name(path) {
+            true => Cow::Borrowed(REDACTED),
+            false => Cow::Borrowed(path),
+        }
     }
 
     fn find(&mut self, file: FileId, span: Span) -> Option<Line<'f>> {
@@ -99,7 +109,7 @@ fn read(text: &str) -> Vec<Line<'_>> {
         let mut is_in_key = false;
         for text in document.iter().copied() {
             is_in_key |= text.contains("-----BEGIN") && text.contains("PRIVATE KEY");
-            let is_key = is_in_key || keys(text).next().is_some();
+            let is_key = is_in_key || keys(text, LEAST_KEY_LENGTH).next().is_some();
             let signs = || has_token_keys && has_private_member(text);
             read.push(Line {
                 text,
@@ -155,20 +165,30 @@ fn has_private_member(line: &str) -> bool {
 }
 
 /// The parts of a text that look like base64 of a key: long, and of all kinds of characters.
-fn keys(text: &str) -> impl Iterator<Item = &str> {
+fn keys(text: &str, least_length: usize) -> impl Iterator<Item = &str> {
     let is_other =
         |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_'));
-    text.split(is_other).filter(|part| {
+    text.split(is_other).filter(move |part| {
         let has = |is: fn(&u8) -> bool| part.bytes().any(|byte| is(&byte));
-        part.len() >= LEAST_KEY_LENGTH
+        part.len() >= least_length
             && has(u8::is_ascii_uppercase)
             && has(u8::is_ascii_lowercase)
             && has(u8::is_ascii_digit)
     })
 }
 
+/// Whether a text that the parser took for a name is rather a part of a key: the last line of one
+/// may be short.
+fn is_no_name(text: &str) -> bool {
+    const LEAST_PART_LENGTH: usize = 12;
+    text.len() >= 2 * LEAST_KEY_LENGTH
+        || text.contains("----")
+        || text.contains(['=', '+'])
+        || keys(text, LEAST_PART_LENGTH).next().is_some()
+}
+
 fn without_keys(text: &str) -> String {
-    let mut found: Vec<&str> = keys(text).collect();
+    let mut found: Vec<&str> = keys(text, LEAST_KEY_LENGTH).collect();
     found.sort_by_key(|key| std::cmp::Reverse(key.len()));
     let replace = |text: String, key: &str| text.replace(key, REDACTED);
     found.into_iter().fold(text.to_string(), replace)
