@@ -202,6 +202,12 @@ fn settings_that_no_process_could_run_by_pass_check() {
 }
 
 #[test]
+fn an_empty_domain_suffix_leaves_names_as_they_are() {
+    let loaded = load_text(&with_settings("{domainSuffix: ''}", ""));
+    assert!(loaded.snapshot.is_some(), "{:?}", loaded.diagnostics);
+}
+
+#[test]
 fn settings_of_a_wrong_type_are_refused_without_saying_what_to_write() {
     for (spec, code, message, help) in [
         (

@@ -67,6 +67,8 @@ fn check_domain_suffix(suffix: &Node<'_>, report: &mut Report<'_>) {
         return;
     };
     let problem = match check_fqdn(text) {
+        // Names are then completed by their namespace alone.
+        _ if text.is_empty() => return,
         Err(problem) => problem,
         Ok(()) if text.ends_with('.') => "ends in a dot".to_string(),
         Ok(()) => return,
