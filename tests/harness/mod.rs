@@ -19,7 +19,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,10 +35,21 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// An address that was free a moment ago.
+/// An address that was free a moment ago, and that nobody gets who asks the kernel for any port: an
+/// admin interface or a connection could otherwise take it before the listener does.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+    const FIRST: u32 = 16_000;
+    const COUNT: u32 = 16_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Tests in other processes begin elsewhere.
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let next = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let address = SocketAddr::from(([127, 0, 0, 1], (FIRST + next % COUNT) as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Runs a command of the binary to its end.
