@@ -278,17 +278,16 @@ impl Proxy {
         line.map_or(0, |value| value.parse().expect("a number"))
     }
 
-    /// Memory of the process that is in use.
+    /// Memory of the process that is in use, but for its text, which comes and goes.
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/statm", self.child.id());
         let statm = fs::read_to_string(path).expect("is there");
-        let pages: u64 = statm
+        let mut pages = statm
             .split(' ')
-            .nth(1)
-            .expect("a field")
-            .parse()
-            .expect("a number");
-        pages * 4096
+            .map(|field| field.trim().parse::<u64>().expect("a number"));
+        let resident = pages.nth(1).expect("a field");
+        let of_files = pages.next().expect("a field");
+        (resident - of_files) * 4096
     }
 
     pub fn signal(&self, signal: i32) {
