@@ -1,7 +1,8 @@
 //! The data path: what happens to a downstream connection and its requests.
 //!
-//! [`exchange`] reads from top to bottom as the life of one request, [`attempt`] as one try of it;
-//! the other files are their steps.
+//! [`exchange`] reads from top to bottom as the life of one request, [`attempt`] as one try of it,
+//! [`upstream_exchange`] as what passes on one upstream connection; the other files are their
+//! steps.
 
 pub mod accept;
 pub mod admission;
@@ -41,5 +42,6 @@ pub mod tunnel;
 pub mod tunnel_record;
 mod tunnel_request;
 pub mod upstream;
+mod upstream_exchange;
 pub mod upstream_tls;
 mod written_request;

@@ -1,8 +1,9 @@
-//! What it means for a request that its upstream broke off or broke the protocol. Flags and details are Envoy's.
+//! What it means for a request that its upstream broke off or broke the protocol. Flags and details
+//! are Envoy's.
 
 use super::answer::Answer;
-use super::attempt::Sent;
 use super::upstream::{ClusterView, Endpoint};
+use super::upstream_exchange::Sent;
 use crate::http2::StreamFailure;
 use crate::stats::{ClusterStats, ResponseFlags};
 use ringroad_policy::health::TryOutcome;

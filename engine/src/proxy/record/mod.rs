@@ -1,26 +1,26 @@
 //! What is told about a request when it is over: counters, Istio's metrics, the access log.
 
+mod log;
+mod metrics;
+
 use super::answer::Answer;
 use super::body::{Body, ByteCount};
 use super::connection::Connection;
-use super::format::{RequestFormat, Response, Target, protocol};
+use super::format::{RequestFormat, Response, Target};
 use super::grpc::{self, is_grpc};
-use super::labels::peer_labels;
-use super::request_head::write_forwarded_for;
 use super::request_id::RequestId;
 use super::target::{Plan, scheme};
 use super::upstream::{ClusterView, Endpoint};
-use crate::control::access_log;
 use crate::rt;
-use crate::stats::{CallKind, ResponseFlags, RouteStats, Series, SeriesKey};
+use crate::stats::{CallKind, ResponseFlags, RouteStats};
 use crate::worker::{ListenerSlot, Rules, Worker};
-use ringroad_codec::http1::{Headers, RequestHead, Version};
+use ringroad_codec::http1::{Headers, RequestHead};
 use ringroad_policy::settings::AccessLogFormat;
-use ringroad_policy::snapshot::{Direction, EndpointAddress, path::Normalization};
+use ringroad_policy::snapshot::Direction;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::Instant;
 
 /// A request as it will be told.
 pub struct Record<'a> {
@@ -238,17 +238,6 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Path and query as they are logged; empty when there was no request.
-    pub fn path(&self) -> Cow<'a, str> {
-        self.request.map_or(Cow::Borrowed(""), |(head, bytes, _)| {
-            logged_path(head, bytes, self.paths())
-        })
-    }
-
-    fn paths(&self) -> Normalization {
-        self.rules.map(Rules::paths).unwrap_or_default()
-    }
-
     /// Whether the caller takes a gRPC status for an answer.
     pub fn is_grpc_request(&self) -> bool {
         self.request
@@ -344,66 +333,6 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn count_istio(&self, connection: &Connection, rules: &Rules, head_bytes: u64) {
-        // Who asks is told apart on the way in, where its certificate says it.
-        let facts = connection.facts.get();
-        let identity = facts
-            .filter(|_| self.direction == Direction::Inbound)
-            .and_then(|facts| facts.identity.as_deref());
-        let create = || {
-            let index = self
-                .cluster
-                .as_ref()
-                .zip(self.endpoint.as_ref())
-                .and_then(|(c, e)| c.endpoints.iter().position(|known| Rc::ptr_eq(known, e)));
-            let cluster = self.cluster.as_ref().map(|view| &*view.cluster);
-            let endpoint = cluster
-                .zip(index)
-                .map(|(cluster, at)| &cluster.endpoints[at]);
-            let settings = &rules.view.snapshot.settings;
-            let peers = Arc::new(peer_labels(
-                settings,
-                self.direction,
-                cluster,
-                endpoint,
-                identity,
-            ));
-            let key = SeriesKey {
-                peers,
-                response_code: self.status,
-                flags: self.flags,
-                call: self.call,
-            };
-            self.worker.registry.series(key, self.worker.id)
-        };
-        let record = |series: &Series| {
-            let elapsed_us = rt::now()
-                .saturating_duration_since(self.started)
-                .as_micros() as u64;
-            series.requests.add(1);
-            series.duration_ms.record_thousandths(elapsed_us);
-            series
-                .request_bytes
-                .record_thousandths((head_bytes + self.bytes_received()) * 1000);
-            let sent = self.response_head_bytes + self.sent.payload.get();
-            series.response_bytes.record_thousandths(sent * 1000);
-            if self.call != CallKind::Http {
-                let received = self.received.map_or(0, |received| received.messages.get());
-                series.request_messages.add(received);
-                series.response_messages.add(self.sent.messages.get());
-            }
-        };
-        let list = match (&self.endpoint, &self.cluster) {
-            (Some(endpoint), _) => &endpoint.series,
-            (None, Some(cluster)) => &cluster.series,
-            (None, None) => &connection.listener.series,
-        };
-        record(
-            list.borrow_mut()
-                .get(self.status, self.flags, self.call, identity, create),
-        );
-    }
-
     /// Bytes of the client have gone on behind the request.
     pub fn count_received(&self, bytes: u64) {
         if let Some(received) = self.received {
@@ -414,92 +343,6 @@ impl<'a> Record<'a> {
     /// Content of the request's body, without framing.
     pub fn bytes_received(&self) -> u64 {
         self.received.map_or(0, |received| received.payload.get())
-    }
-
-    /// The detail, and within its braces why there was no connection.
-    fn details(&self) -> Cow<'_, str> {
-        match (&self.transport_failure, self.details.strip_suffix('}')) {
-            (Some(reason), Some(open)) => Cow::Owned(format!("{open}|{reason}}}")),
-            _ => Cow::Borrowed(&*self.details),
-        }
-    }
-
-    #[cold]
-    fn log(&self, connection: &Connection, format: AccessLogFormat) {
-        let wall = self.worker.wall_clock_at(self.started);
-        let flags = if self.flags == ResponseFlags::NONE {
-            None
-        } else {
-            Some(self.flags.to_string())
-        };
-        let upstream = self.endpoint.as_ref().map(|endpoint| &endpoint.address);
-        let facts = connection.facts.get();
-        let mut record = access_log::Record {
-            start_unix_ms: wall
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_millis() as u64,
-            protocol: Some(match self.request {
-                _ if connection.stream.is_http2() => "HTTP/2",
-                Some((head, ..)) => protocol(head.version),
-                None => protocol(Version::Http11),
-            }),
-            response_code: self.status,
-            response_flags: flags.as_deref().unwrap_or_default(),
-            response_code_details: Some(&self.details()),
-            upstream_transport_failure_reason: self.transport_failure.as_deref(),
-            bytes_received: self.bytes_received(),
-            bytes_sent: self.sent.payload.get(),
-            duration_ms: rt::now()
-                .saturating_duration_since(self.started)
-                .as_millis() as u64,
-            upstream_service_time_ms: self.upstream_service_time_ms,
-            upstream_host: upstream.map(|address| match address {
-                EndpointAddress::Socket(address) => access_log::Address::Socket(*address),
-                EndpointAddress::Unix(path) => access_log::Address::Unix(path),
-            }),
-            upstream_cluster: self.cluster.as_ref().map(|view| view.cluster.name.as_str()),
-            downstream_local_address: connection.local_addr(),
-            downstream_remote_address: Some(connection.peer),
-            requested_server_name: facts.and_then(|facts| facts.server_name.as_deref()),
-            route_name: (!self.route_name.is_empty()).then_some(self.route_name),
-            ..access_log::Record::default()
-        };
-        let path = self.path();
-        let mut forwarded_for = Vec::new();
-        if let Some((head, bytes, request_id)) = self.request {
-            // Envoy logs the head as it stands after its own edits, not as it came.
-            let appended = self.direction == Direction::Gateway;
-            let peer = appended.then(|| connection.peer.ip());
-            write_forwarded_for(head, bytes, peer, &mut forwarded_for);
-            let headers = head.headers(bytes);
-            let authority = self.authority.map(str::as_bytes);
-            record.method = Some(head.method.of(bytes));
-            record.path = Some(path.as_bytes());
-            record.x_forwarded_for = (!forwarded_for.is_empty()).then_some(&forwarded_for);
-            record.user_agent = headers.first("user-agent");
-            record.request_id = request_id.get().or_else(|| headers.first("x-request-id"));
-            record.authority = authority.or_else(|| head.host.map(|host| host.of(bytes)));
-        }
-        self.worker.log(|out| match format {
-            AccessLogFormat::Text => access_log::format_text(&record, out),
-            AccessLogFormat::Json => access_log::format_json(&record, out),
-        });
-    }
-}
-
-/// Path and query as Envoy logs them: before a rewrite, but in normal form.
-fn logged_path<'b>(head: &RequestHead, bytes: &'b [u8], paths: Normalization) -> Cow<'b, str> {
-    let (prefix, rest) = head.path_and_query(bytes);
-    let came = String::from_utf8_lossy(rest);
-    let came = match prefix {
-        "" => came,
-        prefix => Cow::Owned(format!("{prefix}{came}")),
-    };
-    let path_len = came.find('?').unwrap_or(came.len());
-    match paths.apply(&came[..path_len]) {
-        Ok(Cow::Owned(normal)) => Cow::Owned(normal + &came[path_len..]),
-        _ => came,
     }
 }
 
