@@ -1,4 +1,4 @@
-//! The date format of HTTP (RFC 9110 section 5.6.7).
+//! Dates: the format of HTTP (RFC 9110 section 5.6.7), and the calendar behind it.
 
 /// Bytes that [`write_http_date`] appends.
 pub const HTTP_DATE_LEN: usize = 29;
@@ -21,7 +21,7 @@ pub fn write_http_date(out: &mut Vec<u8>, unix_seconds: u64) {
     out.extend_from_slice(b", ");
     out.extend_from_slice(&two(day));
     out.push(b' ');
-    out.extend_from_slice(MONTHS[month as usize]);
+    out.extend_from_slice(MONTHS[month as usize - 1]);
     out.push(b' ');
     out.extend_from_slice(&two(year / 100));
     out.extend_from_slice(&two(year));
@@ -36,40 +36,23 @@ pub fn write_http_date(out: &mut Vec<u8>, unix_seconds: u64) {
     out.extend_from_slice(b" GMT");
 }
 
-/// Year, month from 0 and day from 1 of a day number, day 0 being 1970-01-01.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+/// Year, month and day, both from 1, of a day in the Gregorian calendar; day 0 is 1970-01-01.
+pub fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
+    // Years are counted from March, so that the leap day is the last of its year and months have
+    // a regular length.
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    const DAYS_FROM_YEAR_0_TO_1970: u64 = 719_468;
+    let days = days_since_1970 + DAYS_FROM_YEAR_0_TO_1970;
+    let (era, day_of_era) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    let leap_days = day_of_era / 1_460 + day_of_era / 146_096;
+    let year_of_era = (day_of_era + day_of_era / 36_524 - leap_days) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
     };
-    // Days before a year, counted from the year 1; estimate from below, then step up.
-    let before =
-        |year: u64| (year - 1) * 365 + (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400;
-    let total = days + before(1970);
-    let mut year = total / 366 + 1;
-    while before(year + 1) <= total {
-        year += 1;
-    }
-    let mut day = total - before(year);
-    let mut month = 0;
-    for length in [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ] {
-        if day < length {
-            break;
-        }
-        day -= length;
-        month += 1;
-    }
-    (year, month, day + 1)
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }

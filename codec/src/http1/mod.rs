@@ -28,7 +28,7 @@ mod write;
 pub use authority::{split_authority, valid_authority};
 pub use body::{BodyFraming, BodyScanner, Scan};
 pub use charset::{is_field_value, is_token};
-pub use date::{HTTP_DATE_LEN, write_http_date};
+pub use date::{HTTP_DATE_LEN, civil_date, write_http_date};
 pub use error::{BodyError, HeadError, HeadErrorKind};
 pub use fields::Upgrade;
 pub use kind::HeaderKind;

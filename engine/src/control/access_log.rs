@@ -2,6 +2,7 @@
 //!
 //! Workers call these on their own buffers: nothing here allocates but the growth of `out`.
 
+use ringroad_codec::http1::{civil_date, write_number};
 use std::io::Write as _;
 use std::net::SocketAddr;
 
@@ -63,7 +64,7 @@ pub fn format_text(record: &Record<'_>, out: &mut Vec<u8>) {
     out.push(b' ');
     text(bytes(record.protocol), out);
     out.extend_from_slice(b"\" ");
-    write_number(record.response_code.into(), out);
+    write_number(out, record.response_code.into());
     out.push(b' ');
     out.extend_from_slice(flags(record).as_bytes());
     for details in [
@@ -78,11 +79,11 @@ pub fn format_text(record: &Record<'_>, out: &mut Vec<u8>) {
     out.push(b'"');
     for number in [record.bytes_received, record.bytes_sent, record.duration_ms] {
         out.push(b' ');
-        write_number(number, out);
+        write_number(out, number);
     }
     out.push(b' ');
     match record.upstream_service_time_ms {
-        Some(ms) => write_number(ms, out),
+        Some(ms) => write_number(out, ms),
         None => out.push(b'-'),
     }
     for header in [
@@ -143,7 +144,7 @@ pub fn format_json(record: &Record<'_>, out: &mut Vec<u8>) {
         Some(ms) => {
             json_key("upstream_service_time", out);
             out.push(b'"');
-            write_number(ms, out);
+            write_number(out, ms);
             out.push(b'"');
         }
         None => json("upstream_service_time", None, out),
@@ -229,7 +230,7 @@ fn json(key: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
 
 fn json_number(key: &str, value: u64, out: &mut Vec<u8>) {
     json_key(key, out);
-    write_number(value, out);
+    write_number(out, value);
 }
 
 fn json_address(key: &str, address: Option<SocketAddr>, out: &mut Vec<u8>) {
@@ -264,23 +265,7 @@ fn write_json_string(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn write_number(value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-/// `2026-11-21T04:05:06.789Z`.
-/// Appends `2026-01-31T12:00:00.000Z`.
+/// Appends `2026-01-31T12:00:00.000Z`; the time counts from 1970-01-01 UTC.
 pub fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
     let (seconds, ms) = (unix_ms / 1_000, unix_ms % 1_000);
     let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
@@ -298,26 +283,6 @@ pub fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
     padded(second_of_day / 60 % 60, 2, b':');
     padded(second_of_day % 60, 2, b'.');
     padded(ms, 3, b'Z');
-}
-
-/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that
-/// the leap day is the last of its year and months have a regular length.
-pub fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    const DAYS_FROM_YEAR_0_TO_1970: u64 = 719_468;
-    let days = days_since_1970 + DAYS_FROM_YEAR_0_TO_1970;
-    let (era, day_of_era) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    let leap_days = day_of_era / 1_460 + day_of_era / 146_096;
-    let year_of_era = (day_of_era + day_of_era / 36_524 - leap_days) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

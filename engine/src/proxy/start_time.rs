@@ -1,7 +1,8 @@
 //! `%START_TIME(…)%` in configured headers: the specifiers of strftime that are in use, and Envoy's
 //! for parts of a second. All times are UTC.
 
-use crate::control::access_log::{civil_date, write_time};
+use crate::control::access_log::write_time;
+use ringroad_codec::http1::civil_date;
 use std::time::Duration;
 
 /// Appends a time as `format` has it; without a format as `2026-01-31T12:00:00.000Z`. What is no
