@@ -10,11 +10,11 @@ use super::destination_rules::{EffectivePolicy, Rule, RuleIndex, RuleSubset};
 use super::findings::Findings;
 use super::names::{cluster_name, sni_name};
 use super::peer_authentication::PeerModes;
-use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::health::RetryBudget;
 use crate::resource::destination_rule;
+use crate::resource::protocol::Protocol;
 use crate::settings::{ProxySettings, Role, duration};
 use crate::snapshot::{
     Balancer, Cluster, ClusterId, ConnectionPool, Discovery, Http2Keepalive, OutlierDetection,

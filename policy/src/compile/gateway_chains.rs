@@ -8,11 +8,11 @@ use super::gateway_tables::{build_table, hosts_for, resolved_hosts, services_of_
 use super::gateways::{BoundServer, MergedServers};
 use super::layer4::Layer4Rule;
 use super::names::{is_subset, overlap, resolve_gateway, server_names};
-use super::protocol::Protocol;
 use super::registry::Service;
 use super::server_tls::{ISTIO_ALPN, downstream_tls};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::Object;
+use crate::resource::protocol::Protocol;
 use crate::resource::virtual_service::{Layer4Match, VirtualService};
 use crate::snapshot::{ChainHandler, ChainMatch, FilterChain, TcpRoute};
 use crate::source::{FieldPath, Origin};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::gateway_chains::build_chains;
-use super::protocol::Protocol;
 use super::registry::Registry;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::gateway::Server;
+use crate::resource::protocol::Protocol;
 use crate::resource::{Metadata, Object};
 use crate::settings::ProxySettings;
 use crate::snapshot::{

@@ -28,7 +28,6 @@ mod peer_authentication;
 mod policy_fields;
 mod policy_findings;
 mod policy_targets;
-mod protocol;
 mod references;
 mod registry;
 mod route_list;

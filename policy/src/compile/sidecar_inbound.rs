@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::Compiler;
 use super::clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, apply_pool, inbound_name, protocol_of};
 use super::peer_authentication::MtlsMode;
-use super::protocol::Protocol;
 use super::registry::Registry;
 use super::route_policies::inbound_retry;
 use super::routes::default_route;
@@ -17,6 +16,7 @@ use super::sidecar_outbound::HTTP_PROTOCOLS;
 use crate::resource::Object;
 use crate::resource::destination_rule::ConnectionPool;
 use crate::resource::gateway::ServerTls;
+use crate::resource::protocol::Protocol;
 use crate::resource::sidecar::{Ingress, Sidecar};
 use crate::settings::{InterceptionMode, ProxySettings};
 use crate::snapshot::{

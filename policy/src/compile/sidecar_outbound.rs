@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::Compiler;
 use super::clusters::BLACK_HOLE;
 use super::layer4::Layer4Scope;
-use super::protocol::Protocol;
 use super::registry::{Port, Registry};
 use super::sidecar_bytes::{Offer, chains_of_bytes, offers};
 use super::sidecar_scope::{EgressScope, Scope};
+use crate::resource::protocol::Protocol;
 use crate::settings::OutboundTrafficPolicy;
 use crate::snapshot::{
     ChainHandler, ChainMatch, Direction, FilterChain, FilterChains, Inspection, Interception,

@@ -11,8 +11,8 @@ use super::names::{
     MESH, by_specificity, cluster_name, is_exported, is_subset, is_wildcard, overlap,
     resolve_gateway, resolve_short_name, selects,
 };
-use super::protocol::Protocol;
 use super::registry::{Registry, Service};
+use crate::resource::protocol::Protocol;
 use crate::resource::sidecar::{Egress, Sidecar};
 use crate::resource::virtual_service::{Destination, VirtualService};
 use crate::resource::{Metadata, Object};

@@ -5,6 +5,7 @@ pub mod destination_rule;
 pub mod gateway;
 pub mod kubernetes;
 pub mod peer_authentication;
+pub mod protocol;
 pub mod request_authentication;
 pub mod secret;
 pub mod service_entry;

@@ -1,9 +1,10 @@
 //! Gateway. Istio: `ValidateGateway`.
 
 use super::names::{check_wildcard_domain, is_dns_label, is_partial_wildcard, report_host};
-use super::protocol::{self, Protocol};
+use super::protocol;
 use super::server_tls;
 use super::values::{UNIX, check_ip, check_port, check_unix_path, is_ip, report_missing};
+use crate::resource::protocol::Protocol;
 use crate::schema::{Node, Report};
 
 pub(super) fn check(root: &Node<'_>, report: &mut Report<'_>) {
@@ -71,7 +72,7 @@ fn check_server(server: &Node<'_>, report: &mut Report<'_>) {
     }
     let tls = server.get("tls");
     server_tls::check(&tls, report);
-    let Some(protocol) = Protocol::parse(port.get("protocol").text()) else {
+    let Some(protocol) = Protocol::named(port.get("protocol").text()) else {
         return;
     };
     check_tls_fits(server, &tls, protocol, report);

@@ -4,11 +4,12 @@ use super::names::{
     check_dns_label, check_fqdn, check_host, check_labels_of, is_partial_wildcard, is_wildcard,
     report_host,
 };
-use super::protocol::{self, Protocol};
+use super::protocol;
 use super::selectors::check_workload_selector;
 use super::values::{check_ip_or_cidr, check_port, check_port_number, is_ip, report_missing};
 use super::visibility::{Exported, check_export_to};
 use super::workload::{Addresses, check_endpoint};
+use crate::resource::protocol::Protocol;
 use crate::schema::{Node, Report};
 
 pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
@@ -177,8 +178,8 @@ fn check_dns(spec: &Node<'_>, mode: &str, names: &[&str], report: &mut Report<'_
     let addresses = spec.get("addresses");
     let ports = spec.get("ports");
     let is_tcp = |port: Node<'_>| {
-        let protocol = Protocol::parse(port.get("protocol").text());
-        protocol.is_some_and(|protocol| protocol == Protocol::Tcp || protocol.is_tls())
+        let protocol = Protocol::named(port.get("protocol").text());
+        protocol.is_some_and(Protocol::is_tcp)
     };
     if !addresses.is_empty() && hosts.len() > 1 && ports.items().any(is_tcp) {
         let message = "several hosts share the addresses, and TCP does not tell them apart";
@@ -261,7 +262,7 @@ fn check_many_hosts(hosts: &Node<'_>, ports: &Node<'_>, mode: &str, report: &mut
         return;
     }
     let names_host = |port: Node<'_>| {
-        let protocol = Protocol::parse(port.get("protocol").text());
+        let protocol = Protocol::named(port.get("protocol").text());
         protocol.is_some_and(|protocol| protocol.is_http() || protocol.is_tls())
     };
     if !ports.items().all(names_host) {

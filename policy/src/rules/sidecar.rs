@@ -3,11 +3,12 @@
 use super::gateway::{Scope, check_scoped_host};
 use super::layer4_routes::check_destination;
 use super::names::{check_dns_label, check_fqdn, report_host};
-use super::protocol::{self, Protocol};
+use super::protocol;
 use super::selectors::check_workload_selector;
 use super::server_tls;
 use super::traffic_policy::check_connection_pool;
 use super::values::{UNIX, check_ip, check_port_number, check_unix_path, is_port, report_missing};
+use crate::resource::protocol::Protocol;
 use crate::schema::{Node, Report};
 
 pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
@@ -78,7 +79,7 @@ fn check_ingress(ingress: &Node<'_>, report: &mut Report<'_>) {
             check_ip(&bind, report);
         }
         check_default_endpoint(&listener.get("defaultEndpoint"), report);
-        let protocol = Protocol::parse(port.get("protocol").text());
+        let protocol = Protocol::named(port.get("protocol").text());
         let tls = listener.get("tls");
         if tls.is_set() {
             check_ingress_tls(&tls, protocol, report);

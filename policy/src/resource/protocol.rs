@@ -1,6 +1,6 @@
 //! What a port speaks.
 
-/// Protocols that a port can declare.
+/// Protocols that a port can declare. Istio: `protocol.Instance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Http,
@@ -20,23 +20,34 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// A declared protocol, in any case of letters; anything unknown is sniffed.
+    /// Every name that declares one.
+    pub const NAMES: [(&str, Self); 12] = [
+        ("HTTP", Self::Http),
+        ("HTTP2", Self::Http2),
+        ("HTTP_PROXY", Self::HttpProxy),
+        ("GRPC", Self::Grpc),
+        ("GRPC-WEB", Self::GrpcWeb),
+        ("HTTPS", Self::Https),
+        ("TLS", Self::Tls),
+        ("TCP", Self::Tcp),
+        ("MONGO", Self::Mongo),
+        ("REDIS", Self::Redis),
+        ("MYSQL", Self::Mysql),
+        ("UDP", Self::Udp),
+    ];
+
+    /// The protocol of this name, in any case of letters.
+    pub fn named(name: &str) -> Option<Self> {
+        let known = |(known, _): &&(&str, Self)| known.eq_ignore_ascii_case(name);
+        Self::NAMES
+            .iter()
+            .find(known)
+            .map(|(_, protocol)| *protocol)
+    }
+
+    /// What `name` declares; anything unknown is sniffed.
     pub fn parse(name: &str) -> Self {
-        match name.to_ascii_lowercase().as_str() {
-            "http" => Self::Http,
-            "http2" => Self::Http2,
-            "http_proxy" => Self::HttpProxy,
-            "grpc" => Self::Grpc,
-            "grpc-web" => Self::GrpcWeb,
-            "https" => Self::Https,
-            "tls" => Self::Tls,
-            "tcp" => Self::Tcp,
-            "udp" => Self::Udp,
-            "mongo" => Self::Mongo,
-            "redis" => Self::Redis,
-            "mysql" => Self::Mysql,
-            _ => Self::Sniffed,
-        }
+        Self::named(name).unwrap_or(Self::Sniffed)
     }
 
     pub fn is_http(self) -> bool {
