@@ -1,10 +1,11 @@
 //! Sending a check and receiving its answer, over HTTP/1.1 or a stream of HTTP/2.
 
+use super::super::connection::deadline_after;
 use super::super::deadline::until;
 use super::super::grpc;
 use super::super::head_bytes::{HeadBytes, receive_response_head};
 use super::super::upstream::{Carrier, ClusterView, UpstreamConnection};
-use crate::rt::{Buffer, Chunk, Deadline};
+use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::transport::Transport;
 use crate::worker::{Worker, WorkerLimits};
 use ringroad_codec::http1::{BodyScanner, ResponseHead};
@@ -17,7 +18,8 @@ pub struct Sending<'a> {
     pub worker: &'a Rc<Worker>,
     pub cluster: &'a ClusterView,
     pub limits: &'a WorkerLimits,
-    pub deadline: &'a Deadline,
+    /// For the whole check; 0 is without limit.
+    pub timeout_ms: u64,
     /// Head and body.
     pub written: &'a [u8],
     pub to_head_request: bool,
@@ -47,11 +49,13 @@ pub async fn send(sending: Sending<'_>) -> Option<CheckAnswer> {
         worker,
         cluster,
         limits,
-        deadline,
+        timeout_ms,
         written,
         to_head_request,
         carrier,
     } = sending;
+    let deadline = &Deadline::new();
+    deadline.set(deadline_after(rt::now(), timeout_ms));
     let stats = &cluster.stats;
     let mut may_reuse = true;
     loop {

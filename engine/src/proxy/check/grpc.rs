@@ -1,7 +1,6 @@
 //! The check as a call of `envoy.service.auth.v3.Authorization/Check`. The service is shown the
 //! whole head.
 
-use super::super::connection::deadline_after;
 use super::super::target::with_facts;
 use super::super::upstream::Carrier;
 use super::exchange::{CheckAnswer, Sending, send};
@@ -11,7 +10,6 @@ use super::messages::{
     TimedRequest, Timestamp,
 };
 use super::{Grant, Question, Refusal, Verdict, may_change, write};
-use crate::rt::{self, Deadline};
 use crate::worker::{Rules, Worker, WorkerLimits};
 use prost::Message as _;
 use ringroad_codec::http1::{HeaderKind, Version, end_head, write_header};
@@ -68,13 +66,11 @@ async fn call(
     let cluster = rules.view.cluster(worker, provider.cluster?).clone();
     let timeout_ms = provider.settings.timeout_ms;
     let written = write_call(provider, timeout_ms, &message);
-    let deadline = Deadline::new();
-    deadline.set(deadline_after(rt::now(), timeout_ms));
     let sending = Sending {
         worker,
         cluster: &cluster,
         limits,
-        deadline: &deadline,
+        timeout_ms,
         written: &written,
         to_head_request: false,
         carrier: Carrier::Stream,
@@ -307,8 +303,8 @@ impl Question<'_> {
         })
     }
 
-    /// All headers as an upstream would see them, with what HTTP/2 has in their place; several lines
-    /// of one name are joined.
+    /// All headers as an upstream would see them, with what HTTP/2 has in their place; several
+    /// lines of one name are joined.
     fn all_headers(&self, http: &HttpRequest) -> BTreeMap<String, String> {
         let mut headers = BTreeMap::new();
         let mut add = |name: &str, value: &[u8]| {

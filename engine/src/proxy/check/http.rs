@@ -1,12 +1,10 @@
 //! The check as a request of HTTP: the request's own method, path and some of its headers. 200
 //! allows it, a failure of the service is an error, and anything else is the answer.
 
-use super::super::connection::deadline_after;
 use super::super::request_head::write_number_line;
 use super::super::target::with_facts;
 use super::exchange::{CheckAnswer, Sending, send};
 use super::{Grant, Question, Refusal, Verdict, is_listed, may_change, write};
-use crate::rt::{self, Deadline};
 use crate::worker::{Rules, Worker, WorkerLimits};
 use ringroad_codec::http1::{end_head, write_header};
 use ringroad_policy::authorize::CheckProvider;
@@ -33,13 +31,11 @@ pub async fn ask(
     let Some(written) = question.write(check) else {
         return Verdict::Failed;
     };
-    let deadline = Deadline::new();
-    deadline.set(deadline_after(rt::now(), provider.settings.timeout_ms));
     let sending = Sending {
         worker,
         cluster: &cluster,
         limits,
-        deadline: &deadline,
+        timeout_ms: provider.settings.timeout_ms,
         written: &written,
         to_head_request: question.head.method.of(question.bytes) == b"HEAD",
         carrier: cluster.carrier(false, false),
