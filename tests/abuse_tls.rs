@@ -5,7 +5,7 @@ mod harness;
 
 use harness::frames::{ENHANCE_YOUR_CALM, Ending, FrameClient, PING, frame};
 use harness::pki::{Authority, connect, get, secret};
-use harness::{DRIVERS, Proxy, folder, free_address, settings, splitting, until};
+use harness::{DRIVERS, Proxy, folder, free_address, https_gateway, settings, splitting, until};
 use rustls::ClientConfig;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,13 +17,7 @@ fn start(driver: &str, limits: &str) -> (Proxy, SocketAddr, Arc<ClientConfig>) {
     let authority = Authority::new();
     let upstream = harness::Upstream::start("hello");
     let address = free_address();
-    let gate = format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
-         servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
-         hosts: [\"*\"]\n    tls: {{mode: SIMPLE, credentialName: shop}}\n",
-        address.port(),
-        address.ip()
-    );
+    let gate = https_gateway(address, &[("*", "{mode: SIMPLE, credentialName: shop}")]);
     let spec = format!("{{role: gateway, limits: {{{limits}}}}}");
     let config = folder(&[
         ("gate.yaml", &gate),

@@ -185,17 +185,13 @@ fn what_the_command_makes_is_good_for_a_gateway() {
     let own = out.join("edge/gate");
     let path = |name: &str| own.join(name).display().to_string();
     let address = free_address();
-    let gate = format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
-         servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
-         hosts: [shop.test]\n    tls: {{mode: MUTUAL, serverCertificate: {}, privateKey: {}, \
-         caCertificates: {}}}\n",
-        address.port(),
-        address.ip(),
+    let tls = format!(
+        "{{mode: MUTUAL, serverCertificate: {}, privateKey: {}, caCertificates: {}}}",
         path("cert-chain.pem"),
         path("key.pem"),
         path("root-cert.pem")
     );
+    let gate = harness::https_gateway(address, &[("shop.test", &tls)]);
     let config = folder(&[
         ("gate.yaml", &gate),
         ("answer.yaml", &harness::answering("hello")),

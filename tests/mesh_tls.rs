@@ -190,13 +190,8 @@ fn a_gateway_tells_of_its_clients_and_passes_nothing_on() {
     let authority = Authority::new();
     let application = application();
     let address = free_address();
-    let gate = format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
-         servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
-         hosts: [shop.test]\n    tls: {{mode: OPTIONAL_MUTUAL, credentialName: shop}}\n",
-        address.port(),
-        address.ip()
-    );
+    let tls = "{mode: OPTIONAL_MUTUAL, credentialName: shop}";
+    let gate = harness::https_gateway(address, &[("shop.test", tls)]);
     let server = authority.issue(&["shop.test"]);
     let config = folder(&[
         ("gate.yaml", &gate),

@@ -9,7 +9,8 @@ use harness::pki::{Authority, secret};
 use harness::raw::{End, ScriptedUpstream, converse, status};
 use harness::tcp::{connect, echo, raw_gateway, route, service};
 use harness::{
-    DRIVERS, LogLines, Proxy, folder, free_address, gateway, settings, splitting, until,
+    DRIVERS, LogLines, Proxy, folder, free_address, gateway, https_gateway, settings, splitting,
+    until,
 };
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -200,11 +201,7 @@ fn the_header_comes_before_tls_and_before_bytes_of_other_protocols() {
         let authority = Authority::new();
         let (tls, raw) = (free_address(), free_address());
         let upstream = upstream();
-        let gate = raw_gateway(
-            tls,
-            "HTTPS",
-            "    tls: {mode: SIMPLE, credentialName: shop}\n",
-        );
+        let gate = https_gateway(tls, &[("*", "{mode: SIMPLE, credentialName: shop}")]);
         let bytes = raw_gateway(raw, "TCP", "").replace("name: gate", "name: bytes");
         let to_bytes = route(raw).replace("gateways: [gate]", "gateways: [bytes]");
         let config = folder(&[

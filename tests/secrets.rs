@@ -3,22 +3,15 @@
 mod harness;
 
 use harness::pki::{Authority, Identity, secret};
-use harness::{Proxy, answering, folder, free_address, ringroad, settings, until};
+use harness::{Proxy, answering, folder, free_address, https_gateway, ringroad, settings, until};
 use std::ffi::OsStr;
 use std::path::Path;
 
 /// A gateway with this `tls` block, and a secret beside it.
 fn config(tls: &str, secret: &str) -> tempfile::TempDir {
     let address = free_address();
-    let gate = format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
-         servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
-         hosts: [\"*\"]\n    tls: {tls}\n",
-        address.port(),
-        address.ip()
-    );
     let mut files = vec![
-        ("gate.yaml", gate),
+        ("gate.yaml", https_gateway(address, &[("*", tls)])),
         ("answer.yaml", answering("hello")),
         ("settings.yaml", settings("{role: gateway}")),
     ];

@@ -3,27 +3,12 @@
 mod harness;
 
 use harness::pki::{Authority, Identity, connect, get, secret};
-use harness::{DRIVERS, Proxy, Upstream, folder, free_address, settings, splitting, until};
+use harness::{
+    DRIVERS, Proxy, Upstream, folder, free_address, https_gateway, settings, splitting, until,
+};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-
-/// A gateway with one TLS server for each name, with this `tls` block each.
-fn tls_gateway(address: SocketAddr, servers: &[(&str, &str)]) -> String {
-    let mut text = String::from(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gate}\nspec:\n  \
-         servers:\n",
-    );
-    for (at, (name, tls)) in servers.iter().enumerate() {
-        text += &format!(
-            "  - port: {{number: {}, name: https-{at}, protocol: HTTPS}}\n    bind: {}\n    \
-             hosts: [\"{name}\"]\n    tls: {tls}\n",
-            address.port(),
-            address.ip()
-        );
-    }
-    text
-}
 
 fn start(
     driver: &str,
@@ -33,7 +18,7 @@ fn start(
 ) -> (Proxy, SocketAddr) {
     let address = free_address();
     let config = folder(&[
-        ("gate.yaml", &tls_gateway(address, servers)),
+        ("gate.yaml", &https_gateway(address, servers)),
         ("secrets.yaml", &documents.join("---\n")),
         ("settings.yaml", &settings("{role: gateway}")),
         ("split.yaml", &splitting(&[(upstream, 1)])),

@@ -4,20 +4,20 @@ mod harness;
 
 use harness::pki::{Authority, Identity, TlsUpstream, connect, get_with_kind, secret};
 use harness::tcp::{echo, raw_gateway, route, service};
-use harness::{DRIVERS, Proxy, Upstream, folder, free_address, settings, splitting, until};
+use harness::{
+    DRIVERS, Proxy, Upstream, folder, free_address, https_gateway, settings, splitting, until,
+};
 use rustls::HandshakeKind;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-fn gateway(address: SocketAddr, tls: &str) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
-         servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
-         hosts: [shop.test]\n    tls: {tls}\n",
-        address.port(),
-        address.ip()
+/// A gateway that ends TLS for `shop.test`.
+fn gateway(address: SocketAddr) -> String {
+    https_gateway(
+        address,
+        &[("shop.test", "{mode: SIMPLE, credentialName: shop}")],
     )
 }
 
@@ -40,10 +40,7 @@ fn clients_resume_their_sessions_with_any_worker_until_the_certificate_changes()
         let address = free_address();
         let document = |identity: &Identity| secret("shop", identity, None);
         let config = folder(&[
-            (
-                "gate.yaml",
-                &gateway(address, "{mode: SIMPLE, credentialName: shop}"),
-            ),
+            ("gate.yaml", &gateway(address)),
             ("secret.yaml", &document(&authority.issue(&["shop.test"]))),
             ("settings.yaml", &settings("{role: gateway}")),
             ("split.yaml", &splitting(&[(upstream.address, 1)])),
@@ -98,10 +95,7 @@ fn an_answer_of_the_authority_is_stapled_where_there_is_one() {
     let upstream = Upstream::start("hello");
     let address = free_address();
     let config = folder(&[
-        (
-            "gate.yaml",
-            &gateway(address, "{mode: SIMPLE, credentialName: shop}"),
-        ),
+        ("gate.yaml", &gateway(address)),
         ("settings.yaml", &settings("{role: gateway}")),
         ("split.yaml", &splitting(&[(upstream.address, 1)])),
     ]);

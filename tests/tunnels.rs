@@ -5,7 +5,7 @@ mod harness;
 use harness::pki::{Authority, get, secret};
 use harness::raw::ScriptedUpstream;
 use harness::tcp::{connect, echo, raw_gateway, route, service};
-use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting};
+use harness::{DRIVERS, Proxy, folder, free_address, gateway, https_gateway, settings, splitting};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -238,11 +238,7 @@ fn tls_is_passed_through_by_its_server_name() {
         let ending = folder(&[
             (
                 "gate.yaml",
-                &raw_gateway(
-                    inner,
-                    "HTTPS",
-                    "    tls: {mode: SIMPLE, credentialName: shop}\n",
-                ),
+                &https_gateway(inner, &[("*", "{mode: SIMPLE, credentialName: shop}")]),
             ),
             (
                 "secret.yaml",

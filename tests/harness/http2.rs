@@ -10,8 +10,9 @@ use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Runs a client of one connection to its end.
 pub fn client<F: Future<Output = ()>>(
@@ -29,6 +30,15 @@ pub fn client<F: Future<Output = ()>>(
     };
     let patient = async { tokio::time::timeout(PATIENCE, run).await };
     runtime().block_on(patient).expect("in time");
+}
+
+/// Waits for a condition while the other tasks of this thread go on.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -131,6 +141,26 @@ pub struct Call {
     pub number: usize,
     pub seen: Arc<Seen>,
     orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What upstreams wait at until the test opens it.
+#[derive(Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// For good.
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    pub async fn passed(&self) {
+        let closed = self.0.acquire().await;
+        assert!(closed.is_err(), "there are no permits to get");
+    }
 }
 
 /// What becomes of a connection.

@@ -63,7 +63,8 @@ fn start_with(driver: &str, workers: &str, pool: &str) -> (Proxy, SocketAddr) {
     (Proxy::start_with_workers(config, &args), address)
 }
 
-/// A proxy that sends everything to these upstreams by prior knowledge, and by this `connectionPool.http`.
+/// A proxy that sends everything to these upstreams by prior knowledge, and by this
+/// `connectionPool.http`.
 pub fn start_http2_pool(driver: &str, upstreams: &[SocketAddr], http: &str) -> (Proxy, SocketAddr) {
     start_edited_http2_pool(driver, upstreams, http, |text| text)
 }

@@ -115,6 +115,13 @@ impl ScriptedConnection {
         String::from_utf8_lossy(&line).into_owned()
     }
 
+    /// Neither reads nor writes any more, for as long as the test runs.
+    pub fn freeze(&mut self) -> ! {
+        loop {
+            std::thread::park();
+        }
+    }
+
     /// Sends; a peer that is gone is nothing to the script.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
