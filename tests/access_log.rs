@@ -2,11 +2,11 @@
 
 mod harness;
 
-use harness::http2::client;
+use harness::http2::{client, eventually};
 use harness::pki::{self, Authority, secret};
 use harness::{
-    Client, LogLines, Proxy, Upstream, folder, free_address, gateway, get, settings, splitting,
-    until,
+    Client, LogLines, Proxy, Upstream, folder, free_address, gateway, get, https_gateway, settings,
+    splitting, until,
 };
 use http::{Method, Request};
 use std::io::{BufRead as _, BufReader};
@@ -171,9 +171,8 @@ fn an_unknown_protocol_over_http2_is_refused_without_a_line() {
     let (mut proxy, address) = start("TEXT", &upstream);
     let lines = LogLines::of(&mut proxy);
     client(address, |send| async move {
-        while !send.is_extended_connect_protocol_enabled() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        let is_allowed = || send.is_extended_connect_protocol_enabled();
+        eventually("the extended CONNECT", is_allowed).await;
         let mut request = Request::new(());
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = "http://shop.example/foo".parse().expect("a URI");
@@ -208,13 +207,7 @@ fn requests_over_tls_are_logged_without_the_name_that_was_asked_for() {
     let upstream = Upstream::start("one");
     for format in ["TEXT", "JSON"] {
         let address = free_address();
-        let gate = format!(
-            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gate}}\nspec:\n  \
-             servers:\n  - port: {{number: {}, name: https, protocol: HTTPS}}\n    bind: {}\n    \
-             hosts: [\"*\"]\n    tls: {{mode: SIMPLE, credentialName: shop}}\n",
-            address.port(),
-            address.ip()
-        );
+        let gate = https_gateway(address, &[("*", "{mode: SIMPLE, credentialName: shop}")]);
         let spec = format!("{{role: gateway, accessLog: {{format: {format}}}}}");
         let config = folder(&[
             ("gate.yaml", &gate),

@@ -4,9 +4,9 @@ mod harness;
 
 use harness::raw::ScriptedUpstream;
 use harness::{Answer, Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, settings};
+use socket2::{Domain, Socket, Type};
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::FromRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -63,29 +63,11 @@ fn ask(address: SocketAddr, source: Ipv4Addr, target: &str, host: &str, more: &s
 
 /// A connection whose client has that address of the loopback network.
 fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let SocketAddr::V4(to) = to else {
-        panic!("{to} is no IPv4 address");
-    };
-    let name = |ip: Ipv4Addr, port: u16| libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: port.to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(ip).to_be(),
-        },
-        sin_zero: [0; 8],
-    };
-    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    let (from, to) = (name(source, 0), name(*to.ip(), to.port()));
-    // SAFETY: the descriptor is new and owned by the stream alone; both addresses outlive the
-    // calls, which read `len` bytes of them.
-    unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        assert!(fd >= 0);
-        let stream = TcpStream::from_raw_fd(fd);
-        assert_eq!(libc::bind(fd, (&raw const from).cast(), len), 0);
-        assert_eq!(libc::connect(fd, (&raw const to).cast(), len), 0);
-        stream
-    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let from = SocketAddr::from((source, 0));
+    socket.bind(&from.into()).expect("is bound");
+    socket.connect(&to.into()).expect("connects");
+    socket.into()
 }
 
 const SOMEBODY: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -365,6 +347,7 @@ fn a_new_endpoint_warms_up() {
 
 #[test]
 fn least_request_spares_a_slow_upstream() {
+    // How long upstreams take is what is balanced by.
     const FAST: Duration = Duration::from_millis(40);
     const IN_FLIGHT: usize = 64;
     let delayed = |delay: Duration| {

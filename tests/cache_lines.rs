@@ -122,7 +122,7 @@ fn no_line_is_written_by_two_workers() {
 
         let mut written: [Option<Lines>; 2] = [None, None];
         for round in 0..ROUNDS {
-            // Out of step with what each worker does once a second.
+            // Time is what matters: out of step with what each worker does once a second.
             std::thread::sleep(Duration::from_millis(37 * round));
             for (client, always) in clients.iter_mut().zip(&mut written) {
                 let lines = written_for(proxy.id(), client, &upstream);

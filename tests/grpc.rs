@@ -6,12 +6,11 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::SendRequest;
 use harness::http2::{
-    Call, Http2Upstream, client, exchange, fields, ok_with, read_all, request, send_all,
+    Call, Http2Upstream, client, eventually, exchange, fields, ok_with, read_all, request, send_all,
 };
 use harness::pool::{ANY, cluster_stat, start_edited_http2_pool, start_http2_pool};
 use harness::{DRIVERS, free_address, until};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use std::time::Duration;
 
 /// A message with its prefix.
 fn message(content: &[u8]) -> Vec<u8> {
@@ -211,14 +210,10 @@ fn a_cancelled_call_is_cancelled_upstream() {
         client(address, |send| async move {
             let mut ready = send.ready().await.unwrap();
             let (_response, mut out) = ready.send_request(call_of("hang", &[]), false).unwrap();
-            while asked.requests() == 0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            eventually("the call", || asked.requests() == 1).await;
             out.send_reset(Reason::CANCEL);
             // The connection stays while the news travels.
-            while asked.resets().is_empty() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            eventually("the cancellation", || !asked.resets().is_empty()).await;
         });
         assert_eq!(upstream.resets(), [Reason::CANCEL]);
     }

@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::frames::{FrameClient, get_frame};
-use harness::http2::{client, exchange, request};
+use harness::http2::{client, eventually, exchange, request};
 use harness::raw::ScriptedUpstream;
 use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
 use http::{HeaderMap, Method, StatusCode};
@@ -211,11 +211,7 @@ fn a_drain_lets_streams_finish_and_says_goodbye() {
             let get = request(Method::GET, "/");
             let answer = exchange(&mut send, get, None, None);
             let mut answer = std::pin::pin!(answer);
-            let asked = async {
-                while gate.requests() == 0 {
-                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-                }
-            };
+            let asked = eventually("the request", || gate.requests() == 1);
             tokio::select! {
                 _ = &mut answer => panic!("the gate is closed"),
                 () = asked => {}

@@ -4,13 +4,14 @@ mod harness;
 
 use h2::Reason;
 use h2::server::Builder;
-use harness::http2::{Call, Http2Upstream, client, exchange, request};
+use harness::http2::{Call, Gate, Http2Upstream, client, eventually, exchange, request};
 use harness::pool::{
     ANY, cluster_stat, over_http2, pool, start_edited_http2_pool, start_http2_pool,
 };
 use harness::{Client, DRIVERS, free_address, get, until};
 use http::{Method, StatusCode};
 use std::io::Write as _;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// Answers with nothing but 200.
@@ -18,12 +19,22 @@ async fn fine(mut call: Call) {
     call.answer(b"", None).await;
 }
 
+/// Answers `/first` at once, all else when the gate is open.
+fn gated(gate: &Gate) -> impl Fn(Call) -> Pin<Box<dyn Future<Output = ()> + Send>> + use<> {
+    let gate = gate.clone();
+    move |mut call| {
+        let gate = gate.clone();
+        Box::pin(async move {
+            if call.path() != "/first" {
+                gate.passed().await;
+            }
+            call.answer(b"late", None).await;
+        })
+    }
+}
+
 #[test]
 fn streams_share_connections_up_to_what_the_peer_and_the_rule_allow() {
-    async fn late(mut call: Call) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        call.answer(b"late", None).await;
-    }
     for (peers_most, http, most) in [
         (7, ANY, 7),
         (100, "maxConcurrentStreams: 3", 3),
@@ -31,9 +42,11 @@ fn streams_share_connections_up_to_what_the_peer_and_the_rule_allow() {
     ] {
         let mut builder = Builder::new();
         builder.max_concurrent_streams(peers_most);
-        let upstream = Http2Upstream::start_with(builder, late);
+        let gate = Gate::closed();
+        let upstream = Http2Upstream::start_with(builder, gated(&gate));
         let (proxy, address) = start_http2_pool("auto", &[upstream.address], http);
-        assert_eq!(get(address, "a", "/").status, 200);
+        assert_eq!(get(address, "a", "/first").status, 200);
+        let asked = &upstream;
         client(address, |send| async move {
             let mut answers = Vec::new();
             for _ in 0..20 {
@@ -42,6 +55,8 @@ fn streams_share_connections_up_to_what_the_peer_and_the_rule_allow() {
                     exchange(&mut send, request(Method::GET, "/"), None, None).await
                 }));
             }
+            eventually("all requests", || asked.requests() == 21).await;
+            gate.open();
             for answer in answers {
                 let answer = answer.await.unwrap().unwrap();
                 assert_eq!(
@@ -70,10 +85,8 @@ fn a_limit_on_connections_lets_requests_wait_for_streams() {
     for driver in DRIVERS {
         let mut builder = Builder::new();
         builder.max_concurrent_streams(2);
-        let upstream = Http2Upstream::start_with(builder, |mut call| async move {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            call.answer(b"late", None).await;
-        });
+        let gate = Gate::closed();
+        let upstream = Http2Upstream::start_with(builder, gated(&gate));
         let limit = |text: String| {
             text.replace(
                 "connectionPool: {",
@@ -81,6 +94,7 @@ fn a_limit_on_connections_lets_requests_wait_for_streams() {
             )
         };
         let (proxy, address) = start_edited_http2_pool(driver, &[upstream.address], ANY, limit);
+        let running = &proxy;
         client(address, |send| async move {
             let mut answers = Vec::new();
             for _ in 0..30 {
@@ -89,6 +103,9 @@ fn a_limit_on_connections_lets_requests_wait_for_streams() {
                     exchange(&mut send, request(Method::GET, "/"), None, None).await
                 }));
             }
+            let waiting = || cluster_stat(running, "upstream_rq_pending_active");
+            eventually("all but two to wait", || waiting() == 28).await;
+            gate.open();
             for answer in answers {
                 assert_eq!(answer.await.unwrap().unwrap().0.status(), StatusCode::OK);
             }
@@ -135,13 +152,18 @@ fn active_requests_are_limited_and_requests_of_a_connection_are_counted() {
 #[test]
 fn a_goodbye_lets_streams_finish_and_takes_no_more() {
     for driver in DRIVERS {
-        let upstream = Http2Upstream::start(|mut call| async move {
-            if call.path() == "/last" {
-                call.say_goodbye();
-                tokio::time::sleep(Duration::from_millis(100)).await;
+        let gate = Gate::closed();
+        let waiting = gate.clone();
+        let upstream = Http2Upstream::start(move |mut call| {
+            let gate = waiting.clone();
+            async move {
+                if call.path() == "/last" {
+                    call.say_goodbye();
+                    gate.passed().await;
+                }
+                let number = call.connection.to_string();
+                call.answer(number.as_bytes(), None).await;
             }
-            let number = call.connection.to_string();
-            call.answer(number.as_bytes(), None).await;
         });
         let (proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         let mut last = Client::connect(address).expect("connects");
@@ -151,6 +173,7 @@ fn a_goodbye_lets_streams_finish_and_takes_no_more() {
         for _ in 0..20 {
             assert_eq!(get(address, "a", "/").status, 200);
         }
+        gate.open();
         assert_eq!(last.answer().expect("an answer").body, "0");
         assert_eq!(get(address, "a", "/").body, "1");
         assert_eq!(upstream.requests(), 22);
@@ -174,8 +197,8 @@ fn a_connection_that_answers_no_ping_is_replaced() {
         let http = "http2KeepAlive: {interval: 50ms, timeout: 1s}";
         let (proxy, address) = start_http2_pool(driver, &[upstream.address], http);
         assert_eq!(get(address, "a", "/").status, 200);
-        // Answered PINGs keep it.
-        std::thread::sleep(Duration::from_millis(400));
+        // Answered PINGs keep it. Time is what is tested: without answers it were over by then.
+        std::thread::sleep(Duration::from_millis(1500));
         assert_eq!(get(address, "a", "/").status, 200);
         assert_eq!(upstream.connections(), 1);
         // A GET would be sent once more, on another connection.
@@ -298,18 +321,16 @@ fn an_upload_that_nobody_reads_is_not_collected() {
 #[test]
 fn a_drain_lets_streams_finish() {
     for driver in DRIVERS {
-        let upstream = Http2Upstream::start(|mut call| async move {
-            if call.path() == "/slow" {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            call.answer(b"whole", None).await;
-        });
+        let gate = Gate::closed();
+        let upstream = Http2Upstream::start(gated(&gate));
         let (mut proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         let mut slow = Client::connect(address).expect("connects");
         slow.start("GET", "a", "/slow").expect("sent");
         until("the request", || upstream.requests() == 1);
         proxy.signal(libc::SIGTERM);
-        assert_eq!(slow.answer().expect("an answer").body, "whole");
+        until("the drain", || proxy.log().contains("drain"));
+        gate.open();
+        assert_eq!(slow.answer().expect("an answer").body, "late");
         assert!(proxy.wait().success());
         until("the end of the connection", || {
             upstream.open_connections() == 0

@@ -4,7 +4,7 @@ mod harness;
 
 use h2::Reason;
 use harness::http2::{
-    Call, Http2Upstream, client, exchange, fields, ok_with, read_all, request, send_all,
+    Call, Http2Upstream, client, eventually, exchange, fields, ok_with, read_all, request, send_all,
 };
 use harness::pool::{
     ANY, cluster_stat, over_http2, pool, start_edited_http2_pool, start_http2_pool,
@@ -15,6 +15,10 @@ use http::{Method, StatusCode};
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// `h2` does not tell when a frame has left, and drops what waits when a stream or its connection
+/// ends.
+const UNTIL_SENT: Duration = Duration::from_millis(20);
 
 /// Answers with the body it got; the path asks for more.
 async fn echo(mut call: Call) {
@@ -193,7 +197,7 @@ fn resets_of_the_upstream_get_their_status_and_flag() {
                 "/late" => {
                     let mut out = call.start(ok_with(&[]), false);
                     let _ = send_all(&mut out, b"begun", false).await;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tokio::time::sleep(UNTIL_SENT).await;
                     out.send_reset(Reason::INTERNAL_ERROR);
                 }
                 "/short" => {
@@ -331,13 +335,16 @@ fn a_client_that_leaves_cancels_its_stream_and_no_other() {
         let (_proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         for (at, path) in ["/before", "/within"].into_iter().enumerate() {
             let resets = || upstream.resets().len();
+            let (asked, before) = (&upstream, upstream.requests());
             client(address, |send| async move {
                 let mut ready = send.clone().ready().await.unwrap();
                 let (response, mut out) = ready
                     .send_request(request(Method::GET, path), true)
                     .unwrap();
                 match path {
-                    "/before" => tokio::time::sleep(Duration::from_millis(50)).await,
+                    "/before" => {
+                        eventually("the request", || asked.requests() > before).await;
+                    }
                     _ => drop(response.await.unwrap().into_body().data().await),
                 }
                 out.send_reset(Reason::CANCEL);
@@ -481,7 +488,7 @@ fn an_http2_answer_ends_where_it_was_cut_for_the_client() {
     let upstream = Http2Upstream::start(|mut call| async move {
         let mut out = call.start(ok_with(&[]), false);
         let _ = send_all(&mut out, b"begun", false).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(UNTIL_SENT).await;
         call.close_connection();
         std::future::pending::<()>().await;
     });

@@ -4,11 +4,13 @@ mod harness;
 
 use harness::pki::{Authority, connect, secret};
 use harness::raw::ScriptedUpstream;
-use harness::{DRIVERS, PATIENCE, Proxy, answering, folder, free_address, gateway, settings};
-use harness::{splitting, until};
+use harness::{
+    DRIVERS, PATIENCE, Proxy, answering, folder, free_address, gateway, https_gateway, settings,
+    splitting, until,
+};
+use socket2::SockRef;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,22 +43,25 @@ fn upstream() -> ScriptedUpstream {
     })
 }
 
+/// A client whose own buffer holds little.
 fn connect_narrow(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connects");
-    let bytes: libc::c_int = 32 << 10;
-    // SAFETY: the descriptor is open, and the value is a C int as long as is said.
-    let set = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUF,
-            (&raw const bytes).cast(),
-            size_of_val(&bytes) as u32,
-        )
-    };
-    assert_eq!(set, 0);
+    let set = SockRef::from(&stream).set_recv_buffer_size(32 << 10);
+    set.expect("set");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n";
+
+/// A proxy before that upstream, and such a client of it that has sent this.
+fn start_with_client(driver: &str, sends: &[u8]) -> (Proxy, SocketAddr, TcpStream) {
+    let upstream = upstream();
+    let routes = splitting(&[(upstream.address, 1)]);
+    let (proxy, address) = start(driver, &routes, gateway);
+    let mut stream = connect_narrow(address);
+    stream.write_all(sends).expect("sent");
+    (proxy, address, stream)
 }
 
 fn stat(proxy: &Proxy, address: SocketAddr, name: &str) -> u64 {
@@ -81,12 +86,7 @@ fn assert_given_up(proxy: &Proxy, address: SocketAddr, driver: &str) {
 #[test]
 fn a_client_that_takes_nothing_is_given_up() {
     for driver in DRIVERS {
-        let upstream = upstream();
-        let routes = splitting(&[(upstream.address, 1)]);
-        let (proxy, address) = start(driver, &routes, gateway);
-        let mut stream = connect_narrow(address);
-        let sent = stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n");
-        sent.expect("sent");
+        let (proxy, address, mut stream) = start_with_client(driver, GET);
         assert_given_up(&proxy, address, driver);
         // It cannot take what it has for the whole.
         let mut got = Vec::new();
@@ -108,13 +108,11 @@ fn a_client_over_tls_that_takes_nothing_is_given_up() {
             secret("shop", &identity, None)
         );
         let (proxy, address) = start(driver, &routes, |address| {
-            gateway(address).replace("protocol: HTTP}", "protocol: HTTPS}")
-                + "    tls: {mode: SIMPLE, credentialName: shop}\n"
+            https_gateway(address, &[("*", "{mode: SIMPLE, credentialName: shop}")])
         });
         let client = Arc::new(authority.client(None));
         let mut stream = connect(address, "shop.test", &client).expect("a connection");
-        let sent = stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n");
-        sent.expect("sent");
+        stream.write_all(GET).expect("sent");
         assert_given_up(&proxy, address, driver);
     }
 }
@@ -123,15 +121,12 @@ fn a_client_over_tls_that_takes_nothing_is_given_up() {
 #[test]
 fn a_client_that_sends_and_takes_nothing_is_given_up() {
     for driver in DRIVERS {
-        let upstream = upstream();
-        let routes = splitting(&[(upstream.address, 1)]);
-        let (proxy, address) = start(driver, &routes, gateway);
-        let mut stream = connect_narrow(address);
         let head = b"POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 4\r\n\r\nab";
-        stream.write_all(head).expect("sent");
+        let (proxy, address, mut stream) = start_with_client(driver, head);
         until("the answer to begin", || {
             proxy.stat("cluster.outbound|80||up0.test.upstream_rq_active") == 1
         });
+        // Time is what is tested: the end comes within the patience, which it must not renew.
         std::thread::sleep(PATIENCE_OF_PROXY / 2);
         stream.write_all(b"cd").expect("sent");
         assert_given_up(&proxy, address, driver);
@@ -145,8 +140,7 @@ fn a_client_that_asks_on_and_on_and_takes_nothing_is_given_up() {
         let routes = answering(&"x".repeat(100_000));
         let (proxy, address) = start(driver, &routes, gateway);
         let mut stream = connect_narrow(address);
-        let requests = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n".repeat(200);
-        stream.write_all(&requests).expect("sent");
+        stream.write_all(&GET.repeat(200)).expect("sent");
         until("the end", || stat(&proxy, address, "tx_flush_timeout") == 1);
         until("no connection", || {
             stat(&proxy, address, "downstream_rq_active") == 0
@@ -160,14 +154,10 @@ fn a_client_that_asks_on_and_on_and_takes_nothing_is_given_up() {
 #[test]
 fn a_client_that_takes_little_by_little_is_not_given_up() {
     for driver in DRIVERS {
-        let upstream = upstream();
-        let routes = splitting(&[(upstream.address, 1)]);
-        let (proxy, address) = start(driver, &routes, gateway);
-        let mut stream = connect_narrow(address);
-        let sent = stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n");
-        sent.expect("sent");
+        let (proxy, address, mut stream) = start_with_client(driver, GET);
         let began = Instant::now();
         let mut piece = [0; 4096];
+        // Time is what is tested: each pause is far below the patience, all together far above.
         while began.elapsed() < PATIENCE_OF_PROXY * 8 {
             std::thread::sleep(PATIENCE_OF_PROXY / 20);
             stream.read_exact(&mut piece).expect("bytes");

@@ -7,6 +7,7 @@ use harness::access::policy;
 use harness::tcp::{connect, echo, raw_gateway, route, service};
 use harness::{DRIVERS, LogLines, Proxy, folder, free_address, gateway, settings, until};
 use serde_json::{Value, json};
+use socket2::SockRef;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::Stdio;
@@ -340,23 +341,8 @@ fn a_client_that_breaks_its_connection_ends_the_connect_and_one_that_only_ends_w
 
 /// Closes with a reset.
 fn reset(stream: std::net::TcpStream) {
-    use std::os::fd::AsRawFd as _;
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    let size = libc::socklen_t::try_from(size_of::<libc::linger>()).expect("small");
-    // SAFETY: the descriptor is open, and the option is read from a value that lives.
-    let set = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size,
-        )
-    };
-    assert_eq!(set, 0);
+    let set = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    set.expect("set");
 }
 
 /// A listener whose backlog is full, so that further connects wait.
@@ -368,10 +354,8 @@ struct FullListener {
 
 impl FullListener {
     fn new() -> Self {
-        use std::os::fd::AsRawFd as _;
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        // SAFETY: the descriptor is an open listening socket.
-        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        SockRef::from(&listener).listen(0).expect("listens");
         let address = listener.local_addr().expect("an address");
         let mut filling = Vec::new();
         let soon = Duration::from_millis(100);

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::server::Builder;
-use harness::http2::{Call, Http2Upstream, client, fields, send_all};
+use harness::http2::{Call, Http2Upstream, client, eventually, fields, send_all};
 use harness::pool::{ANY, pool, start_edited_http2_pool};
 use harness::raw::{ScriptedConnection, ScriptedUpstream, converse, status};
 use harness::{DRIVERS, PATIENCE, Proxy, folder, free_address, gateway, settings};
@@ -169,9 +169,8 @@ fn connect_request(path: &str) -> Request<()> {
 
 /// Waits for the proxy's SETTINGS, which allow the extended CONNECT.
 async fn ready(send: &SendRequest<Bytes>) -> SendRequest<Bytes> {
-    while !send.is_extended_connect_protocol_enabled() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    let is_allowed = || send.is_extended_connect_protocol_enabled();
+    eventually("the extended CONNECT", is_allowed).await;
     send.clone().ready().await.expect("a connection")
 }
 
