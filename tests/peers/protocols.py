@@ -7,7 +7,6 @@ text through the proxy, by TLS, and to servers that are reached by TLS.
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
 import json
@@ -19,188 +18,22 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 import aiohttp
-import grpc
+import foreign_config
+import foreign_grpc
 import httpx
 import proxied
 from certificates import Certificates
+from foreign import MIB, PATIENCE_S, expect
 from proxies import free_port, start
+from reach import Reach
 from upstream import Upstream
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_websocket
 from websockets.sync.server import serve as serve_websocket
 
-from foreign import expect
-
-PATIENCE_S = 20
-MIB = 1 << 20
 NODE = pathlib.Path(__file__).with_name("node_http2.js")
-UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-
-GATEWAY = """apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gate}
-spec:
-  servers:
-  - {port: {number: %d, name: http, protocol: HTTP}, bind: 127.0.0.1, hosts: ["*"]}
-  - port: {number: %d, name: https, protocol: HTTPS}
-    bind: 127.0.0.1
-    hosts: ["*"]
-    tls: {mode: SIMPLE, credentialName: gate}
-  - port: {number: %d, name: https-mutual, protocol: HTTPS}
-    bind: 127.0.0.1
-    hosts: ["*"]
-    tls: {mode: MUTUAL, credentialName: gate}
----
-apiVersion: ringroad.dev/v1alpha1
-kind: ProxySettings
-metadata: {name: peers}
-spec: {role: gateway}
-"""
-SERVICE = """---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: %(name)s}
-spec:
-  hosts: [%(name)s.test]
-  resolution: STATIC
-  ports: [{number: 80, name: port, protocol: %(protocol)s}]
-  endpoints: [{address: 127.0.0.1, ports: {port: %(port)d}}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: %(name)s}
-spec:
-  hosts: [%(name)s.test]
-  gateways: [gate]
-  http:
-  - route: [{destination: {host: %(name)s.test, port: {number: 80}}}]
-"""
-
-
-BY_TLS = """---
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: %(name)s}
-spec:
-  host: %(name)s.test
-  trafficPolicy:
-    tls: {mode: %(mode)s, sni: %(name)s.test, subjectAltNames: [%(name)s.test], %(files)s}
-"""
-
-
-class Reach:
-    """Where clients find a server: at a port of the proxy or the server itself."""
-
-    def __init__(self, port, certificates=None, identity=None):
-        self.port = port
-        # The authority that clients trust.
-        self.certificates = certificates
-        # The files that they show a certificate from, without their kind.
-        self.identity = identity
-
-    @property
-    def scheme(self):
-        return "https" if self.certificates else "http"
-
-    def context(self, *protocols):
-        """What Python's own TLS needs; `None` for clear text."""
-        if self.certificates is None:
-            return None
-        context = self.certificates.context_of_client()
-        if protocols:
-            context.set_alpn_protocols(protocols)
-        if self.identity:
-            context.load_cert_chain(f"{self.identity}.pem", f"{self.identity}.key")
-        return context
-
-    def channel(self, host):
-        options = [*UNLIMITED, ("grpc.default_authority", host)]
-        address = f"127.0.0.1:{self.port}"
-        if self.certificates is None:
-            return grpc.insecure_channel(address, options=options)
-        chain = [None, None]
-        if self.identity:
-            chain = [pathlib.Path(f"{self.identity}.{kind}").read_bytes() for kind in ("key", "pem")]
-        credentials = grpc.ssl_channel_credentials(self.certificates.read("root.pem"), *chain)
-        options.append(("grpc.ssl_target_name_override", host))
-        return grpc.secure_channel(address, credentials, options=options)
-
-    def curl_options(self):
-        if self.certificates is None:
-            return []
-        options = ["--cacert", self.certificates.path("root.pem")]
-        if self.identity:
-            options += ["--cert", f"{self.identity}.pem", "--key", f"{self.identity}.key"]
-        return options
-
-
-class Calls(grpc.GenericRpcHandler):
-    """A server of gRPC without generated code: messages are bytes."""
-
-    def __init__(self):
-        self.cancelled = threading.Event()
-
-    def service(self, details):
-        kinds = {
-            "Unary": grpc.unary_unary_rpc_method_handler(self.unary),
-            "Upload": grpc.stream_unary_rpc_method_handler(self.upload),
-            "Download": grpc.unary_stream_rpc_method_handler(self.download),
-            "Chat": grpc.stream_stream_rpc_method_handler(self.chat),
-            "Hang": grpc.unary_unary_rpc_method_handler(self.hang),
-            "HangStream": grpc.unary_stream_rpc_method_handler(self.hang_stream),
-        }
-        return kinds.get(details.method.rsplit("/", 1)[-1])
-
-    def unary(self, message, context):
-        told = dict(context.invocation_metadata())
-        if code := told.get("x-code"):
-            context.abort(getattr(grpc.StatusCode, code), "because: ünï%code")
-        context.send_initial_metadata([("x-first", told.get("x-tell", ""))])
-        context.set_trailing_metadata([("x-last-bin", bytes(range(256)))])
-        return message
-
-    def upload(self, messages, _):
-        return json.dumps([len(message) for message in messages]).encode()
-
-    def download(self, message, _):
-        for number in range(int(message)):
-            yield b"%d" % number
-
-    def chat(self, messages, _):
-        for message in messages:
-            yield message
-
-    def hang(self, _, context):
-        ended = threading.Event()
-        context.add_callback(ended.set)
-        if ended.wait(PATIENCE_S):
-            self.cancelled.set()
-        return b""
-
-    def hang_stream(self, message, context):
-        yield b"begun"
-        self.hang(message, context)
-
-
-def grpc_server(stack, credentials=None):
-    """With TLS if there are credentials."""
-    calls = Calls()
-    server = grpc.server(concurrent.futures.ThreadPoolExecutor(64), handlers=[calls], options=UNLIMITED)
-    address = "127.0.0.1:0"
-    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    server.start()
-    stack.callback(lambda: server.stop(0).wait())
-    return calls, port
-
-
-def grpc_credentials(certificates, name, of_clients):
-    pair = [(certificates.read(f"{name}.key"), certificates.read(f"{name}.pem"))]
-    if not of_clients:
-        return grpc.ssl_server_credentials(pair)
-    return grpc.ssl_server_credentials(pair, certificates.read("root.pem"), require_client_auth=True)
 
 
 def websocket_server(stack, context=None):
@@ -215,107 +48,6 @@ def websocket_server(stack, context=None):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     stack.callback(server.shutdown)
     return server.socket.getsockname()[1]
-
-
-class Grpc:
-    """A client's calls, each named by its method."""
-
-    def __init__(self, reach, calls, host):
-        self.channel = reach.channel(host)
-        self.calls = calls
-
-    def call(self, method, shape="unary_unary"):
-        return getattr(self.channel, shape)(f"/peers.Calls/{method}")
-
-    def unary(self):
-        metadata = [("x-tell", "back")]
-        reply, call = self.call("Unary").with_call(b"hello", metadata=metadata, timeout=PATIENCE_S)
-        expect(b"hello", reply)
-        expect("back", dict(call.initial_metadata())["x-first"])
-        expect(bytes(range(256)), dict(call.trailing_metadata())["x-last-bin"])
-        expect(grpc.StatusCode.OK, call.code())
-
-    def client_stream(self):
-        sizes = [(at * 997) % 50_000 for at in range(200)]
-        reply = self.call("Upload", "stream_unary")((bytes(size) for size in sizes), timeout=PATIENCE_S)
-        expect(sizes, json.loads(reply))
-
-    def server_stream(self):
-        replies = self.call("Download", "unary_stream")(b"2000", timeout=PATIENCE_S)
-        expect([b"%d" % at for at in range(2000)], list(replies))
-
-    def bidirectional(self):
-        turns = iter(range(100))
-        answered = threading.Semaphore(1)
-
-        def messages():
-            for turn in turns:
-                answered.acquire()
-                yield b"%d" % turn
-
-        got = []
-        for reply in self.call("Chat", "stream_stream")(messages(), timeout=PATIENCE_S):
-            got.append(reply)
-            answered.release()
-        expect([b"%d" % at for at in range(100)], got)
-
-    def big_message(self):
-        content = random.Random(8).randbytes(16 * MIB)
-        reply = self.call("Unary")(content, timeout=PATIENCE_S)
-        expect(True, reply == content)
-
-    def statuses(self):
-        for code in ("NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "DATA_LOSS"):
-            try:
-                self.call("Unary")(b"", metadata=[("x-code", code)], timeout=PATIENCE_S)
-            except grpc.RpcError as error:
-                expect((code, "because: ünï%code"), (error.code().name, error.details()))
-            else:
-                raise AssertionError(f"{code} was lost")
-
-    def unknown_method(self):
-        expect("UNIMPLEMENTED", self.failure(lambda: self.call("Nothing")(b"", timeout=PATIENCE_S)))
-
-    def deadline(self):
-        self.calls.cancelled.clear()
-        began = time.monotonic()
-        expect("DEADLINE_EXCEEDED", self.failure(lambda: self.call("Hang")(b"", timeout=0.5)))
-        expect(True, time.monotonic() - began < 5)
-        expect(True, self.calls.cancelled.wait(5))
-
-    def cancel_unary(self):
-        self.calls.cancelled.clear()
-        future = self.call("Hang").future(b"")
-        time.sleep(0.2)
-        future.cancel()
-        expect(grpc.StatusCode.CANCELLED, future.code())
-        expect(True, self.calls.cancelled.wait(5))
-
-    def cancel_stream(self):
-        self.calls.cancelled.clear()
-        replies = self.call("HangStream", "unary_stream")(b"")
-        expect(b"begun", next(replies))
-        replies.cancel()
-        expect("CANCELLED", self.failure(lambda: next(replies)))
-        expect(True, self.calls.cancelled.wait(5))
-
-    def many_at_once(self):
-        futures = [self.call("Unary").future(b"%d" % at, timeout=PATIENCE_S) for at in range(300)]
-        expect([b"%d" % at for at in range(300)], [future.result() for future in futures])
-
-    @staticmethod
-    def failure(act):
-        try:
-            act()
-        except grpc.RpcError as error:
-            return error.code().name
-        return "OK"
-
-
-def grpc_fails(reach, host, wanted):
-    with reach.channel(host) as channel:
-        call = channel.unary_unary("/peers.Calls/Unary")
-        expect(wanted, Grpc.failure(lambda: call(b"", timeout=PATIENCE_S)))
 
 
 def websocket(reach, host):
@@ -430,9 +162,9 @@ class Servers:
     def __init__(self, stack, folder, certificates, has_node):
         self.plain = Upstream("v1")
         stack.callback(self.plain.stopping.set)
-        self.calls, clear = grpc_server(stack)
-        calls_by_tls, by_tls = grpc_server(stack, grpc_credentials(certificates, "grpc-tls", of_clients=False))
-        calls_mutual, mutual = grpc_server(stack, grpc_credentials(certificates, "grpc-mutual", of_clients=True))
+        self.calls, clear = foreign_grpc.server(stack)
+        calls_by_tls, by_tls = foreign_grpc.server(stack, foreign_grpc.credentials(certificates, "grpc-tls", of_clients=False))
+        calls_mutual, mutual = foreign_grpc.server(stack, foreign_grpc.credentials(certificates, "grpc-mutual", of_clients=True))
         gone = stack.enter_context(socket.socket())
         gone.bind(("127.0.0.1", 0))
         # The protocol, the port, and how the proxy reaches it by TLS.
@@ -456,7 +188,7 @@ class Servers:
     def documents(self, certificates, strangers):
         text = ""
         for name, (protocol, port, by_tls) in self.at.items():
-            text += SERVICE % {"name": name, "protocol": protocol, "port": port}
+            text += foreign_config.service(name, port, protocol)
             if by_tls is None:
                 continue
             root = (strangers if by_tls == "STRANGER" else certificates).path("root.pem")
@@ -465,21 +197,9 @@ class Servers:
                 pair = [certificates.path(f"client.{kind}") for kind in ("pem", "key")]
                 files += ", clientCertificate: {}, privateKey: {}".format(*pair)
             mode = "MUTUAL" if by_tls == "MUTUAL" else "SIMPLE"
-            text += BY_TLS % {"name": name, "mode": mode, "files": files}
+            tls = f"mode: {mode}, sni: {name}.test, subjectAltNames: [{name}.test], {files}"
+            text += foreign_config.rule(name, f"tls: {{{tls}}}")
         return text
-
-
-CALLS = (
-    "unary client_stream server_stream bidirectional big_message statuses unknown_method deadline "
-    "cancel_unary cancel_stream many_at_once"
-).split()
-
-
-def grpc_scenes(stack, how, reach, calls, host):
-    client = Grpc(reach, calls, host)
-    stack.callback(client.channel.close)
-    for name in CALLS:
-        yield f"grpcio {name} {how}", getattr(client, name)
 
 
 def http2_scenes(how, reach, host, has_node):
@@ -514,7 +234,8 @@ def scenes(binary, stack, folder, has_node):
     ports = [free_port() for _ in range(3)]
     config = folder / "config"
     config.mkdir()
-    documents = GATEWAY % tuple(ports) + certificates.secret("gate", "gate")
+    documents = foreign_config.gateway(zip(ports, ("HTTP", "SIMPLE", "MUTUAL")))
+    documents += foreign_config.settings() + certificates.secret("gate", "gate")
     (config / "all.yaml").write_text(documents + servers.documents(certificates, strangers))
     admin = f"127.0.0.1:{free_port()}"
     command = [binary, "run", "--config", str(config), "--workers", "2", "--admin", admin]
@@ -522,17 +243,17 @@ def scenes(binary, stack, folder, has_node):
     clear, tls, mutual = Reach(ports[0]), Reach(ports[1], certificates), Reach(ports[2], certificates, certificates.path("client"))
 
     direct = Reach(servers.at["grpc"][1])
-    yield from grpc_scenes(stack, "without a proxy", direct, servers.calls, "grpc.test")
-    yield from grpc_scenes(stack, "in clear text", clear, servers.calls, "grpc.test")
-    yield from grpc_scenes(stack, "by TLS", tls, servers.calls, "grpc.test")
-    yield from grpc_scenes(stack, "by TLS to a server by TLS", tls, servers.grpc["grpc-tls"], "grpc-tls.test")
+    yield from foreign_grpc.scenes(stack, "without a proxy", direct, servers.calls, "grpc.test")
+    yield from foreign_grpc.scenes(stack, "in clear text", clear, servers.calls, "grpc.test")
+    yield from foreign_grpc.scenes(stack, "by TLS", tls, servers.calls, "grpc.test")
+    yield from foreign_grpc.scenes(stack, "by TLS to a server by TLS", tls, servers.grpc["grpc-tls"], "grpc-tls.test")
     by_both = servers.grpc["grpc-mutual"]
-    yield from grpc_scenes(stack, "by TLS of both sides, twice", mutual, by_both, "grpc-mutual.test")
+    yield from foreign_grpc.scenes(stack, "by TLS of both sides, twice", mutual, by_both, "grpc-mutual.test")
     for how, reach in (("in clear text", clear), ("by TLS", tls)):
         for host, wanted in (("gone", "UNAVAILABLE"), ("nowhere", "UNIMPLEMENTED")):
-            yield f"grpcio to {host} {how}", functools.partial(grpc_fails, reach, f"{host}.test", wanted)
+            yield f"grpcio to {host} {how}", functools.partial(foreign_grpc.fails, reach, f"{host}.test", wanted)
     for host in ("unnamed", "stranger"):
-        yield f"grpcio to {host}", functools.partial(grpc_fails, clear, f"{host}.test", "UNAVAILABLE")
+        yield f"grpcio to {host}", functools.partial(foreign_grpc.fails, clear, f"{host}.test", "UNAVAILABLE")
     yield "curl without a certificate", lambda: curl_is_refused(Reach(ports[2], certificates), "plain.test")
     theirs = Reach(ports[2], certificates, strangers.path("client"))
     yield "curl with a stranger's certificate", lambda: curl_is_refused(theirs, "plain.test")

@@ -5,26 +5,15 @@ import http.client
 import json
 import socket
 
-from foreign import expect
+import foreign_config
+from foreign import PATIENCE_S, expect
 from proxies import free_port, start
 from upstream import Upstream
 
 # Who asks. Loopback has many addresses.
 CLIENTS = ("127.0.0.77", "127.0.0.78")
-PATIENCE_S = 20
 
-GATEWAY = """apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gate}
-spec:
-  servers:
-  - {port: {number: %d, name: http, protocol: HTTP}, bind: 127.0.0.1, hosts: ["*"]}
-  - port: {number: %d, name: https, protocol: HTTPS}
-    bind: 127.0.0.1
-    hosts: ["*"]
-    tls: {mode: SIMPLE, credentialName: gate}
-  - {port: {number: %d, name: tcp, protocol: TCP}, bind: 127.0.0.1, hosts: ["*"]}
----
+BYTES = """---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: tcp}
@@ -34,39 +23,6 @@ spec:
   tcp:
   - match: [{port: %d}]
     route: [{destination: {host: nginx-v2.test, port: {number: 80}}}]
-"""
-SETTINGS = """---
-apiVersion: ringroad.dev/v1alpha1
-kind: ProxySettings
-metadata: {name: peers}
-spec: {role: gateway%s}
-"""
-SERVICE = """---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: %(name)s}
-spec:
-  hosts: [%(name)s.test]
-  resolution: STATIC
-  ports: [{number: 80, name: port, protocol: HTTP}]
-  endpoints: [{address: 127.0.0.1, ports: {port: %(port)d}}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: %(name)s}
-spec:
-  hosts: [%(name)s.test]
-  gateways: [gate]
-  http:
-  - route: [{destination: {host: %(name)s.test, port: {number: 80}}}]
-"""
-RULE = """---
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: %(name)s}
-spec:
-  host: %(name)s.test
-  trafficPolicy: {%(policy)s}
 """
 NGINX = """daemon off;
 pid %(folder)s/nginx.pid;
@@ -160,11 +116,12 @@ def run_ringroad(stack, folder, binary, ports, certificates, services, takes_hea
     config = folder / ("behind" if takes_headers else "before")
     config.mkdir()
     settings = ", gatewayTopology: {proxyProtocol: {}}" if takes_headers else ""
-    documents = GATEWAY % (*ports, ports[2]) + SETTINGS % settings + certificates.secret("gate", "gate")
+    documents = foreign_config.gateway(zip(ports, ("HTTP", "SIMPLE", "TCP"))) + BYTES % ports[2]
+    documents += foreign_config.settings(settings) + certificates.secret("gate", "gate")
     for name, (port, policy) in services.items():
-        documents += SERVICE % {"name": name, "port": port}
+        documents += foreign_config.service(name, port)
         if policy:
-            documents += RULE % {"name": name, "policy": policy}
+            documents += foreign_config.rule(name, policy)
     (config / "all.yaml").write_text(documents)
     admin = f"127.0.0.1:{free_port()}"
     command = [binary, "run", "--config", str(config), "--workers", "2", "--admin", admin]
