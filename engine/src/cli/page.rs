@@ -14,9 +14,9 @@ pub fn width() -> usize {
     columns.max(LEAST_WIDTH)
 }
 
-/// The text with its long lines broken between words and behind commas. What goes on below begins where the second
-/// column of the line does, if it has two: there are two spaces before it. A word that is longer
-/// than a line stays whole, since it is a path or a name.
+/// The text with its long lines broken between words and behind commas. What goes on below begins
+/// where the second column of the line does, if it has two: there are two spaces before it. A word
+/// that is longer than a line stays whole, since it is a path or a name.
 pub fn fit(text: &str, width: usize) -> String {
     let mut out = String::with_capacity(text.len() + 64);
     for line in text.split_inclusive('\n') {
