@@ -82,7 +82,8 @@ struct CompareOptions {
     /// Proxies to measure
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Peer::ALL)]
     peers: Vec<Peer>,
-    /// Rows to run, by name; `*` stands for any text, `memory` and `memory-tls` for the memory tables
+    /// Rows to run, by name; `*` stands for any text, `memory` and `memory-tls` for the memory
+    /// tables
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Print the names of the rows and end

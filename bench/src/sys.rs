@@ -40,7 +40,8 @@ pub fn sharpen_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong, 0, 0, 0) };
 }
 
-/// Prepares a child: it runs on `core` only, if one is named, and ends when the bench ends for whatever reason.
+/// Prepares a child: it runs on `core` only, if one is named, and ends when the bench ends for
+/// whatever reason.
 pub fn bind_child(command: &mut Command, core: Option<usize>) {
     let parent = std::process::id();
     // SAFETY: between fork and exec the closure makes three system calls that allocate nothing.

@@ -14,7 +14,6 @@ thread_local! {
 }
 
 /// How many times the calling thread has allocated or grown memory since it started.
-#[allow(dead_code)]
 pub fn thread_allocations() -> u64 {
     ALLOCATIONS.get()
 }

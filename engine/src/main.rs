@@ -2,7 +2,8 @@
 //!
 //! [`cli`] reads the command line. [`control`] is the one thread that reloads, resolves and
 //! answers the admin interface; [`worker`] and [`proxy`] carry the traffic on [`rt`], counted by
-//! [`stats`]; what they share about clusters is in [`health`]. [`demo`] is the bookinfo application to try it on.
+//! [`stats`]; what they share about clusters is in [`health`]. [`demo`] is the bookinfo application
+//! to try it on.
 
 mod alloc;
 mod cli;

@@ -279,7 +279,8 @@ fn read_text(
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.is_empty() {
-        // So does one look that is being written: taken as no documents, it would end all listeners.
+        // So does one look that is being written: taken as no documents, it would end all
+        // listeners.
         let message = "this file is empty: it is being written, or its text was lost";
         return Err(Box::new(
             Diagnostic::error("empty-file", Place::File(id), message)

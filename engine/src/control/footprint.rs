@@ -1,16 +1,17 @@
 //! The memory that the program's own text takes while it is mapped.
 //!
-//! Reading a configuration runs through megabytes of code (YAML, the schema, the compiler) that carries
-//! no traffic. The kernel counts every page that was touched as resident, and holds it for in use,
-//! until it runs short.
+//! Reading a configuration runs through megabytes of code (YAML, the schema, the compiler) that
+//! carries no traffic. The kernel counts every page that was touched as resident, and holds it for
+//! in use, until it runs short.
 
 use std::ffi::c_void;
 
-/// Unmaps the pages of the program and its libraries that are never written: text and constants. They
-/// stay in the page cache, and what is used comes back with the next access, in a few microseconds.
+/// Unmaps the pages of the program and its libraries that are never written: text and constants.
+/// They stay in the page cache, and what is used comes back with the next access, in a few
+/// microseconds.
 ///
-/// To be called after a configuration was loaded. Breakpoints of a debugger, which are written into the
-/// text, are lost.
+/// To be called after a configuration was loaded. Breakpoints of a debugger, which are written into
+/// the text, are lost.
 pub fn let_go_of_own_text() {
     // SAFETY: the callback has the type that is asked for, and takes no data.
     unsafe { libc::dl_iterate_phdr(Some(let_go_of_object), std::ptr::null_mut()) };

@@ -293,7 +293,8 @@ impl Answer {
         }
     }
 
-    /// A URL of `https` on a connection without TLS: its sender believes in secrecy that is not there.
+    /// A URL of `https` on a connection without TLS: its sender believes in secrecy that is not
+    /// there.
     pub fn https_in_plain_text() -> Self {
         let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
         let details = "http1.https_url_on_plaintext_connection";

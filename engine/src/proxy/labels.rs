@@ -5,8 +5,8 @@ use ringroad_policy::settings::ProxySettings;
 use ringroad_policy::snapshot::{Cluster, Direction, Endpoint, PeerIdentity, WorkloadLabels};
 
 /// The labels that stay the same for all requests of one client to one endpoint; `identity` is that
-/// of the client. On the way in the workload is the destination, and of the client only its identity
-/// is known.
+/// of the client. On the way in the workload is the destination, and of the client only its
+/// identity is known.
 pub fn peer_labels(
     settings: &ProxySettings,
     direction: Direction,

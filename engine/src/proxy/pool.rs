@@ -276,8 +276,8 @@ impl Endpoint {
         }
     }
 
-    /// Connects, sends `header`, then does the handshake of TLS where the cluster wants it, within the connect timeout; failures are
-    /// counted.
+    /// Connects, sends `header`, then does the handshake of TLS where the cluster wants it, within
+    /// the connect timeout; failures are counted.
     pub(super) async fn dial(
         &self,
         cluster: &Cluster,

@@ -51,8 +51,8 @@ impl Replay {
         self.pieces.get(at).map(Chunk::share).unwrap_or_default()
     }
 
-    /// Keeps a further piece. False: the body has just become too long to be kept, or buffers are so
-    /// short that bodies kept for later would take what present ones need.
+    /// Keeps a further piece. False: the body has just become too long to be kept, or buffers are
+    /// so short that bodies kept for later would take what present ones need.
     pub fn keep(&mut self, piece: &Chunk) -> bool {
         self.bytes += piece.len();
         if self.is_lost || piece.is_empty() {

@@ -40,7 +40,8 @@ impl SendStall {
         self.ends_at.set(None);
     }
 
-    /// When it is to be asked whether the wait [is over](Self::is_over); `None` while nothing waits.
+    /// When it is to be asked whether the wait [is over](Self::is_over); `None` while nothing
+    /// waits.
     pub fn ends_at(&self) -> Option<Instant> {
         self.ends_at.get()
     }

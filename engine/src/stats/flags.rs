@@ -15,8 +15,8 @@ macro_rules! flags {
     };
 }
 
-// In the order in which several are named. Envoy names them as they come to light: faults, then that
-// there will be no further try, then why the last one failed.
+// In the order in which several are named. Envoy names them as they come to light: faults, then
+// that there will be no further try, then why the last one failed.
 flags! {
     /// A delay was injected.
     DELAY_INJECTED = 7, "DI";

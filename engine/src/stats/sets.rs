@@ -68,7 +68,7 @@ stat_set! {
         Counter downstream_rq_5xx: "Responses 5xx",
         Counter downstream_rq_header_timeout: "Requests whose head took longer than limits.requestHeadTimeout",
         Counter downstream_rq_idle_timeout: "Requests whose body paused for longer than limits.requestBodyIdleTimeout",
-        Counter downstream_rq_too_large: "Heads over limits.maxRequestHeadBytes or maxRequestHeaders",
+        Counter downstream_rq_too_large: "Heads over limits.maxHeadBytes or limits.maxHeaders",
         Counter tx_flush_timeout: "Connections of HTTP/1.1 closed: limits.sendStallTimeout (ours)",
         Counter downstream_rq_body_error: "Request bodies with broken framing",
         Counter downstream_rq_body_limit: "Request bodies over the chunk extension or trailer limits",

@@ -1,8 +1,8 @@
 //! Records of TLS after the handshake (RFC 8446 section 5, RFC 5246 section 6.2).
 //!
 //! The handshake and the keys are those of rustls, which hands them out for this purpose
-//! ([`rustls::kernel`]). What is left to do is little, and done here it needs no copies: records are
-//! opened where they were received, and the head and the body of a message leave in one.
+//! ([`rustls::kernel`]). What is left to do is little, and done here it needs no copies: records
+//! are opened where they were received, and the head and the body of a message leave in one.
 
 use super::tls_sealing::{Sealer, parts};
 use rustls::client::ClientConnectionData;

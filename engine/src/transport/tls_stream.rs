@@ -236,8 +236,8 @@ impl Session {
         !self.plain.is_empty() || !self.received.is_empty() || self.end.is_some()
     }
 
-    /// Decrypts what was received, as far as it is whole records. Of the rest of a record that began
-    /// earlier it takes that record alone.
+    /// Decrypts what was received, as far as it is whole records. Of the rest of a record that
+    /// began earlier it takes that record alone.
     fn decrypt(&mut self) -> Decrypted {
         if !self.partial.is_empty() {
             return self.complete();

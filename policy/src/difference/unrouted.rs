@@ -51,8 +51,8 @@ pub(super) fn other_documents(side: Side<'_>) -> BTreeMap<String, Other> {
     named.collect()
 }
 
-/// The filter chains of a listener by what they match (their names follow from where they lead): how each ends TLS,
-/// and where it leads.
+/// The filter chains of a listener by what they match (their names follow from where they lead):
+/// how each ends TLS, and where it leads.
 pub(super) fn filter_chains(listener: &Listener) -> BTreeMap<String, (String, Option<Origin>)> {
     let ListenerKind::Chains(chains) = &listener.kind else {
         return BTreeMap::new();
