@@ -133,6 +133,51 @@ fn fields_of_http_on_ports_of_tcp_are_named() {
 }
 
 #[test]
+fn a_denial_by_http_attributes_alone_denies_tcp() {
+    let deny = |rule: &str| format!("{{action: DENY, rules: [{{{rule}}}]}}");
+    let field = "spec.rules[0]";
+    for rule in [
+        "to: [{operation: {methods: [GET]}}]",
+        "from: [{source: {requestPrincipals: ['*']}}]",
+    ] {
+        assert_only(&deny(rule), "denies-tcp", field, "denies all TCP");
+    }
+    for rule in [
+        "to: [{operation: {methods: [GET], ports: ['80']}}]",
+        "from: [{source: {namespaces: [test]}}]",
+    ] {
+        assert_eq!(found(&deny(rule)), [], "{rule}");
+    }
+}
+
+#[test]
+fn a_gateway_without_tcp_is_not_warned_of_denied_tcp() {
+    let told = |server: &str| {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec:\n  \
+             selector: {{istio: gate}}\n  servers:\n  - port: {{number: 8080, name: http, \
+             protocol: HTTP}}\n    hosts: ['*']\n{server}---\n\
+             apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: no-admin, namespace: istio-system}}\nspec:\n  action: DENY\n  \
+             rules: [{{to: [{{operation: {{paths: [/admin*]}}}}]}}]\n---\n\
+             apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\n\
+             spec:\n  hosts: ['*']\n  gateways: [g]\n  \
+             http: [{{directResponse: {{status: 200}}}}]\n  \
+             tcp: [{{match: [{{port: 9000}}], route: [{{destination: {{host: a.test, port: \
+             {{number: 80}}}}}}]}}]\n---\n\
+             apiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\nmetadata: {{name: p}}\n\
+             spec: {{role: gateway}}\n---\n{}",
+            service("a.test", 80, 1)
+        );
+        let codes = codes(&load_text(&text).diagnostics);
+        codes.contains(&"denies-tcp")
+    };
+    assert!(!told(""));
+    let tcp = "  - port: {number: 9000, name: tcp, protocol: TCP}\n    hosts: ['*']\n";
+    assert!(told(tcp));
+}
+
+#[test]
 fn values_that_no_request_has_are_named() {
     let to = |operation: &str| format!("{{rules: [{{to: [{{operation: {{{operation}}}}}]}}]}}");
     let from = |source: &str| format!("{{rules: [{{from: [{{source: {{{source}}}}}]}}]}}");

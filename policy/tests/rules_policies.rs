@@ -152,21 +152,6 @@ fn rules_match_by_values_that_can_be() {
 }
 
 #[test]
-fn a_denial_by_http_attributes_alone_warns_that_it_denies_tcp() {
-    let deny = |rule: &str| {
-        object(
-            "AuthorizationPolicy",
-            &format!("action: DENY\nrules: [{{{rule}}}]"),
-        )
-    };
-    let methods = deny("to: [{operation: {methods: [GET]}}]");
-    let warnings = told(&methods, Severity::Warning);
-    assert_eq!(warnings, [("denies-tcp", "spec.rules[0]".to_string())]);
-    let with_port = deny("to: [{operation: {methods: [GET], ports: ['80']}}]");
-    assert_eq!(told(&with_port, Severity::Warning), []);
-}
-
-#[test]
 fn only_policies_that_allow_or_deny_have_a_dry_run() {
     let dry = |action: &str, value: &str| {
         object(

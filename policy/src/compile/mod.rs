@@ -139,7 +139,7 @@ pub fn compile(
     idle_imports::report(&mut compiler);
     idle_ports::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
-    policy_findings::report(&mut compiler);
+    policy_findings::report(&mut compiler, &listeners);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let Compiler {
         registry,

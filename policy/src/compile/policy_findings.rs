@@ -1,6 +1,7 @@
 //! Security policies that do nothing, or something else than they seem to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Compiler;
 use super::authorization::{is_dry_run, provider};
@@ -8,19 +9,28 @@ use super::policy_targets::applies;
 use super::registry::Port;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::authorization_policy::{
-    AccessRule, Action, AuthorizationPolicy, PolicyTarget,
+    AccessRule, Action, AuthorizationPolicy, PolicyTarget, Source,
 };
 use crate::resource::kubernetes::PortOrName;
 use crate::resource::{Metadata, Object};
+use crate::settings::Role;
+use crate::snapshot::Listener;
 use crate::source::FieldPath;
 
-/// Warns of AuthorizationPolicies whose provider nobody defines, that allow nothing, or whose HTTP
-/// fields meet ports of TCP, and of policies of all kinds that select no workload.
-pub fn report(compiler: &mut Compiler<'_>) {
+/// Warns of AuthorizationPolicies whose provider nobody defines, that allow nothing, that deny all
+/// TCP, or whose HTTP fields meet ports of TCP, and of policies of all kinds that select no
+/// workload.
+pub fn report(compiler: &mut Compiler<'_>, listeners: &[Arc<Listener>]) {
     let resources = compiler.resources;
+    // What a sidecar does not know it carries as bytes.
+    let has_tcp = compiler.settings.role == Role::Sidecar
+        || listeners.iter().any(|listener| listener.carries_bytes());
     for object in &resources.authorization_policies {
         report_provider(compiler, object);
         report_tcp(compiler, object);
+        if has_tcp {
+            report_denied_tcp(compiler, object);
+        }
         report_selector(compiler, &object.metadata, &object.spec.target);
     }
     for object in &resources.request_authentications {
@@ -137,6 +147,48 @@ fn report_tcp(compiler: &mut Compiler<'_>, object: &Object<AuthorizationPolicy>)
                     port of the service for its protocol, such as `http-web`";
         warn(compiler, "http-only-field", place, message, help);
     }
+}
+
+/// Rules of DENY with HTTP attributes alone, which hold for every connection (Istio:
+/// `ValidateAuthorizationPolicy`).
+fn report_denied_tcp(compiler: &mut Compiler<'_>, object: &Object<AuthorizationPolicy>) {
+    if object.spec.action != Action::Deny {
+        return;
+    }
+    for (at, rule) in object.spec.rules.iter().enumerate() {
+        let holds = match rule.to.is_empty() {
+            true => !rule.from.is_empty() && !rule.from.iter().any(|from| has_tcp(&from.source)),
+            false => rule.to.iter().all(|to| {
+                let operation = &to.operation;
+                operation.ports.is_empty() && operation.not_ports.is_empty()
+            }),
+        };
+        if !holds {
+            continue;
+        }
+        let field = FieldPath::root().field("spec").field("rules").index(at);
+        let place = Place::Field(object.metadata.origin(field));
+        let message = "TCP has none of these attributes, so this denies all TCP traffic";
+        let help = "write `to: [{operation: {ports: [...]}}]` with the ports that are meant";
+        warn(compiler, "denies-tcp", place, message.to_string(), help);
+    }
+}
+
+/// Whether a source asks for something that connections of TCP have.
+fn has_tcp(source: &Source) -> bool {
+    let lists = [
+        &source.principals,
+        &source.not_principals,
+        &source.namespaces,
+        &source.not_namespaces,
+        &source.service_accounts,
+        &source.not_service_accounts,
+        &source.ip_blocks,
+        &source.not_ip_blocks,
+        &source.remote_ip_blocks,
+        &source.not_remote_ip_blocks,
+    ];
+    lists.iter().any(|list| !list.is_empty())
 }
 
 /// Something that a rule asks for and connections of TCP do not have.

@@ -41,17 +41,7 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// What DENY rules need to look at so as not to match all TCP traffic.
-#[derive(Default)]
-struct Seen {
-    source: bool,
-    operation: bool,
-    tcp_source: bool,
-    tcp_operation: bool,
-}
-
 fn check_rule(rule: &Node<'_>, action: &str, report: &mut Report<'_>) {
-    let mut seen = Seen::default();
     let is_custom = action == "CUSTOM";
     for (name, inner) in [("from", "source"), ("to", "operation")] {
         let list = rule.get(name);
@@ -69,21 +59,14 @@ fn check_rule(rule: &Node<'_>, action: &str, report: &mut Report<'_>) {
                 continue;
             }
             match inner {
-                "source" => check_source(&value, is_custom, &mut seen, report),
-                _ => check_operation(&value, &mut seen, report),
+                "source" => check_source(&value, is_custom, report),
+                _ => check_operation(&value, report),
             }
             unmatchable_values::check(&value, report);
         }
     }
     for condition in rule.get("when").items() {
         check_condition(&condition, is_custom, report);
-    }
-    let denies_all_tcp =
-        seen.source && !seen.operation && !seen.tcp_source || seen.operation && !seen.tcp_operation;
-    if action == "DENY" && denies_all_tcp {
-        let message = "TCP has none of these attributes, so this denies all TCP traffic";
-        let help = "write `to: [{operation: {ports: [...]}}]` with the ports that are meant";
-        report.warning("denies-tcp", rule, message, help);
     }
 }
 
@@ -107,8 +90,7 @@ const OTHER_SOURCE: [&str; 4] = [
     "notTrustDomains",
 ];
 
-fn check_source(source: &Node<'_>, is_custom: bool, seen: &mut Seen, report: &mut Report<'_>) {
-    seen.source = true;
+fn check_source(source: &Node<'_>, is_custom: bool, report: &mut Report<'_>) {
     let is_written = |names: &[&str]| names.iter().any(|name| !source.get(name).is_empty());
     if !is_written(&TCP_SOURCE) && !is_written(&OTHER_SOURCE) {
         let help = "write what it matches, such as `principals:`";
@@ -121,7 +103,6 @@ fn check_source(source: &Node<'_>, is_custom: bool, seen: &mut Seen, report: &mu
         let help = "keep one of the two: an account has its namespace, as in `ns/account`";
         report.error("conflicting-fields", source, message, help);
     }
-    seen.tcp_source |= TCP_SOURCE.iter().any(|name| source.get(name).is_set());
     for name in TCP_SOURCE.iter().chain(&OTHER_SOURCE) {
         let list = source.get(name);
         let is_ip = name.to_ascii_lowercase().ends_with("ipblocks");
@@ -141,11 +122,10 @@ fn check_source(source: &Node<'_>, is_custom: bool, seen: &mut Seen, report: &mu
     }
 }
 
-fn check_operation(operation: &Node<'_>, seen: &mut Seen, report: &mut Report<'_>) {
+fn check_operation(operation: &Node<'_>, report: &mut Report<'_>) {
     const PORTS: [&str; 2] = ["ports", "notPorts"];
     const PATHS: [&str; 2] = ["paths", "notPaths"];
     const OTHERS: [&str; 4] = ["methods", "notMethods", "hosts", "notHosts"];
-    seen.operation = true;
     let mut all = PORTS.iter().chain(&PATHS).chain(&OTHERS);
     if all.all(|name| operation.get(name).is_empty()) {
         let help = "write what it matches, such as `methods:`";
@@ -153,7 +133,6 @@ fn check_operation(operation: &Node<'_>, seen: &mut Seen, report: &mut Report<'_
     }
     for name in PORTS {
         let ports = operation.get(name);
-        seen.tcp_operation |= ports.is_set();
         check_ports(&ports, report);
     }
     for name in PATHS {

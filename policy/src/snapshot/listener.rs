@@ -43,6 +43,22 @@ impl Listener {
             }
         }
     }
+
+    /// Whether some connections are carried as bytes, whatever they hold.
+    pub fn carries_bytes(&self) -> bool {
+        let is_tcp = |chains: &FilterChains| {
+            let mut all = chains.all();
+            all.any(|chain| matches!(chain.handler, ChainHandler::Tcp(_)))
+        };
+        match &self.kind {
+            ListenerKind::Http(_) => false,
+            ListenerKind::Chains(chains) => is_tcp(chains),
+            ListenerKind::Intercepted(outbound) => {
+                let inner = outbound.listeners();
+                is_tcp(&outbound.fallback) || inner.iter().any(|inner| inner.carries_bytes())
+            }
+        }
+    }
 }
 
 fn of_chains(chains: &FilterChains) -> impl Iterator<Item = &Arc<RouteTable>> {
