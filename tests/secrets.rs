@@ -184,6 +184,55 @@ fn a_broken_key_file_is_named_and_its_renewal_is_logged() {
 }
 
 #[test]
+fn roots_that_come_and_go_are_logged() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let identity = old.issue(&["shop.test"]);
+    let files = folder(&[
+        ("c.pem", &identity.certificate),
+        ("k.pem", &identity.key),
+        ("roots.pem", &old.pem),
+    ]);
+    let path = |name: &str| files.path().join(name);
+    let tls = format!(
+        "{{mode: MUTUAL, serverCertificate: {}, privateKey: {}, caCertificates: {}}}",
+        path("c.pem").display(),
+        path("k.pem").display(),
+        path("roots.pem").display()
+    );
+    let proxy = Proxy::start(config(&tls, ""), &[]);
+    let count = |part: &str| {
+        let log = proxy.log();
+        let lines = log.lines().filter(|line| line.contains("INFO"));
+        lines.filter(|line| line.contains(part)).count()
+    };
+    assert_eq!((count("verified by"), count("no longer")), (0, 0));
+    let place = format!("of {}, good until", path("roots.pem").display());
+    std::fs::write(path("roots.pem"), format!("{}{}", old.pem, new.pem)).expect("written");
+    until("the new root", || {
+        count("new handshakes are verified by the root") == 1
+    });
+    assert_eq!(count(&place), 1, "{}", proxy.log());
+    assert_eq!(count("no longer"), 0);
+    std::fs::write(path("roots.pem"), &new.pem).expect("written");
+    until("the old root", || {
+        count("are no longer verified by the root") == 1
+    });
+    assert_eq!(count(&place), 2, "{}", proxy.log());
+    // A broken file changes nothing, and its mending is told.
+    std::fs::write(path("roots.pem"), "nonsense").expect("written");
+    until("the complaint", || {
+        proxy
+            .log()
+            .contains("roots.pem holds no certificate in PEM")
+    });
+    assert_eq!(count(&place), 2, "{}", proxy.log());
+    std::fs::write(path("roots.pem"), &new.pem).expect("written");
+    until("the root again", || {
+        count("new handshakes are verified by the root") == 2
+    });
+}
+
+#[test]
 fn certs_refuses_names_that_are_none() {
     let out = tempfile::tempdir().expect("a folder");
     let made = out.path().join("made");

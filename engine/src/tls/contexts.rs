@@ -2,7 +2,7 @@
 
 use super::client::ClientContext;
 use super::credentials::{Fingerprint, Places, Reader};
-use super::report::{CertificateFacts, CertificateReport, ExpiryWatch};
+use super::report::{CertificateFacts, CertificateReport, ExpiryWatch, tell_roots};
 use super::server::ServerContext;
 use ringroad_policy::snapshot::{
     DownstreamTls, FilterChains, Listener, ListenerKind, Snapshot, UpstreamTls,
@@ -62,12 +62,24 @@ impl<C> Clone for Built<C> {
 }
 
 impl<C> Built<C> {
-    /// The certificates that are shown from now on, and were not or were broken.
-    fn since(&self, before: Option<&Self>) -> impl Iterator<Item = &CertificateFacts> {
-        let leaves = self.report.leaves.iter().filter(|_| !self.is_old);
-        leaves.filter(move |leaf| {
-            before.is_none_or(|before| before.is_old || !before.report.leaves.contains(leaf))
-        })
+    /// Notes what is shown and trusted from now on, and was not or was broken, and whom nobody
+    /// trusts any more.
+    fn note_since(&self, before: Option<&Self>, news: &mut News) {
+        if self.is_old {
+            return;
+        }
+        let before = before.filter(|before| !before.is_old);
+        let known = before.map(|before| &*before.report);
+        let lacks = |list: &[CertificateFacts], one: &CertificateFacts| !list.contains(one);
+        let leaves = self.report.leaves.iter();
+        let is_new = |one: &&_| known.is_none_or(|known| lacks(&known.leaves, one));
+        news.renewed.extend(leaves.filter(is_new).cloned());
+        let roots = self.report.authorities.iter();
+        let is_new = |one: &&_| known.is_none_or(|known| lacks(&known.authorities, one));
+        news.trusted.extend(roots.filter(is_new).cloned());
+        let gone = known.into_iter().flat_map(|known| &known.authorities);
+        let is_gone = |one: &&_| lacks(&self.report.authorities, one);
+        news.dropped.extend(gone.filter(is_gone).cloned());
     }
 }
 
@@ -77,6 +89,19 @@ struct News {
     problems: Vec<String>,
     /// Certificates that new handshakes show from now on.
     renewed: BTreeSet<CertificateFacts>,
+    /// Roots that verify new handshakes from now on, and those that do no more.
+    trusted: BTreeSet<CertificateFacts>,
+    dropped: BTreeSet<CertificateFacts>,
+}
+
+impl News {
+    fn tell(&self) {
+        for certificate in &self.renewed {
+            certificate.tell_renewed();
+        }
+        tell_roots(&self.trusted, "new handshakes are verified by");
+        tell_roots(&self.dropped, "new handshakes are no longer verified by");
+    }
 }
 
 /// Contexts by their descriptions, or why there is none.
@@ -122,8 +147,7 @@ impl<D: Described> Table<D> {
                 old
             });
             if let (Some(before), Ok(built)) = (self.0.get(&tls), &built) {
-                news.renewed
-                    .extend(built.since(before.as_ref().ok()).cloned());
+                built.note_since(before.as_ref().ok(), news);
             }
             next.insert(tls, built);
         }
@@ -257,10 +281,8 @@ impl TlsKeeper {
             clients: self.current.clients.renewed(&round, &mut news),
             problems: news.problems.len(),
         };
-        let News { problems, renewed } = news;
-        for certificate in &renewed {
-            certificate.tell_renewed();
-        }
+        news.tell();
+        let problems = news.problems;
         for problem in &problems {
             if !self.told.contains(problem) {
                 tracing::warn!("{problem}");

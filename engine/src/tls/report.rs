@@ -2,7 +2,7 @@
 
 use super::certificate::PeerCertificate;
 use crate::control::access_log::write_time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The certificates of one context.
@@ -77,6 +77,27 @@ impl CertificateFacts {
         (Duration::from_secs(life) / 10).min(30 * DAY)
     }
 }
+
+/// Says of each place which of its roots this holds for: by name if they are few.
+pub(super) fn tell_roots(roots: &BTreeSet<CertificateFacts>, what: &str) {
+    let roots: Vec<_> = roots.iter().collect();
+    for of_one_place in roots.chunk_by(|one, next| one.place == next.place) {
+        let place = &of_one_place[0].place;
+        if of_one_place.len() > MOST_ROOTS_BY_NAME {
+            let count = of_one_place.len();
+            tracing::info!("{what} {count} roots of {place}");
+            continue;
+        }
+        for root in of_one_place {
+            let serial_number = &root.serial_number;
+            let until = timestamp(root.not_after);
+            tracing::info!("{what} the root {serial_number} of {place}, good until {until}");
+        }
+    }
+}
+
+/// Bundles of an operating system hold more than a hundred.
+const MOST_ROOTS_BY_NAME: usize = 8;
 
 impl CertificateReport {
     pub fn is_empty(&self) -> bool {
