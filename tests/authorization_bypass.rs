@@ -465,10 +465,12 @@ fn nobody_says_himself_where_he_comes_from() {
         // What an upstream may take for the address or the path is ours to say.
         let setup = start(driver, &no_admin(), Stdio::null());
         let headers = "x-forwarded-for: 10.0.0.1\r\nx-envoy-original-path: /admin\r\n\
-                       x-envoy-external-address: 10.0.0.1";
+                       x-envoy-external-address: 10.0.0.1\r\n\
+                       x-envoy-peer-metadata: ChoK\r\nx-envoy-peer-metadata-id: cart";
         assert_eq!(setup.get("/", headers).0, 200);
         let head = setup.last_head().to_lowercase();
         assert!(!head.contains("x-envoy-original-path"), "{head}");
+        assert!(!head.contains("x-envoy-peer-metadata"), "{head}");
         assert!(
             head.contains("x-envoy-external-address: 127.0.0.1\r\n"),
             "{head}"

@@ -204,12 +204,13 @@ fn envoy_headers_of_the_application_steer_its_requests() {
         let request = "GET / HTTP/1.1\r\nhost: cart.test\r\nconnection: close\r\n\
                        x-forwarded-for: 10.0.0.1\r\nx-envoy-max-retries: 5\r\n\
                        x-envoy-retry-on: 5xx\r\nx-envoy-upstream-rq-timeout-ms: 90\r\n\
-                       x-envoy-upstream-rq-per-try-timeout-ms: 80\r\n\r\n";
+                       x-envoy-upstream-rq-per-try-timeout-ms: 80\r\n\
+                       x-envoy-peer-metadata: ChoK\r\nx-envoy-peer-metadata-id: cart\r\n\r\n";
         let (answer, _) = converse(address, &[request.as_bytes()]);
         assert_eq!(status(&answer), 500, "{answer}");
         let heads = upstream.heads();
         assert_eq!(heads.len(), 1, "tried again: {heads:?}");
-        for gone in ["max-retries", "retry-on", "timeout-ms"] {
+        for gone in ["max-retries", "retry-on", "timeout-ms", "peer-metadata"] {
             assert!(!heads[0].contains(gone), "{}", heads[0]);
         }
     }

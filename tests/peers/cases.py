@@ -158,7 +158,7 @@ def exchanges():
     steering += ["external-address: 1.1.1.1", "decorator-operation: x", "downstream-service-cluster: x"]
     steering += ["downstream-service-node: x", "force-trace: 1", "ip-tags: x", "hedge-on-per-try-timeout: true"]
     steering += ["upstream-alt-stat-name: x", "upstream-rq-per-try-timeout-ms: 1", "retry-grpc-on: cancelled"]
-    steering += ["retriable-status-codes: 500", "retriable-header-names: x", "peer-metadata: x", "unknown: x"]
+    steering += ["retriable-status-codes: 500", "retriable-header-names: x", "unknown: x"]
     steering += ["upstream-rq-timeout-alt-response: 1", "is-timeout-retry: 1", "upstream-stream-duration-ms: 1"]
     for line in steering:
         yield on_plain(f"x-envoy-{line.split(':')[0]}", "/", f"X-Envoy-{line}")

@@ -41,8 +41,9 @@ pub struct UpstreamHead<'a, C> {
     pub format: &'a C,
 }
 
-/// Headers by which a client could steer the router. They are for trusted callers only, and no
-/// caller is trusted by default (Envoy's internal address list is empty).
+/// Headers by which a client could steer the router, or say of which workload it is. They are for
+/// trusted callers only, and no caller is trusted by default (Envoy's internal address list is
+/// empty). Istio's proxies tell each other the workload by theirs, and take everybody else's out.
 const STEERING: &[&str] = &[
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-force-trace",
@@ -51,6 +52,8 @@ const STEERING: &[&str] = &[
     "x-envoy-ip-tags",
     "x-envoy-max-retries",
     "x-envoy-original-url",
+    "x-envoy-peer-metadata",
+    "x-envoy-peer-metadata-id",
     "x-envoy-retriable-header-names",
     "x-envoy-retriable-status-codes",
     "x-envoy-retry-grpc-on",
