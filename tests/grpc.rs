@@ -65,7 +65,13 @@ async fn serve(mut call: Call) {
         _ => {}
     }
     let body = read_all(&mut call.body).await.unwrap_or_default();
-    let mut out = call.start(ok_with(&OK), false);
+    let length = body.len().to_string();
+    let mut fields_of_head: Vec<(&'static str, &str)> = OK.to_vec();
+    if status == "0" {
+        // Some servers tell the length too.
+        fields_of_head.push(("content-length", &length));
+    }
+    let mut out = call.start(ok_with(&fields_of_head), false);
     let _ = send_all(&mut out, &body, false).await;
     let message = [
         ("grpc-status", status.as_str()),
@@ -81,7 +87,9 @@ fn statuses_and_messages_pass_and_are_counted() {
         let (proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         client(address, |mut send| async move {
             let body = [message(b"one"), message(&[b'x'; 100_000]), message(b"")].concat();
-            let answer = call(&mut send, call_of("0", &[]), &body).await;
+            let length = body.len().to_string();
+            let sized = call_of("0", &[("content-length", &length)]);
+            let answer = call(&mut send, sized, &body).await;
             assert!(answer.1 == body);
             assert_eq!(answer.0.headers()["content-type"], "application/grpc");
             assert!(!answer.0.headers().contains_key("grpc-status"));

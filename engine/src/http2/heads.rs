@@ -6,6 +6,7 @@
 use super::failure::StreamFailure;
 use super::inflow::Framing;
 use super::websocket;
+use crate::proxy::grpc::is_grpc_type;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use ringroad_codec::http1::{
@@ -56,11 +57,13 @@ pub fn request_text(
         }
     }
     let mut has_length = false;
+    let hides_length = !ends_here && may_have_trailers(headers);
     let mut cookies: Vec<&[u8]> = Vec::new();
     for (name, value) in headers {
         match name.as_str() {
             "host" => {}
             websocket::KEY if is_upgrade => {}
+            "content-length" if hides_length => {}
             // Split for compression; one line in HTTP/1.1 (RFC 9113 section 8.2.3).
             "cookie" => cookies.push(value.as_bytes()),
             "content-length" => {
@@ -100,6 +103,14 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_tchar)
 }
 
+/// Whether trailers are to be expected behind the body: of gRPC, or where they are announced. In the
+/// text the body then comes in chunks, since none can follow a length; `h2` itself holds the sender
+/// to the length.
+fn may_have_trailers(headers: &HeaderMap) -> bool {
+    let kind = headers.get("content-type");
+    kind.is_some_and(|kind| is_grpc_type(kind.as_bytes())) || headers.contains_key("trailer")
+}
+
 /// Whether a request that ends with its head announces a body all the same: it is malformed
 /// (RFC 9113 section 8.1.1).
 pub fn lacks_its_body(headers: &HeaderMap) -> bool {
@@ -117,9 +128,15 @@ pub fn response_text<B>(
     let mut out = Vec::with_capacity(512);
     let status = response.status();
     write_status_line(&mut out, status.as_u16());
-    write_fields(response.headers(), &mut out);
-    let has_length = response.headers().contains_key("content-length");
+    let headers = response.headers();
     let has_body = !status.is_informational() && !matches!(status.as_u16(), 204 | 304) && !to_head;
+    let hides_length = has_body && !ends_here && may_have_trailers(headers);
+    for (name, value) in headers {
+        if !(hides_length && name == "content-length") {
+            write_header(&mut out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    let has_length = !hides_length && headers.contains_key("content-length");
     let framing = match (has_body, ends_here, has_length) {
         (false, ..) => Framing::None,
         (true, true, true) => Framing::None,

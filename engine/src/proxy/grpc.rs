@@ -4,12 +4,15 @@ use ringroad_codec::http1::{Headers, write_number};
 
 /// Whether a request with these headers is a gRPC call.
 pub fn is_grpc(headers: &Headers<'_>) -> bool {
+    headers.first("content-type").is_some_and(is_grpc_type)
+}
+
+/// Whether this value of `content-type` is gRPC's.
+pub fn is_grpc_type(value: &[u8]) -> bool {
     const TYPE: &[u8] = b"application/grpc";
-    headers.first("content-type").is_some_and(|value| {
-        value.len() >= TYPE.len()
-            && value[..TYPE.len()].eq_ignore_ascii_case(TYPE)
-            && matches!(value.get(TYPE.len()), None | Some(b'+' | b';'))
-    })
+    value.len() >= TYPE.len()
+        && value[..TYPE.len()].eq_ignore_ascii_case(TYPE)
+        && matches!(value.get(TYPE.len()), None | Some(b'+' | b';'))
 }
 
 /// The value of `grpc-timeout` in milliseconds, rounded up; `None` without a well-formed one.
