@@ -31,6 +31,10 @@ fn start(driver: &str, routes: &str, gate: impl Fn(SocketAddr) -> String) -> (Pr
     (Proxy::start_with_workers(config, &args), address)
 }
 
+fn tls_gateway(address: SocketAddr) -> String {
+    https_gateway(address, &[("*", "{mode: SIMPLE, credentialName: shop}")])
+}
+
 /// Answers with a long body, before it has read that of the request.
 fn upstream() -> ScriptedUpstream {
     ScriptedUpstream::start(|connection| {
@@ -107,9 +111,7 @@ fn a_client_over_tls_that_takes_nothing_is_given_up() {
             splitting(&[(upstream.address, 1)]),
             secret("shop", &identity, None)
         );
-        let (proxy, address) = start(driver, &routes, |address| {
-            https_gateway(address, &[("*", "{mode: SIMPLE, credentialName: shop}")])
-        });
+        let (proxy, address) = start(driver, &routes, tls_gateway);
         let client = Arc::new(authority.client(None));
         let mut stream = connect(address, "shop.test", &client).expect("a connection");
         stream.write_all(GET).expect("sent");
@@ -166,5 +168,78 @@ fn a_client_that_takes_little_by_little_is_not_given_up() {
         assert_eq!(stat(&proxy, address, "downstream_rq_active"), 1, "{driver}");
         // Then no more.
         assert_given_up(&proxy, address, driver);
+    }
+}
+
+/// Bodies of 20 MB for clients that read none of them, each over a connection of its own.
+#[test]
+fn clients_that_read_nothing_cost_little() {
+    const CLIENTS: usize = 200;
+    const LEN: usize = 20 << 20;
+    for driver in DRIVERS {
+        for over_tls in [false, true] {
+            let authority = Authority::new();
+            let upstream = ScriptedUpstream::start(|connection| {
+                while connection.head().is_some() {
+                    connection.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LEN}\r\n\r\n"));
+                    let piece = vec![b'x'; 64 << 10];
+                    for _ in 0..LEN / piece.len() {
+                        connection.send(&piece);
+                    }
+                }
+            });
+            let routes = splitting(&[(upstream.address, 1)]);
+            let identity = authority.issue(&["shop.test"]);
+            let secret = secret("shop", &identity, None);
+            let address = free_address();
+            let gate = match over_tls {
+                false => gateway(address),
+                true => tls_gateway(address),
+            };
+            let config = folder(&[
+                ("gate.yaml", &gate),
+                ("routes.yaml", &routes),
+                ("secret.yaml", &secret),
+                ("settings.yaml", &settings("{role: gateway}")),
+            ]);
+            let proxy = Proxy::start_with_workers(config, &["--driver", driver, "--workers", "2"]);
+            let client = Arc::new(authority.client(None));
+            let ask = || -> Box<dyn std::any::Any> {
+                if over_tls {
+                    let mut stream = connect(address, "shop.test", &client).expect("a connection");
+                    stream.write_all(GET).expect("sent");
+                    return Box::new(stream);
+                }
+                let mut stream = connect_narrow(address);
+                stream.write_all(GET).expect("sent");
+                Box::new(stream)
+            };
+            // What the program reads of itself with its first request is not the clients' doing.
+            let first = ask();
+            until("the first", || upstream.heads().len() == 1);
+            drop(first);
+            until("its end", || {
+                stat(&proxy, address, "downstream_rq_active") == 0
+            });
+            let before = proxy.resident_bytes();
+            let clients: Vec<_> = (0..CLIENTS).map(|_| ask()).collect();
+            until("all requests", || {
+                stat(&proxy, address, "downstream_rq_active") == CLIENTS as u64
+            });
+            // The receive buffers that the first rush has filled go back within seconds.
+            let at_rest = proxy.resident_bytes_at_rest(Duration::from_secs(5));
+            let grown = at_rest.saturating_sub(before);
+            println!("{driver}, TLS {over_tls}: {} KiB", grown >> 10);
+            assert!(
+                grown < 48 << 20,
+                "{driver}, TLS {over_tls}: {} KiB",
+                grown >> 10
+            );
+            assert_eq!(
+                stat(&proxy, address, "downstream_rq_active"),
+                CLIENTS as u64
+            );
+            drop(clients);
+        }
     }
 }

@@ -6,7 +6,7 @@
 use super::grpc::MessageCount;
 use super::response_head::Delivery;
 use super::timeouts::Timeouts;
-use crate::rt::{Buffer, Chunk, Deadline};
+use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use ringroad_codec::http1::{
@@ -290,6 +290,9 @@ impl Download<'_, '_> {
         if self.sink.shares_a_connection() {
             // One client may have many streams that it does not read: each keeps one small piece.
             self.body.may_be_bulk = false;
+            self.flushed().await?;
+        } else if self.body.is_bulk() && rt::bulk_buffers_are_short() {
+            // Those who have stopped reading keep one large piece, not two.
             self.flushed().await?;
         }
         self.body

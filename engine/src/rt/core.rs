@@ -106,6 +106,11 @@ impl Core {
         self.pool.borrow().is_half_used()
     }
 
+    pub fn bulk_buffers_are_short(&self) -> bool {
+        let long_sends = self.driver.borrow_mut().table().long_sends();
+        self.pool.borrow().is_half_of_bulk_used(long_sends)
+    }
+
     pub fn trim(&self) {
         self.driver.borrow_mut().trim();
     }

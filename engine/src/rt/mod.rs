@@ -84,8 +84,8 @@ pub struct RuntimeOptions {
     pub max_receive_buffers: usize,
     /// The size of a buffer for long bodies. 256 KiB.
     pub bulk_buffer_bytes: usize,
-    /// The most bulk buffers of a worker; at the limit, receive buffers are used instead. 256,
-    /// which is 64 MiB.
+    /// The most bulk buffers of a worker, long sends counted among them; at the limit, receive
+    /// buffers are used instead. 32, which is 8 MiB: readers that have stopped keep theirs.
     pub max_bulk_buffers: usize,
 }
 
@@ -97,7 +97,7 @@ impl Default for RuntimeOptions {
             initial_receive_buffers: 64,
             max_receive_buffers: 4096,
             bulk_buffer_bytes: 256 * 1024,
-            max_bulk_buffers: 256,
+            max_bulk_buffers: 32,
         }
     }
 }
@@ -177,6 +177,15 @@ pub fn now() -> Instant {
 /// Outside of [`run`].
 pub fn buffers_are_short() -> bool {
     core::with(core::Core::buffers_are_short)
+}
+
+/// Whether so many bulk buffers and long sends are in use that nobody should receive ahead of a
+/// reader.
+///
+/// # Panics
+/// Outside of [`run`].
+pub fn bulk_buffers_are_short() -> bool {
+    core::with(core::Core::bulk_buffers_are_short)
 }
 
 /// Gives the memory of receive buffers back to the system that have not been needed since the call

@@ -16,6 +16,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const COLOUR_BYTES: usize = 5 * 64;
 /// Unused bulk buffers that are kept.
 const SPARE_BULK_BUFFERS: usize = 16;
+/// Where no bulk buffer is left, the next ones are of this size; how many there are of them at most,
+/// and how many are kept unused.
+const SMALL_BULK_BYTES: usize = 32 * 1024;
+const MOST_SMALL_BULK_BUFFERS: usize = 1024;
+const SPARE_SMALL_BULK_BUFFERS: usize = 32;
+/// The numbers by which bulk buffers are told apart.
+const LARGE_BULK: u16 = 0;
+const SMALL_BULK: u16 = 1;
 /// Bytes that are copied out of their buffer when buffers run short.
 const COPY_WHEN_SHORT_BYTES: usize = 4096;
 /// A page of memory; larger ones are multiples of it.
@@ -30,7 +38,7 @@ pub(super) struct BulkBlock {
 
 impl Drop for BulkBlock {
     fn drop(&mut self) {
-        // SAFETY: made by `Box::leak` in `lease_bulk`, freed once, and no chunk refers to it.
+        // SAFETY: made by `Box::leak` in `bulk_block`, freed once, and no chunk refers to it.
         drop(unsafe { Box::from_raw(self.bytes.as_ptr()) });
     }
 }
@@ -148,6 +156,8 @@ pub(super) struct Pool {
     bulk_limit: usize,
     bulk_in_use: usize,
     bulk_spare: Vec<NonNull<BulkBlock>>,
+    small_bulk_in_use: usize,
+    small_bulk_spare: Vec<NonNull<BulkBlock>>,
 }
 
 impl Pool {
@@ -171,6 +181,8 @@ impl Pool {
             bulk_limit: options.max_bulk_buffers,
             bulk_in_use: 0,
             bulk_spare: Vec::new(),
+            small_bulk_in_use: 0,
+            small_bulk_spare: Vec::new(),
         }
     }
 
@@ -344,33 +356,71 @@ impl Pool {
         self.buffer_bytes
     }
 
-    pub fn bulk_bytes(&self) -> usize {
-        self.bulk_bytes
+    /// Whether half of the bulk buffers there may be are in use, or as much memory in long sends.
+    pub fn is_half_of_bulk_used(&self, long_sends: usize) -> bool {
+        (self.bulk_in_use + long_sends) * 2 > self.bulk_limit
     }
 
-    /// A bulk buffer with one reference; `None` at the limit.
-    pub fn lease_bulk(&mut self) -> Option<NonNull<Header>> {
-        if self.bulk_in_use >= self.bulk_limit {
+    /// A bulk buffer with one reference and its length; `None` at the limit, to which long sends
+    /// count.
+    pub fn lease_bulk(&mut self, long_sends: usize) -> Option<(NonNull<Header>, usize)> {
+        if self.bulk_in_use + long_sends >= self.bulk_limit {
             return None;
         }
-        let block = self.bulk_spare.pop().unwrap_or_else(|| {
-            let bytes = NonNull::from(Box::leak(vec![0; self.bulk_bytes].into_boxed_slice()));
-            let header = Header::new(bytes.cast(), Home::Bulk, 0, self.serial);
+        self.bulk_in_use += 1;
+        let spare = self.bulk_spare.pop();
+        let header = self.bulk_block(spare, LARGE_BULK, self.bulk_bytes);
+        Some((header, self.bulk_bytes))
+    }
+
+    /// The same of a small one, for those that find no large one left.
+    pub fn lease_small_bulk(&mut self) -> Option<(NonNull<Header>, usize)> {
+        if self.small_bulk_in_use >= MOST_SMALL_BULK_BUFFERS {
+            return None;
+        }
+        self.small_bulk_in_use += 1;
+        let spare = self.small_bulk_spare.pop();
+        let header = self.bulk_block(spare, SMALL_BULK, SMALL_BULK_BYTES);
+        Some((header, SMALL_BULK_BYTES))
+    }
+
+    fn bulk_block(
+        &self,
+        spare: Option<NonNull<BulkBlock>>,
+        number: u16,
+        length: usize,
+    ) -> NonNull<Header> {
+        let block = spare.unwrap_or_else(|| {
+            let bytes = NonNull::from(Box::leak(vec![0; length].into_boxed_slice()));
+            let header = Header::new(bytes.cast(), Home::Bulk, number, self.serial);
             NonNull::from(Box::leak(Box::new(BulkBlock { header, bytes })))
         });
-        self.bulk_in_use += 1;
         let header = block.cast::<Header>();
         // SAFETY: the block is live, and its header is its first field.
         unsafe { header.as_ref() }.references.set(1);
-        Some(header)
+        header
     }
 
     pub fn give_back_bulk(&mut self, block: NonNull<BulkBlock>) {
-        self.bulk_in_use -= 1;
-        if self.bulk_spare.len() < SPARE_BULK_BUFFERS {
-            self.bulk_spare.push(block);
+        // SAFETY: the block is live, and this was the last reference.
+        let is_small = unsafe { block.as_ref() }.header.number == SMALL_BULK;
+        let (in_use, spare, most) = match is_small {
+            true => (
+                &mut self.small_bulk_in_use,
+                &mut self.small_bulk_spare,
+                SPARE_SMALL_BULK_BUFFERS,
+            ),
+            false => (
+                &mut self.bulk_in_use,
+                &mut self.bulk_spare,
+                SPARE_BULK_BUFFERS,
+            ),
+        };
+        *in_use -= 1;
+        if spare.len() < most {
+            spare.push(block);
         } else {
-            // SAFETY: made by `Box::leak` in `lease_bulk`, and nothing refers to it any more.
+            // SAFETY: made by `Box::leak` in `bulk_block`, and nothing refers to it any more.
             drop(unsafe { Box::from_raw(block.as_ptr()) });
         }
     }
@@ -380,7 +430,7 @@ impl Pool {
     }
 
     pub fn bulk_in_use(&self) -> usize {
-        self.bulk_in_use
+        self.bulk_in_use + self.small_bulk_in_use
     }
 
     pub fn allocated(&self) -> usize {
@@ -411,8 +461,9 @@ impl Drop for Pool {
             // SAFETY: made by `Box::leak` in `grow`; no chunk is left that refers to a header.
             drop(unsafe { Box::from_raw(block.as_ptr()) });
         }
-        for block in self.bulk_spare.drain(..) {
-            // SAFETY: made by `Box::leak` in `lease_bulk`, and nothing refers to it any more.
+        let spare = self.bulk_spare.drain(..);
+        for block in spare.chain(self.small_bulk_spare.drain(..)) {
+            // SAFETY: made by `Box::leak` in `bulk_block`, and nothing refers to it any more.
             drop(unsafe { Box::from_raw(block.as_ptr()) });
         }
     }

@@ -11,6 +11,9 @@ use std::task::{Context, Poll, Waker};
 
 /// Accepted connections that wait in a listener; more stay in the kernel's backlog.
 pub(super) const MAX_ACCEPTED_AHEAD: usize = 64;
+/// A send whose head is longer counts as a bulk buffer for as long as it waits: what was encrypted
+/// or made here is in no other pool.
+const LONG_HEAD_BYTES: usize = 64 * 1024;
 
 /// What the kernel still does for a stream's receive side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +157,7 @@ pub(super) struct Table {
     // The boxes themselves are recycled, since what they hold must not move.
     #[allow(clippy::vec_box)]
     spare_sends: Vec<Box<SendOp>>,
+    long_sends: usize,
     pub connects: Slab<Box<ConnectOp>>,
     pub listeners: Slab<ListenerSlot>,
     /// Streams that found no receive buffer, in the order in which they get one.
@@ -178,6 +182,7 @@ impl Table {
             streams: Slab::new(),
             sends: Slab::new(),
             spare_sends: Vec::new(),
+            long_sends: 0,
             connects: Slab::new(),
             listeners: Slab::new(),
             starved: VecDeque::new(),
@@ -260,6 +265,7 @@ impl Table {
             return SendStart::Done(Ok(()));
         }
         let mut op = self.spare_sends.pop().unwrap_or_else(blank_send);
+        self.long_sends += usize::from(head.len() > LONG_HEAD_BYTES);
         op.stream = stream;
         op.head = head;
         op.body = body;
@@ -277,6 +283,11 @@ impl Table {
                 SendStart::Start(key)
             }
         }
+    }
+
+    /// Sends under way that keep as much memory as a bulk buffer.
+    pub fn long_sends(&self) -> usize {
+        self.long_sends
     }
 
     fn note_started(&mut self, key: Key) {
@@ -304,8 +315,7 @@ impl Table {
     pub fn finish_send(&mut self, key: Key, errno: i32) -> Option<Key> {
         let op = self.sends.get_mut(key)?;
         op.state = SendState::Done(errno);
-        op.head = Buffer::default();
-        op.body = Chunk::default();
+        self.long_sends -= op.let_go();
         self.woken.extend(op.waker.take());
         let breaks = errno != 0 && (op.sent > 0 || op.detached);
         let (stream, next) = (op.stream, op.next.take());
@@ -442,6 +452,7 @@ impl Table {
     fn free_send(&mut self, key: Key) {
         if let Some(mut op) = self.sends.remove(key) {
             self.displaced.extend(op.waker.take());
+            self.long_sends -= op.let_go();
             op.reset();
             self.spare_sends.push(op);
         }
@@ -481,9 +492,15 @@ impl Table {
 }
 
 impl SendOp {
-    fn reset(&mut self) {
+    /// Gives back what it sends; 1 if it was [long](LONG_HEAD_BYTES).
+    fn let_go(&mut self) -> usize {
+        let was_long = self.head.len() > LONG_HEAD_BYTES;
         self.head = Buffer::default();
         self.body = Chunk::default();
+        usize::from(was_long)
+    }
+
+    fn reset(&mut self) {
         self.next = None;
         self.state = SendState::Queued;
         self.orphaned = false;

@@ -36,6 +36,7 @@ impl Epoll {
     }
 
     fn receive(&mut self, key: Key, context: &Context<'_>, bulk: bool) -> Poll<io::Result<Chunk>> {
+        let long_sends = self.table.long_sends();
         let Some(slot) = self.table.streams.get_mut(key) else {
             return Poll::Ready(Err(sys::error(libc::EBADF)));
         };
@@ -51,8 +52,9 @@ impl Epoll {
         }
         let (leased, length) = {
             let mut pool = self.pool.borrow_mut();
-            match if bulk { pool.lease_bulk() } else { None } {
-                Some(header) => (Some(header), pool.bulk_bytes()),
+            let large = bulk.then(|| pool.lease_bulk(long_sends)).flatten();
+            match large {
+                Some((header, length)) => (Some(header), length),
                 None => (pool.lease(), pool.buffer_bytes()),
             }
         };

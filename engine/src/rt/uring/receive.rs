@@ -205,6 +205,7 @@ impl Uring {
         key: Key,
         context: &Context<'_>,
     ) -> Poll<io::Result<Chunk>> {
+        let long_sends = self.table.long_sends();
         let Some(slot) = self.table.streams.get_mut(key) else {
             return Poll::Ready(Err(sys::error(libc::EBADF)));
         };
@@ -212,12 +213,14 @@ impl Uring {
             return Poll::Ready(received);
         }
         if is_idle(slot.multishot) && slot.readable {
-            let leased = self.pool.borrow_mut().lease_bulk();
-            let Some(header) = leased else {
-                // No large buffer is left: small ones do.
+            let mut pool = self.pool.borrow_mut();
+            let large = pool.lease_bulk(long_sends);
+            // A multishot receive would fill several buffers ahead of its reader.
+            let leased = large.or_else(|| pool.lease_small_bulk());
+            drop(pool);
+            let Some((header, length)) = leased else {
                 return self.poll_receive(key, context);
             };
-            let length = self.pool.borrow().bulk_bytes();
             // SAFETY: the buffer was just leased, so nobody else uses its `length` bytes.
             match unsafe { Chunk::receive(header, length, slot.fd.as_raw_fd()) } {
                 Ok(chunk) => {
