@@ -163,3 +163,94 @@ fn an_authority_that_leads_elsewhere_is_not_silent() {
         );
     }
 }
+
+/// A gateway, a service and a VirtualService with this match.
+fn matching(condition: &str) -> String {
+    let spec = format!(
+        "hosts: ['*']\ngateways: [edge]\nhttp:\n- match: [{{{condition}}}]\n  \
+         route: [{{destination: {{host: a.com}}}}]\n"
+    );
+    GATEWAY.to_string() + &service("a.com", 80, 1) + &rule("r", &spec)
+}
+
+#[test]
+fn parts_of_a_request_among_its_headers_are_told_from_headers() {
+    for (name, right) in [
+        ("uri", "write `uri:` beside `headers:`"),
+        ("Method", "write `method:` beside"),
+        ("scheme", "write `scheme:` beside"),
+        ("authority", "write `authority:` beside"),
+    ] {
+        let text = matching(&format!("headers: {{{name}: {{exact: x}}}}"));
+        let [message] = messages(&text, "never-matches").try_into().expect("one");
+        assert!(message.contains(&format!("`{name}`")), "{message}");
+        let help = load_text(&text).diagnostics.remove(0).help.expect("a help");
+        assert!(help.contains(right), "{help}");
+        let text = matching(&format!("withoutHeaders: {{{name}: {{exact: x}}}}"));
+        assert_eq!(messages(&text, "no-effect").len(), 1, "{name}");
+    }
+    let none: [String; 0] = [];
+    let text = matching("headers: {x-method: {exact: x}}, method: {exact: GET}");
+    assert_eq!(messages(&text, "never-matches"), none);
+}
+
+#[test]
+fn claims_that_nobody_looks_at_are_told() {
+    const TOKENS: &str = "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+        metadata: {name: tokens}\nspec: {jwtRules: [{issuer: me, jwksUri: 'https://a.com/keys'}]}\n";
+    for name in [
+        "@request.auth.claims.group",
+        "'@request.auth.claims[group]'",
+    ] {
+        let text = matching(&format!("headers: {{{}: {{exact: x}}}}", quoted(name)));
+        let [message] = messages(&text, "never-matches").try_into().expect("one");
+        assert!(message.contains("no RequestAuthentication"), "{message}");
+        let none: [String; 0] = [];
+        assert_eq!(messages(&(text + TOKENS), "never-matches"), none);
+        let text = matching(&format!(
+            "withoutHeaders: {{{}: {{exact: x}}}}",
+            quoted(name)
+        ));
+        let [message] = messages(&text, "no-effect").try_into().expect("one");
+        assert!(message.contains("always holds"), "{message}");
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("'{}'", name.trim_matches('\''))
+}
+
+#[test]
+fn hosts_that_a_sidecar_leaves_out_again_are_told() {
+    let of = |hosts: &str| {
+        let text = sidecar("default") + &service("a.com", 80, 1);
+        let spec = format!("egress: [{{hosts: {hosts}}}]\n");
+        text + &rule("s", &spec).replace("VirtualService", "Sidecar")
+    };
+    let told = |hosts: &str| messages(&of(hosts), "no-effect");
+    let none: [String; 0] = [];
+    for (hosts, of) in [
+        (
+            "['~/*', './*']",
+            "`~/*` leaves out all that `./*` would import",
+        ),
+        (
+            "['default/*', '~*/*']",
+            "`~*/*` leaves out all that `default/*`",
+        ),
+        (
+            "['*/a.com', '~/*.com']",
+            "`~/*.com` leaves out all that `*/a.com`",
+        ),
+        (
+            "['./*.com', '~./*.com', '*/*']",
+            "`~./*.com` leaves out all that `./*.com`",
+        ),
+    ] {
+        let [message] = told(hosts).try_into().expect(hosts);
+        assert!(message.contains(of), "{message}");
+    }
+    for hosts in ["['~/*']", "['./*', '~./b.com']", "['*/*', '~other/*']"] {
+        assert_eq!(told(hosts), none, "{hosts}");
+    }
+}

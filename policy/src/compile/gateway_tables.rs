@@ -62,7 +62,10 @@ pub fn build_table(
             });
             if lists[source].routes.is_empty() {
                 excluded.push(ExcludedRule {
-                    hosts: shared,
+                    hosts: shared
+                        .iter()
+                        .map(|host| host.to_ascii_lowercase())
+                        .collect(),
                     routes: lists[source].excluded.clone(),
                 });
                 continue;

@@ -125,7 +125,7 @@ fn field_matches(
 
 /// The claim that `@request.auth.claims.a.b` or `@request.auth.claims[a][b]` names. Istio:
 /// `ToRoutingClaim`.
-fn claim_path(name: &str) -> Option<Vec<String>> {
+pub fn claim_path(name: &str) -> Option<Vec<String>> {
     const CLAIMS: &str = "@request.auth.claims";
     let start = name.get(..CLAIMS.len())?;
     let rest = &name[CLAIMS.len()..];

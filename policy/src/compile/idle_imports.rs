@@ -19,11 +19,29 @@ pub fn report(compiler: &mut Compiler<'_>) {
     for object in &resources.sidecars {
         let own = &object.metadata.namespace;
         for (at, egress) in object.spec.egress.iter().enumerate() {
+            let excluded = exclusions(&egress.hosts, own);
             for (index, entry) in egress.hosts.iter().enumerate() {
                 let Some((namespace, host)) = entry.split_once('/') else {
                     continue;
                 };
-                if host == "*" || namespace.starts_with('~') {
+                if namespace.starts_with('~') {
+                    continue;
+                }
+                let place = |index: usize| {
+                    let egress = FieldPath::root().field("spec").field("egress").index(at);
+                    object.metadata.origin(egress.field("hosts").index(index))
+                };
+                let of = if namespace == "." { own } else { namespace };
+                let excluding = excluded.iter().find(|one| one.covers(of, host));
+                if let Some(excluding) = excluding {
+                    let by = place(excluding.index);
+                    let warning = excluded_again(entry, excluding, Place::Field(place(index)));
+                    compiler
+                        .findings
+                        .add(warning.with_related(by, "this leaves it out"));
+                    continue;
+                }
+                if host == "*" {
                     continue;
                 }
                 let namespace = match namespace {
@@ -37,8 +55,6 @@ pub fn report(compiler: &mut Compiler<'_>) {
                 if declared.has(&host, namespace) {
                     continue;
                 }
-                let egress = FieldPath::root().field("spec").field("egress").index(at);
-                let place = egress.field("hosts").index(index);
                 let message = match namespace {
                     Some(namespace) => format!(
                         "namespace `{namespace}` declares no host `{host}`: this imports nothing"
@@ -52,12 +68,61 @@ pub fn report(compiler: &mut Compiler<'_>) {
                              or remove it"
                         .to_string(),
                 };
-                let place = Place::Field(object.metadata.origin(place));
+                let place = Place::Field(place(index));
                 let warning = Diagnostic::warning("no-effect", place, message).with_help(help);
                 compiler.findings.add(warning);
             }
         }
     }
+}
+
+/// An entry with `~`, which leaves hosts out.
+struct Exclusion<'e> {
+    written: &'e str,
+    index: usize,
+    /// `*` is any.
+    namespace: &'e str,
+    host: String,
+}
+
+/// The exclusions among the hosts of a listener. A `~` alone is that of every namespace.
+fn exclusions<'e>(hosts: &'e [String], own: &'e str) -> Vec<Exclusion<'e>> {
+    let entries = hosts.iter().enumerate();
+    let excluding = entries.filter_map(|(index, written)| {
+        let (namespace, host) = written.strip_prefix('~')?.split_once('/')?;
+        Some(Exclusion {
+            written,
+            index,
+            namespace: match namespace {
+                "" => "*",
+                "." => own,
+                namespace => namespace,
+            },
+            host: host.to_ascii_lowercase(),
+        })
+    });
+    excluding.collect()
+}
+
+impl Exclusion<'_> {
+    /// Whether all that an entry would import is left out.
+    fn covers(&self, namespace: &str, host: &str) -> bool {
+        (self.namespace == "*" || self.namespace == namespace)
+            && is_subset(&host.to_ascii_lowercase(), &self.host)
+    }
+}
+
+fn excluded_again(entry: &str, by: &Exclusion<'_>, place: Place) -> Diagnostic {
+    let message = format!(
+        "`{}` leaves out all that `{entry}` would import",
+        by.written
+    );
+    let help = match by.written {
+        "~/*" => "remove `~/*`: only what is listed is imported anyway. Alone, it imports nothing"
+            .to_string(),
+        other => format!("remove `{entry}`, or write a narrower host in `{other}`"),
+    };
+    Diagnostic::warning("no-effect", place, message).with_help(help)
 }
 
 /// Hosts with the namespaces that declare them.

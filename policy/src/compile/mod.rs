@@ -7,6 +7,7 @@ mod authentication;
 mod authorization;
 mod balancing;
 mod base64;
+mod claim_matches;
 mod client_tls;
 mod clusters;
 mod delegates;
@@ -136,6 +137,7 @@ pub fn compile(
     };
     references::report(&mut compiler);
     impossible_matches::report(&mut compiler);
+    claim_matches::report(&mut compiler);
     idle_imports::report(&mut compiler);
     idle_ports::report(&mut compiler);
     rule_conflicts::report(&mut compiler);

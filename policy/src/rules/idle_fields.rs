@@ -175,6 +175,7 @@ fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {
     check_matched_path(&condition.get("uri"), report);
     let method = condition.get("method");
     check_matched_method(&method.get("exact"), report);
+    check_names_of_parts(condition, report);
     if !condition.get("gateways").is_empty() {
         for name in ["sourceLabels", "sourceNamespace"] {
             let field = condition.get(name);
@@ -197,6 +198,38 @@ fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {
             false => ("there is no `uri` whose case to ignore", "remove it"),
         };
         report.key_warning("no-effect", &ignores_case, message, help);
+    }
+}
+
+/// Parts of a request that stand beside `headers`, not among them. Istio's documentation says that
+/// it leaves out these keys; what it tells Envoy is to ask for headers of these names.
+fn check_names_of_parts(condition: &Node<'_>, report: &mut Report<'_>) {
+    const PARTS: [(&str, &str); 4] = [
+        ("uri", "the path"),
+        ("scheme", "the scheme"),
+        ("method", "the method"),
+        ("authority", "the host"),
+    ];
+    for (list, code) in [
+        ("headers", "never-matches"),
+        ("withoutHeaders", "no-effect"),
+    ] {
+        let headers = condition.get(list);
+        for (name, value) in headers.entries() {
+            let part = PARTS
+                .iter()
+                .find(|(part, _)| name.eq_ignore_ascii_case(part));
+            let Some((part, what)) = part else { continue };
+            let message = format!(
+                "this asks for a header of the name `{name}`, which no client sends, and not for \
+                 {what} of the request"
+            );
+            let help = match list {
+                "headers" => format!("write `{part}:` beside `headers:`, not in it"),
+                _ => "remove it; what a request must not be, an earlier route can take".to_string(),
+            };
+            report.key_warning(code, &value, message, help);
+        }
     }
 }
 
