@@ -3,8 +3,8 @@
 use crate::compile::names::{is_subset, is_wildcard};
 use crate::explain::wording;
 use crate::snapshot::{
-    ConnectionFacts, Decision, HeaderName, Mismatch, RequestFacts, Route, RouteTable, Trace,
-    VirtualHost, path::Normalization, without_port,
+    ConnectionFacts, Decision, ExcludedRule, HeaderName, Mismatch, RequestFacts, Route, RouteTable,
+    Trace, VirtualHost, path::Normalization, without_port,
 };
 
 /// A request as a tool knows it.
@@ -34,6 +34,8 @@ pub(crate) struct Decided<'s> {
     pub rank: Rank,
     /// Whether the table redirects all of `http` to `https`.
     pub redirects: bool,
+    /// VirtualServices that have no route in the table.
+    pub left_out: &'s [ExcludedRule],
 }
 
 /// A route that did not match.
@@ -87,6 +89,7 @@ impl Decided<'_> {
             refusal: Some(refusal),
             rank: Rank::None,
             redirects: false,
+            left_out: &[],
         }
     }
 
@@ -158,6 +161,7 @@ impl Inquiry<'_> {
             refusal,
             rank: virtual_host.map_or(Rank::None, |found| rank(found, route, &host)),
             redirects,
+            left_out: &table.excluded,
         }
     }
 }

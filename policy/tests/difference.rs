@@ -473,3 +473,51 @@ fn chains_and_policies_are_told_too() {
         [(ChangeKind::Changed, title(), vec![])]
     );
 }
+
+#[test]
+fn a_route_that_is_left_out_is_not_called_gone() {
+    let rules = |port: u32| {
+        shop(&format!(
+            "- name: api\n  match: [{{uri: {{prefix: /api}}, port: {port}}}]\n  \
+             route: [{{destination: {{host: b.com}}}}]\n\
+             - route: [{{destination: {{host: a.com}}}}]\n"
+        ))
+    };
+    let because = "match.port is 443, and this is port 8080";
+    let [(kind, path, details)] = changes(&rules(8080), &rules(443)).try_into().expect("one");
+    assert_eq!(kind, ChangeKind::Removed);
+    assert!(path.contains("route `api`"), "{path}");
+    let left_out = ("left out".to_string(), String::new(), because.to_string());
+    assert!(details.contains(&left_out), "{details:?}");
+    // Back again it is told why it was not there.
+    let [(kind, _, details)] = changes(&rules(443), &rules(8080)).try_into().expect("one");
+    let was = ("left out".to_string(), because.to_string(), String::new());
+    assert_eq!(kind, ChangeKind::Added);
+    assert!(details.contains(&was), "{details:?}");
+    let log = [line("GET", "/api/1", "shop.com", B, "api")];
+    let why = &compare(&rules(8080), &rules(443), &log).groups[0].why;
+    assert!(
+        why.contains(&format!("is left out ({because}); now ")),
+        "{why}"
+    );
+    // One that nobody writes any more is gone.
+    let gone = shop("- route: [{destination: {host: a.com}}]\n");
+    let why = &compare(&rules(8080), &gone, &log).groups[0].why;
+    assert!(why.contains(" is gone; now "), "{why}");
+}
+
+#[test]
+fn a_virtual_service_that_is_left_out_as_a_whole_is_not_called_gone() {
+    let only = |port: u32| {
+        shop(&format!(
+            "- match: [{{port: {port}}}]\n  route: [{{destination: {{host: a.com}}}}]\n"
+        ))
+    };
+    let because = "match.port is 443, and this is port 8080";
+    let told = changes(&only(8080), &only(443));
+    let details: Vec<_> = told.iter().flat_map(|(_, _, details)| details).collect();
+    assert!(details.iter().any(|(_, _, new)| new == because), "{told:?}");
+    let log = [line("GET", "/", "shop.com", A, "-")];
+    let why = &compare(&only(8080), &only(443), &log).groups[0].why;
+    assert!(why.contains(&format!("is left out ({because})")), "{why}");
+}

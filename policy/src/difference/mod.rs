@@ -2,6 +2,7 @@
 
 mod access_log;
 mod fate;
+mod left_out;
 mod reason;
 mod report;
 mod requests;

@@ -2,6 +2,7 @@
 
 use super::Side;
 use super::fate::ChangedCluster;
+use super::left_out::LeftOut;
 use super::same_route::{Services, matched};
 use crate::inquiry::Decided;
 use crate::snapshot::{Route, VirtualHost};
@@ -52,8 +53,13 @@ pub(super) fn is_counterpart(
 /// Why the new decision is another one than the old.
 pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_>) -> Vec<Part> {
     let text = |text: String| Part::Text(text);
+    let left_out = left_out(old, new, services);
     let Some(new_host) = new.virtual_host else {
-        return vec![text(format!("now {}", new.reason()))];
+        let now = text(format!("now {}", new.reason()));
+        return match left_out {
+            Some(left_out) => vec![Part::OldRoute, text(format!(" {left_out}; ")), now],
+            None => vec![now],
+        };
     };
     let Some(old_host) = old.virtual_host else {
         return vec![
@@ -72,14 +78,11 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_
             ];
         }
         (Some(old_route), None) => {
-            let mut parts = vec![Part::OldRoute];
-            parts.push(text(
-                match what_became(old_route, (old_host, new_host), new, services) {
-                    Some(reason) => format!(" {reason}, and no other takes it"),
-                    None => " is gone, and no other takes it".to_string(),
-                },
-            ));
-            return parts;
+            let reason = what_became(old_route, (old_host, new_host), new, services)
+                .or(left_out)
+                .unwrap_or_else(|| "is gone".to_string());
+            let outcome = text(format!(" {reason}, and no other takes it"));
+            return vec![Part::OldRoute, outcome];
         }
         (None, None) => return vec![text(format!("now {}", new.reason()))],
     };
@@ -96,20 +99,26 @@ pub(super) fn of(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_
     if is_counterpart(old, new, services) {
         return vec![Part::NewRoute, text(" was changed".to_string())];
     }
-    match what_became(old_route, (old_host, new_host), new, services) {
-        Some(reason) => vec![
-            Part::OldRoute,
-            text(format!(" {reason}; now ")),
-            Part::NewRoute,
-            text(" takes it".to_string()),
-        ],
-        None => vec![
-            Part::OldRoute,
-            text(" is gone; now ".to_string()),
-            Part::NewRoute,
-            text(" takes it".to_string()),
-        ],
-    }
+    let reason = what_became(old_route, (old_host, new_host), new, services)
+        .or(left_out)
+        .unwrap_or_else(|| "is gone".to_string());
+    vec![
+        Part::OldRoute,
+        text(format!(" {reason}; now ")),
+        Part::NewRoute,
+        text(" takes it".to_string()),
+    ]
+}
+
+/// Why the new configuration leaves out the route that was taken, if it has it.
+fn left_out(old: &Decided<'_>, new: &Decided<'_>, services: BothServices<'_>) -> Option<String> {
+    let left_out = LeftOut {
+        virtual_host: new.virtual_host,
+        rules: new.left_out,
+        services: services.1,
+    };
+    let found = left_out.find(old.route?, services.0, &old.virtual_host?.domains)?;
+    Some(format!("is left out ({})", found.because))
 }
 
 /// What changed behind a route that is the same: its clusters, and the rules that say so.

@@ -147,6 +147,7 @@ fn write_details<'d>(details: impl Iterator<Item = &'d Detail>, indent: usize, o
             (old, new) => format!("{old} → {new}"),
         };
         let value = match (name.as_str(), old.is_empty(), new.is_empty()) {
+            ("left out", false, true) => format!("before: {value}"),
             (name, false, true) if is_list(name) => format!("{value} gone"),
             (name, true, false) if is_list(name) => format!("{value} new"),
             _ => value,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Side;
 use crate::explain::wording::of_conditions;
 use crate::snapshot::{Cluster, Route};
-use crate::source::DocumentId;
+use crate::source::{DocumentId, Origin};
 use crate::yaml;
 
 /// The documents of a configuration: kind, and `namespace/name`.
@@ -25,8 +25,13 @@ impl Services {
 
     /// Empty for a route that the mesh adds by itself.
     pub(super) fn name_of(&self, route: &Route) -> &str {
-        let document = route.origin.as_ref().map(|origin| origin.document);
-        let known = document.and_then(|document| self.0.get(&document));
+        let origin = route.origin.as_ref();
+        origin.map_or("", |origin| self.name_at(origin))
+    }
+
+    /// Of the document that holds this.
+    pub(super) fn name_at(&self, origin: &Origin) -> &str {
+        let known = self.0.get(&origin.document);
         known.map_or("", |(_, name)| name.as_str())
     }
 
@@ -115,4 +120,33 @@ pub(super) fn matched(
         }
     }
     partners
+}
+
+/// Which of the matched routes kept their order: the longest rising run of places, so that as few
+/// as can be count as moved.
+pub(super) fn in_order(matched: &[Option<usize>]) -> Vec<bool> {
+    // The last old route of the best run of each length, by the least place it ends at.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = vec![None; matched.len()];
+    for (at, partner) in matched.iter().enumerate() {
+        let Some(place) = partner else { continue };
+        let length = ends.partition_point(|end| matched[*end] < Some(*place));
+        before[at] = length.checked_sub(1).map(|length| ends[length]);
+        if length == ends.len() {
+            ends.push(at);
+        } else {
+            ends[length] = at;
+        }
+    }
+    let mut kept = vec![false; matched.len()];
+    let mut next = ends.last().copied();
+    while let Some(at) = next {
+        kept[at] = true;
+        next = before[at];
+    }
+    // Routes without a partner did not move.
+    for (kept, partner) in kept.iter_mut().zip(matched) {
+        *kept |= partner.is_none();
+    }
+    kept
 }

@@ -6,13 +6,16 @@ use serde::Serialize;
 
 use super::Side;
 use super::fate::{Fate, by_name, endpoint_changes, endpoints};
-use super::same_route::{Services, matched};
+use super::left_out::LeftOut;
+use super::same_route::{Services, in_order, matched};
 use super::unrouted::{Other, filter_chains, other_documents};
 use crate::explain::Written;
 use crate::explain::cluster_view::cluster_settings;
 use crate::explain::places::{Places, locate};
 use crate::explain::wording::of_conditions;
-use crate::snapshot::{Cluster, Listener, Route, RouteTable, VirtualHost};
+use crate::snapshot::{
+    Cluster, ExcludedRoute, ExcludedRule, Listener, Route, RouteTable, VirtualHost,
+};
 use crate::source::Origin;
 
 /// All changes.
@@ -241,6 +244,7 @@ impl<'s> Walk<'s> {
             tables.map(|table| (table.name.clone(), table.as_ref()))
         };
         for (_, pair) in paired::<RouteTable>(named(old), named(new)) {
+            let tables = [pair.0, pair.1];
             let hosts = |table: Option<&'s RouteTable>| {
                 let hosts = table.map_or(&[][..], RouteTable::virtual_hosts).iter();
                 hosts.map(|host| (host.name.clone(), host))
@@ -251,20 +255,20 @@ impl<'s> Walk<'s> {
                     let mut routes = host.routes().iter();
                     routes.find_map(|route| route.origin.clone())
                 };
+                let rules = tables.map(|table| table.map_or(&[][..], |table| &table.excluded));
                 match pair {
-                    (Some(old), Some(new)) => self.routes([listener, &title], old, new),
+                    (Some(old), Some(new)) => {
+                        self.routes([listener, &title], (old, rules[0]), (new, rules[1]));
+                    }
                     (Some(old), None) => {
-                        let origins = [origin(old), None];
-                        self.add(
-                            ChangeKind::Removed,
-                            &[listener, &title],
-                            Vec::new(),
-                            origins,
-                        );
+                        let (details, other) = self.host_left_out(old, rules[1], 1);
+                        let origins = [origin(old), other];
+                        self.add(ChangeKind::Removed, &[listener, &title], details, origins);
                     }
                     (None, Some(new)) => {
-                        let origins = [None, origin(new)];
-                        self.add(ChangeKind::Added, &[listener, &title], Vec::new(), origins);
+                        let (details, other) = self.host_left_out(new, rules[0], 0);
+                        let origins = [other, origin(new)];
+                        self.add(ChangeKind::Added, &[listener, &title], details, origins);
                     }
                     (None, None) => {}
                 }
@@ -272,7 +276,36 @@ impl<'s> Walk<'s> {
         }
     }
 
-    fn routes(&mut self, path: [&str; 2], old: &'s VirtualHost, new: &'s VirtualHost) {
+    /// Routes of a virtual host of one side that the other side leaves out: why, and where the first
+    /// is written there.
+    fn host_left_out(
+        &self,
+        host: &VirtualHost,
+        rules: &'s [ExcludedRule],
+        by: usize,
+    ) -> (Vec<Detail>, Option<Origin>) {
+        let left_out = LeftOut {
+            virtual_host: None,
+            rules,
+            services: &self.services[by],
+        };
+        let own = &self.services[1 - by];
+        let routes = host.routes().iter();
+        let found: Vec<&ExcludedRoute> = routes
+            .filter_map(|route| left_out.find(route, own, &host.domains))
+            .collect();
+        let details = found.iter().map(|one| detail_left_out(&one.because, by));
+        let origin = found.first().map(|one| one.origin.clone());
+        (Detail::of(details.collect()), origin)
+    }
+
+    /// Each side is a virtual host and the rules that its table leaves out.
+    fn routes(
+        &mut self,
+        path: [&str; 2],
+        (old, old_rules): (&'s VirtualHost, &'s [ExcludedRule]),
+        (new, new_rules): (&'s VirtualHost, &'s [ExcludedRule]),
+    ) {
         let mut details = Vec::new();
         let (gone, come) = endpoint_changes(&old.domains, &new.domains);
         if gone != come {
@@ -300,10 +333,13 @@ impl<'s> Walk<'s> {
         for (route, (at, partner)) in old.routes().iter().zip(matched.iter().enumerate()) {
             let title = title_of(route, &self.services[0]);
             let Some(partner) = *partner else {
-                let origins = [route.origin.clone(), None];
+                let left_out = self.left_out(route, (new, new_rules), 1);
+                let origin = left_out.map(|one| one.origin.clone());
+                let origins = [route.origin.clone(), origin];
                 let to = Fate::of_route(route, self.old).in_words();
-                let detail = ("to".to_string(), to, String::new());
-                self.add_route(ChangeKind::Removed, path, title, vec![detail], origins);
+                let mut details = vec![("to".to_string(), to, String::new())];
+                details.extend(left_out.map(|one| detail_left_out(&one.because, 1)));
+                self.add_route(ChangeKind::Removed, path, title, details, origins);
                 continue;
             };
             is_matched[partner] = true;
@@ -337,13 +373,31 @@ impl<'s> Walk<'s> {
         }
         for (route, is_matched) in new.routes().iter().zip(is_matched) {
             if !is_matched {
-                let origins = [None, route.origin.clone()];
+                let left_out = self.left_out(route, (old, old_rules), 0);
+                let origin = left_out.map(|one| one.origin.clone());
+                let origins = [origin, route.origin.clone()];
                 let to = Fate::of_route(route, self.new).in_words();
-                let detail = ("to".to_string(), String::new(), to);
+                let mut details = vec![("to".to_string(), String::new(), to)];
+                details.extend(left_out.map(|one| detail_left_out(&one.because, 0)));
                 let title = title_of(route, &self.services[1]);
-                self.add_route(ChangeKind::Added, path, title, vec![detail], origins);
+                self.add_route(ChangeKind::Added, path, title, details, origins);
             }
         }
+    }
+
+    /// What side `by` has in place of a route of the other one, if it leaves that out.
+    fn left_out(
+        &self,
+        route: &Route,
+        (host, rules): (&'s VirtualHost, &'s [ExcludedRule]),
+        by: usize,
+    ) -> Option<&'s ExcludedRoute> {
+        let left_out = LeftOut {
+            virtual_host: Some(host),
+            rules,
+            services: &self.services[by],
+        };
+        left_out.find(route, &self.services[1 - by], &host.domains)
     }
 
     /// Adds a change of a route, unless the very same was told of another virtual host.
@@ -427,6 +481,15 @@ fn cluster_differences(old: &Cluster, new: &Cluster) -> Vec<(String, String, Str
     details
 }
 
+/// Why the old or the new side leaves a route out.
+fn detail_left_out(because: &str, by: usize) -> (String, String, String) {
+    let (name, because) = ("left out".to_string(), because.to_string());
+    match by {
+        0 => (name, because, String::new()),
+        _ => (name, String::new(), because),
+    }
+}
+
 fn title_of(route: &Route, services: &Services) -> String {
     let conditions = of_conditions(&route.matches);
     let name = match route.name.as_str() {
@@ -437,33 +500,4 @@ fn title_of(route: &Route, services: &Services) -> String {
         "" => format!("{name} for {conditions}"),
         service => format!("{name} of {service} for {conditions}"),
     }
-}
-
-/// Which of the matched routes kept their order: the longest rising run of places, so that as few
-/// as can be count as moved.
-fn in_order(matched: &[Option<usize>]) -> Vec<bool> {
-    // The last old route of the best run of each length, by the least place it ends at.
-    let mut ends: Vec<usize> = Vec::new();
-    let mut before: Vec<Option<usize>> = vec![None; matched.len()];
-    for (at, partner) in matched.iter().enumerate() {
-        let Some(place) = partner else { continue };
-        let length = ends.partition_point(|end| matched[*end] < Some(*place));
-        before[at] = length.checked_sub(1).map(|length| ends[length]);
-        if length == ends.len() {
-            ends.push(at);
-        } else {
-            ends[length] = at;
-        }
-    }
-    let mut kept = vec![false; matched.len()];
-    let mut next = ends.last().copied();
-    while let Some(at) = next {
-        kept[at] = true;
-        next = before[at];
-    }
-    // Routes without a partner did not move.
-    for (kept, partner) in kept.iter_mut().zip(matched) {
-        *kept |= partner.is_none();
-    }
-    kept
 }

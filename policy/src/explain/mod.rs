@@ -175,6 +175,9 @@ pub struct PassedOver {
     pub written: Option<Written>,
     /// The first condition that failed.
     pub because: String,
+    /// Whether that was the path, which says little where there are many routes.
+    #[serde(skip)]
+    pub by_path: bool,
 }
 
 /// Explains a request. `files` are the ones that the snapshot was loaded from; `gateway`
@@ -328,6 +331,7 @@ impl Trace for Retelling<'_> {
             route: route.name.clone(),
             written: self.places.of_optional(&route.origin),
             because: wording::of_mismatch(mismatch, &self.facts),
+            by_path: matches!(mismatch, Mismatch::Path(_)),
         });
     }
 }
@@ -338,6 +342,7 @@ impl PassedOver {
             route: route.name.clone(),
             written: places.of(&route.origin),
             because: route.because.clone(),
+            by_path: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{DestinationView, Explanation, Setting, Written};
+use super::{DestinationView, Explanation, PassedOver, Setting, Written};
 
 /// Least width of the column of names.
 const NAMES: usize = 16;
@@ -38,10 +38,7 @@ pub(super) fn render(explanation: &Explanation) -> String {
     for word in &explanation.access {
         line(word.asked, &word.outcome, word.written.as_ref());
     }
-    for passed in &explanation.passed_over {
-        let value = format!("{}: {}", named(&passed.route), passed.because);
-        line("passed over", &value, passed.written.as_ref());
-    }
+    write_passed_over(&mut line, &explanation.passed_over);
     if let Some(route) = &explanation.route {
         line("route", &named(route), explanation.route_written.as_ref());
     }
@@ -74,6 +71,44 @@ pub(super) fn render(explanation: &Explanation) -> String {
         let _ = writeln!(out, "{name:width$}{value}");
     }
     out
+}
+
+/// Routes that did not match, one by one as long as they are few. Of many, those that ask for other
+/// paths in a row are one line, and of the others the first and the last are told.
+fn write_passed_over(
+    line: &mut impl FnMut(&str, &str, Option<&Written>),
+    passed_over: &[PassedOver],
+) {
+    /// Lines about all of them, and about either end of a longer list.
+    const MOST: usize = 12;
+    const AT_AN_END: usize = 6;
+    let is_long = passed_over.len() > MOST;
+    let runs = passed_over.chunk_by(|one, next| is_long && one.by_path && next.by_path);
+    let runs: Vec<&[PassedOver]> = runs.collect();
+    let left_out = match runs.len() > MOST {
+        true => AT_AN_END..runs.len() - AT_AN_END,
+        false => 0..0,
+    };
+    for (at, run) in runs.iter().enumerate() {
+        if left_out.contains(&at) {
+            if at == left_out.start {
+                let routes: usize = runs[left_out.clone()].iter().map(|run| run.len()).sum();
+                let value = format!("{routes} more; `--format json` has them all");
+                line("passed over", &value, None);
+            }
+            continue;
+        }
+        match run {
+            [one] => {
+                let value = format!("{}: {}", named(&one.route), one.because);
+                line("passed over", &value, one.written.as_ref());
+            }
+            many => {
+                let value = format!("{} routes that ask for other paths", many.len());
+                line("passed over", &value, None);
+            }
+        }
+    }
 }
 
 fn named(route: &str) -> String {
