@@ -142,6 +142,33 @@ fn a_directory_that_vanishes_changes_nothing_and_may_come_back() {
     until("the new file", || get(address, "a", "/").body == "two");
 }
 
+/// An editor that moves a file away and then writes it anew leaves the directory empty for a while.
+#[test]
+fn a_directory_that_loses_its_last_file_keeps_what_runs() {
+    let address = free_address();
+    let whole = |body: &str| gateway(address) + "---\n" + &answering(body);
+    let proxy = Proxy::start(folder(&[("all.yaml", &whole("one"))]), &[]);
+    let file = proxy.config.join("all.yaml");
+    fs::rename(&file, proxy.config.join("all.yaml~")).expect("moved away");
+    until("the refusal", || proxy.stat("config.reload_rejected") == 1);
+    assert_eq!(get(address, "a", "/").body, "one");
+    assert_eq!(proxy.admin("/ready").status, 200);
+    let info = proxy.admin("/server_info").body;
+    assert!(info.contains("error[no-files]"), "{info}");
+    until("the diagnostic", || {
+        let log = proxy.log();
+        log.contains("error[no-files]") && log.contains(&proxy.config.display().to_string())
+    });
+    proxy.put("all.yaml", &whole("two"));
+    until("the new file", || get(address, "a", "/").body == "two");
+    assert_eq!(proxy.stat("config.last_reload_successful"), 1);
+    // No documents at all can be had, by a file that says so.
+    proxy.put("all.yaml", "# nothing\n");
+    until("the end of the listener", || {
+        Client::connect(address).is_err()
+    });
+}
+
 /// A writer that takes its time: the half is refused, the old rules stay, the whole is taken.
 #[test]
 fn a_file_that_appears_half_written_is_not_served() {

@@ -66,19 +66,30 @@ impl std::fmt::Display for RootError {
     }
 }
 
-/// Says that there is nothing in the directories that is read.
-pub fn no_files(roots: &[PathBuf]) -> Diagnostic {
+/// What is read, and where it is not.
+fn nothing_in(roots: &[PathBuf], word: &str) -> String {
     let roots: Vec<String> = roots
         .iter()
         .map(|root| root.display().to_string())
         .collect();
-    let message = format!(
-        "there is no *.yaml, *.yml or *.json in {}",
-        roots.join(" and ")
-    );
+    let roots = roots.join(" and ");
+    format!("there is no *.yaml, *.yml or *.json {word} {roots}")
+}
+
+/// Says that there is nothing in the directories that is read.
+pub fn no_files(roots: &[PathBuf]) -> Diagnostic {
+    let message = nothing_in(roots, "in");
     let help = "give the directory that holds the configuration; `ringroad run` would start on \
                 this one, and not be ready until a file comes";
     Diagnostic::warning("no-files", Place::Nowhere, message).with_help(help)
+}
+
+/// Refuses directories whose last file has gone. So does one look whose file is written anew after
+/// it was moved away: taken as no documents, that would end all listeners.
+pub fn emptied(roots: &[PathBuf]) -> Diagnostic {
+    let message = nothing_in(roots, "any more in");
+    let help = "put the files back; to have no documents, leave a file that holds a comment";
+    Diagnostic::error("no-files", Place::Nowhere, message).with_help(help)
 }
 
 /// How a file looked from outside: enough to see that it was changed or replaced.
@@ -284,7 +295,7 @@ fn read_text(
         let message = "this file is empty: it is being written, or its text was lost";
         return Err(Box::new(
             Diagnostic::error("empty-file", Place::File(id), message)
-                .with_help("write its documents; to have none, remove it or leave a comment in it"),
+                .with_help("write its documents; to have none, leave a comment in it"),
         ));
     }
     let size = bytes.len() as u64;

@@ -203,6 +203,11 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         }
         self.last_reading = Some(Arc::clone(&reading));
         self.unpublished = None;
+        let is_empty = reading.files.is_empty() && reading.problems.is_empty();
+        if is_empty && self.status.running().is_ready() {
+            let found = config_dir::emptied(&self.roots);
+            return self.refuse(&reading, vec![found]).await;
+        }
         if reading.problems.is_empty() && reading.files == *self.status.running().files {
             self.status.note_good();
             tracing::info!("the files are again those of the running configuration");
