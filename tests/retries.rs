@@ -21,6 +21,9 @@ spec:
   - match: [{uri: {prefix: /listed}}]
     retries: {attempts: 1, retryOn: "418,retriable-4xx", backoff: 1ms}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /limits}}]
+    retries: {attempts: 1, retryOn: envoy-ratelimited, backoff: 1ms}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
   - match: [{uri: {prefix: /never}}]
     retries: {attempts: 0}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
@@ -99,6 +102,12 @@ fn by_path() -> ScriptedUpstream {
                 "hang" => {}
                 "overloaded" => answer(connection, 503, "x-envoy-overloaded: true\r\n", ""),
                 "grpc14" => answer(connection, 200, "grpc-status: 14\r\n", ""),
+                "grpc14-404" => answer(connection, 404, "grpc-status: 14\r\n", ""),
+                "grpc14-limited" => {
+                    let lines = "grpc-status: 14\r\nx-envoy-ratelimited: true\r\n";
+                    answer(connection, 200, lines, "");
+                }
+                "limited" => answer(connection, 200, "x-envoy-ratelimited: true\r\n", ""),
                 status => {
                     let status = status.parse().expect("a status");
                     answer(connection, status, "", &String::from_utf8_lossy(&body));
@@ -133,6 +142,10 @@ fn what_is_retried_is_what_the_policy_says() {
             ("/default/503/200", 503, 1),
             ("/default/reset/200", 503, 1),
             ("/default/grpc14/200", 200, 2),
+            ("/default/grpc14-404/200", 200, 2),
+            // What a limit of gRPC answers, is not asked again, and with the condition is.
+            ("/default/grpc14-limited/200", 200, 1),
+            ("/limits/limited/200", 200, 2),
         ] {
             let before = upstream.heads().len();
             let mut client = Client::connect(address).expect("connects");
@@ -149,16 +162,16 @@ fn what_is_retried_is_what_the_policy_says() {
             let expected: Vec<String> = (1..=tries).map(|n| n.to_string()).collect();
             assert_eq!(counts, expected, "{driver} {path}");
         }
-        assert_eq!(stat(&proxy, "upstream_rq_retry"), 2 + 2 + 1 + 1 + 1 + 1 + 1);
-        assert_eq!(stat(&proxy, "upstream_rq_retry_success"), 6);
+        assert_eq!(stat(&proxy, "upstream_rq_retry"), 11);
+        assert_eq!(stat(&proxy, "upstream_rq_retry_success"), 8);
         assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 1);
         let told = proxy.admin("/stats?filter=retry").body;
         for (name, count) in [
-            ("upstream_rq_retry", 9),
-            ("upstream_rq_retry_backoff_exponential", 9),
+            ("upstream_rq_retry", 11),
+            ("upstream_rq_retry_backoff_exponential", 11),
             ("upstream_rq_retry_limit_exceeded", 1),
             ("upstream_rq_retry_overflow", 0),
-            ("upstream_rq_retry_success", 6),
+            ("upstream_rq_retry_success", 8),
             ("retry_or_shadow_abandoned", 0),
         ] {
             let line = format!("cluster.outbound|80||shop.test.{name}: {count}\n");

@@ -12,7 +12,9 @@ use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use crate::worker::Worker;
 use ringroad_codec::http1::{Headers, ResponseHead};
-use ringroad_policy::snapshot::{PickRequest, RetryPolicy, TryFailure, TryResponse};
+use ringroad_policy::snapshot::{
+    PickRequest, RetryConditions, RetryPolicy, TryFailure, TryResponse,
+};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -108,7 +110,7 @@ impl<'a> Retries<'a> {
         let Some(policy) = self.policy else {
             return false;
         };
-        let response = try_response(head.status, &head.headers(bytes));
+        let response = try_response(policy, head.status, &head.headers(bytes));
         self.decide_response(policy, &response, can_repeat, record)
     }
 
@@ -215,17 +217,16 @@ impl<'a> Retries<'a> {
 }
 
 /// What a response says about being tried again.
-fn try_response(status: u16, headers: &Headers<'_>) -> TryResponse {
-    let grpc_status = match status {
-        200 => grpc::status(headers),
-        _ => None,
-    };
-    // An answer that nobody would repeat in any case need not be asked.
-    let is_success = status < 400;
+fn try_response(policy: &RetryPolicy, status: u16, headers: &Headers<'_>) -> TryResponse {
+    let grpc_status = grpc::status(headers);
+    // An answer that nobody would repeat in any case need not be asked. That of a limit to a call of
+    // gRPC has status 200.
+    let is_failure = status >= 400 || grpc_status.is_some_and(|status| status != 0);
+    let asks = is_failure || policy.conditions.has(RetryConditions::RATE_LIMITED);
     TryResponse {
         status,
         grpc_status,
-        is_rate_limited: !is_success && headers.first("x-envoy-ratelimited").is_some(),
+        is_rate_limited: asks && headers.first("x-envoy-ratelimited").is_some(),
     }
 }
 
