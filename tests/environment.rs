@@ -4,10 +4,11 @@ mod harness;
 
 use harness::{DRIVERS, Proxy, answering, folder, free_address, gateway, get};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 fn config(address: SocketAddr) -> tempfile::TempDir {
     folder(&[
@@ -94,6 +95,22 @@ fn a_driver_that_is_demanded_and_refused_ends_the_start() {
 }
 
 /// The first core that this process may use.
+/// The kernel closes what a killed process had in its rings a little after its end.
+#[test]
+fn a_start_waits_a_moment_for_an_address_that_is_taken() {
+    let address = free_address();
+    let taken = TcpListener::bind(address).expect("is free");
+    let config = config(address);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(taken);
+        });
+        let _proxy = Proxy::start(config, &[]);
+        assert_eq!(get(address, "a.test", "/").body, "hello");
+    });
+}
+
 fn first_core() -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("is there");
     let mut lines = status.lines();

@@ -20,7 +20,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a start waits for an address that is taken.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
+const TAKEN_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How to start the workers.
 pub struct FleetOptions {
@@ -128,7 +133,9 @@ impl Fleet {
             tls: Mutex::new(TlsKeeper::new(options.config_roots.clone())),
         };
         fleet.refresh_tls(&options.snapshot);
-        fleet.bind(&options.snapshot).map_err(StartError::Listen)?;
+        fleet
+            .bind_at_start(&options.snapshot)
+            .map_err(StartError::Listen)?;
         let (ready, started) = mpsc::channel();
         for (id, (core, notified)) in options.cores.iter().zip(notified).enumerate() {
             let thread = fleet.spawn_worker(id, *core, notified, &options, ready.clone());
@@ -218,6 +225,22 @@ impl Fleet {
     /// The certificates in use.
     pub fn tls_contexts(&self) -> Arc<TlsContexts> {
         self.state.tls.load_full()
+    }
+
+    /// As [`bind`](Self::bind), with patience for addresses that are still taken: of a process that
+    /// was killed the kernel closes what its rings hold a little after its end.
+    fn bind_at_start(&self, snapshot: &Snapshot) -> Result<(), ListenError> {
+        let until = Instant::now() + TAKEN_PATIENCE;
+        loop {
+            match self.bind(snapshot) {
+                Err(error)
+                    if error.cause.kind() == io::ErrorKind::AddrInUse && Instant::now() < until =>
+                {
+                    thread::sleep(TAKEN_CHECK_INTERVAL);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Binds what `snapshot` has and hands the sockets to the workers.
