@@ -315,3 +315,64 @@ fn cross_origin_requests_get_what_the_policy_grants() {
         assert_eq!(upstream.heads().len(), before);
     }
 }
+
+/// Faults and cross-origin rules come before it is asked which cluster there is.
+#[test]
+fn a_route_that_leads_nowhere_still_injects_and_grants() {
+    const RULES: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: lost}
+spec:
+  hosts: ['*']
+  gateways: [gate]
+  http:
+  - match: [{uri: {prefix: /abort}}]
+    fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    route: [{destination: {host: nobody.test}}]
+  - match: [{uri: {prefix: /delay}}]
+    fault: {delay: {fixedDelay: 200ms, percentage: {value: 100}}}
+    route: [{destination: {host: nobody.test}}]
+  - corsPolicy: {allowOrigins: [{exact: 'https://a'}], allowMethods: [GET]}
+    headers: {response: {set: {x-rule: '1'}}}
+    route:
+    - destination: {host: nobody.test}
+      headers: {response: {set: {x-destination: '1'}}}
+";
+    for driver in DRIVERS {
+        let address = free_address();
+        let settings = settings("{role: gateway, accessLog: {format: TEXT}}");
+        let files = [
+            ("gate.yaml", gateway(address)),
+            ("rules.yaml", RULES.to_string()),
+            ("settings.yaml", settings),
+        ];
+        let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+        let proxy = Proxy::start(folder(&files), &["--driver", driver]);
+        let aborted = get(address, "a.test", "/abort");
+        assert_eq!(
+            (aborted.status, aborted.body.as_str()),
+            (418, "fault filter abort")
+        );
+        assert_eq!(listener_stat(&proxy, address, "fault_aborts_injected"), 1);
+        let began = Instant::now();
+        assert_eq!(get(address, "a.test", "/delay").status, 503);
+        assert!(began.elapsed() >= Duration::from_millis(200));
+        let asks = "origin: https://a\r\naccess-control-request-method: GET\r\n";
+        let preflight = ask(address, "OPTIONS", asks);
+        assert_eq!(preflight.status, 200, "{driver}");
+        assert_eq!(
+            preflight.header("access-control-allow-methods"),
+            Some("GET")
+        );
+        let plain = ask(address, "GET", "origin: https://a\r\n");
+        assert_eq!(plain.status, 503);
+        for (name, value) in [
+            ("access-control-allow-origin", "https://a"),
+            ("x-rule", "1"),
+            ("x-destination", "1"),
+        ] {
+            assert_eq!(plain.header(name), Some(value), "{name} {plain:?}");
+        }
+    }
+}

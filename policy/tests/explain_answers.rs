@@ -93,14 +93,31 @@ fn a_preflight_of_another_origin_is_said_to_be_forwarded_or_not() {
 }
 
 #[test]
-fn a_preflight_for_a_cluster_that_is_not_there_gets_the_503_of_all() {
-    let text = edge(
-        "nobody.com",
-        "corsPolicy: {allowOrigins: [{prefix: 'https://'}]}",
+fn a_preflight_is_granted_though_the_cluster_is_not_there() {
+    let cors = "corsPolicy: {allowOrigins: [{prefix: 'https://shop'}]}";
+    let one = edge("nobody.com", cors);
+    let several = one.replace(
+        "route: [{destination: {host: nobody.com}}]",
+        "route: [{destination: {host: nobody.com}, weight: 1}, {destination: {host: a.com}, weight: 1}]",
     );
-    let told = told(&text, "http://shop.test:8080/api", "OPTIONS", &[SHOP, ASKS]);
-    let answer = told.answer.expect("an answer");
-    assert_eq!((answer.status, answer.flag.as_str()), (503, "NC"));
+    assert_ne!(one, several);
+    for text in [one, several] {
+        let ask = |origin| {
+            told(
+                &text,
+                "http://shop.test:8080/api",
+                "OPTIONS",
+                &[origin, ASKS],
+            )
+        };
+        let granted = ask(SHOP);
+        let answer = granted.answer.expect("an answer");
+        assert_eq!((answer.status, answer.flag.as_str()), (200, "-"));
+        assert!(granted.destinations.is_empty());
+        // Another origin's goes where the request would.
+        let lost = ask(OTHER).destinations.remove(0).answer.expect("an answer");
+        assert_eq!((lost.status, lost.flag.as_str()), (503, "NC"));
+    }
 }
 
 #[test]
@@ -141,4 +158,52 @@ fn a_rewritten_path_keeps_its_query() {
     assert_eq!(rewritten.as_deref(), Some("/v2/x?a=1&b=2"));
     let without = path("http://shop.test:8080/api/x");
     assert_eq!(without.as_deref(), Some("/v2/x"));
+}
+
+/// A gateway with `count` routes of one header and path each before the last.
+fn many_routes(count: usize) -> String {
+    let mut http = String::new();
+    for at in 0..count {
+        http += &format!(
+            "- name: r{at}\n  match: [{{uri: {{prefix: /{at}/}}}}]\n  \
+             route: [{{destination: {{host: a.com}}}}]\n"
+        );
+        if at % 10 == 9 {
+            http += &format!(
+                "- name: h{at}\n  match: [{{headers: {{x-{at}: {{exact: y}}}}}}]\n  \
+                 route: [{{destination: {{host: a.com}}}}]\n"
+            );
+        }
+    }
+    http += "- name: last\n  route: [{destination: {host: a.com}}]\n";
+    let spec = format!("hosts: ['*']\ngateways: [edge]\nhttp:\n{http}");
+    GATEWAY.to_string() + &service("a.com", 80, 1) + &rule("many", &spec)
+}
+
+#[test]
+fn many_routes_that_were_passed_over_are_folded_in_text_alone() {
+    let told = |count: usize| {
+        let request = Request::for_url("http://shop:8080/x").unwrap();
+        let told = explain(&snapshot(&many_routes(count)), &[], &request, None);
+        assert_eq!(told.passed_over.len(), count + count / 10);
+        let text = told.to_text();
+        let lines = text.lines().filter(|line| line.starts_with("passed over"));
+        lines
+            .map(|line| line[11..].trim().to_string())
+            .collect::<Vec<_>>()
+    };
+    let few = told(9);
+    assert_eq!(few.len(), 9);
+    assert!(
+        few[0].starts_with("`r0`: path `/x` does not begin with"),
+        "{few:?}"
+    );
+    let more = told(30);
+    assert_eq!(more.len(), 6, "{more:?}");
+    assert_eq!(more[0], "10 routes that ask for other paths");
+    assert_eq!(more[1], "`h9`: header `x-9` is absent: it is not `y`");
+    let many = told(400);
+    assert_eq!(many.len(), 13, "{many:?}");
+    assert_eq!(many[6], "374 more; `--format json` has them all");
+    assert!(many[12].starts_with("`h399`: header"), "{many:?}");
 }

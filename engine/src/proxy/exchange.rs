@@ -7,9 +7,7 @@ use super::attempt::{ClientFailure, Outcome, RequestBody, RoutedRequest, attempt
 use super::body::{Body, ByteCount};
 use super::check::ask;
 use super::connection::Connection;
-use super::cors::CorsVerdict;
-use super::edits::EditLevels;
-use super::fault::{Injected, inject};
+use super::filters::{Edits, Filtered, filter};
 use super::grpc::{self, is_grpc};
 use super::head_bytes::receive_request_head;
 use super::local_reply::{answer_request, linger, refuse, refuse_body};
@@ -24,7 +22,6 @@ use crate::rt::Buffer;
 use crate::stats::{CallKind, ResponseFlags};
 use crate::worker::Worker;
 use ringroad_codec::http1::{RequestHead, ResponseHead};
-use ringroad_policy::snapshot::FaultSide;
 use std::rc::Rc;
 
 /// What a request needs while it is served. Pooled by the worker.
@@ -187,11 +184,33 @@ async fn exchange(
         }
         (Err(refusal), Ok(_)) => {
             record.route_name = refusal.route.map_or("", |route| &route.name);
-            let levels = refusal.route.map_or(no_edits, |route| {
-                admission.edits_after(EditLevels::of_route(&route.response_headers))
-            });
-            let answer = &refusal.answer;
-            return answer_request(connection, head, body.complete, answer, levels, record).await;
+            let of_route = refusal.response_edits();
+            let edits = Edits {
+                of_route: of_route.map_or(no_edits, |edits| admission.edits_after(edits)),
+                always: no_edits,
+            };
+            let filtered = match refusal.route.filter(|_| refusal.lost.is_some()) {
+                Some(route) => {
+                    let request = (head, &*head_bytes);
+                    // Boxed: requests that lead somewhere keep no room for it.
+                    Box::pin(filter(
+                        route,
+                        request,
+                        edits,
+                        worker,
+                        connection,
+                        &mut record,
+                    ))
+                    .await
+                }
+                None => Filtered::Passed(edits.of_route),
+            };
+            let (answer, edits) = match filtered {
+                Filtered::Passed(edits) => (*refusal.answer, edits),
+                Filtered::Answered(answer, edits) => (answer, edits),
+                Filtered::ClientGone => return client_left(connection, record),
+            };
+            return answer_request(connection, head, body.complete, &answer, edits, record).await;
         }
     };
     if !std::ptr::eq(by, head) {
@@ -202,33 +221,26 @@ async fn exchange(
     let (route, cluster) = (plan.route, &plan.cluster);
     let headers = head.headers(&head_bytes);
 
-    // What a route does before it forwards: faults, then cross-origin rules, as Envoy's filters.
-    if let Some(fault) = &route.fault
-        && fault.side == FaultSide::Downstream
-    {
-        match inject(fault, worker, connection, &mut record).await {
-            Injected::Nothing | Injected::TimedOut => {}
-            Injected::ClientGone => return client_left(connection, record),
-            Injected::Abort(answer) => {
-                let edits = admission.edits_after(plan.response_edits());
-                let body_read = body.complete;
-                return answer_request(connection, head, body_read, &answer, edits, record).await;
-            }
+    // What a route does before it forwards.
+    let edits = Edits {
+        of_route: admission.edits_after(plan.response_edits()),
+        always: no_edits,
+    };
+    let filtered = match route.fault.is_some() || route.cors.is_some() {
+        true => {
+            let request = (head, &*head_bytes);
+            filter(route, request, edits, worker, connection, &mut record).await
         }
-    }
-    let mut response_edits = admission.edits_after(plan.response_edits());
-    if let Some(policy) = &route.cors {
-        let method = head.method.of(&head_bytes);
-        match CorsVerdict::of(policy, method, &headers, &connection.listener.stats) {
-            CorsVerdict::Nothing => {}
-            CorsVerdict::Granted(grant) => response_edits = response_edits.with_cors(Some(grant)),
-            CorsVerdict::Preflight(answer) => {
-                let body_read = body.complete;
-                return answer_request(connection, head, body_read, &answer, no_edits, record)
-                    .await;
-            }
+        false => Filtered::Passed(edits.of_route),
+    };
+    let response_edits = match filtered {
+        Filtered::Passed(edits) => edits,
+        Filtered::ClientGone => return client_left(connection, record),
+        Filtered::Answered(answer, edits) => {
+            let body_read = body.complete;
+            return answer_request(connection, head, body_read, &answer, edits, record).await;
         }
-    }
+    };
 
     // What all tries share.
     let retry = route.retry.as_deref();

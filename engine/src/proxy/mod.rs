@@ -18,6 +18,7 @@ pub mod deadline;
 pub mod edits;
 pub mod exchange;
 pub mod fault;
+mod filters;
 pub mod format;
 pub mod grpc;
 pub mod head_bytes;

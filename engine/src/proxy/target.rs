@@ -33,8 +33,10 @@ pub struct Plan<'a> {
 
 /// An answer in place of a plan, with the route that gave it.
 pub struct Refusal<'a> {
-    pub answer: Answer,
+    pub answer: Box<Answer>,
     pub route: Option<&'a Route>,
+    /// The destination of the route whose cluster is not there.
+    pub lost: Option<&'a Destination>,
 }
 
 impl<'a> Plan<'a> {
@@ -64,9 +66,29 @@ impl<'a> Plan<'a> {
 impl Refusal<'_> {
     fn plain(answer: Answer) -> Self {
         Self {
-            answer,
+            answer: Box::new(answer),
             route: None,
+            lost: None,
         }
+    }
+}
+
+impl<'a> Refusal<'a> {
+    /// The answer that a route gives.
+    fn by(route: Option<&'a Route>, answer: Answer) -> Self {
+        Self {
+            route,
+            ..Self::plain(answer)
+        }
+    }
+
+    /// What becomes of the headers of the answer.
+    pub fn response_edits(&self) -> Option<EditLevels<'a>> {
+        let route = self.route?;
+        Some(match self.lost {
+            Some(to) => EditLevels::new(&to.response_headers, &route.response_headers),
+            None => EditLevels::of_route(&route.response_headers),
+        })
     }
 }
 
@@ -170,7 +192,7 @@ pub fn plan<'a>(
             _ => None,
         };
         let answer = Answer::upgrade_refused();
-        return Err(Refusal { answer, route });
+        return Err(Refusal::by(route, answer));
     }
     let route = match decision {
         Some(Decision::Route { route, .. }) => route,
@@ -181,12 +203,7 @@ pub fn plan<'a>(
             return Err(Refusal::plain(Answer::no_route()));
         }
     };
-    let answered = |answer| {
-        Err(Refusal {
-            answer,
-            route: Some(route),
-        })
-    };
+    let answered = |answer| Err(Refusal::by(Some(route), answer));
     let matched_len = route.matches.path.matched_len(&normal);
     match &route.action {
         RouteAction::Forward(_) => {}
@@ -198,7 +215,10 @@ pub fn plan<'a>(
     let worker: &Worker = &connection.worker;
     let destination = rules.view.pick_destination(worker, route);
     let Some(cluster) = destination.cluster else {
-        return answered(Answer::no_cluster());
+        return Err(Refusal {
+            lost: Some(destination),
+            ..Refusal::by(Some(route), Answer::no_cluster())
+        });
     };
     let cluster = rules.view.cluster(worker, cluster).clone();
     let hash = match &cluster.cluster.hash_policy {

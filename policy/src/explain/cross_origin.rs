@@ -17,14 +17,6 @@ impl Explanation {
         let Some(cors) = route.cors.as_ref().filter(|_| is_preflight(facts)) else {
             return;
         };
-        let is_lost = self
-            .answer
-            .as_ref()
-            .is_some_and(|answer| answer.flag == "NC");
-        if is_lost {
-            // Nobody asks about origins of a request whose only cluster is not there.
-            return;
-        }
         let mut origin = Vec::new();
         facts.headers.visit("origin", &mut |value| {
             if origin.is_empty() {
