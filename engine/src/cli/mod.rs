@@ -25,7 +25,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Exit code of a command line or an input that cannot be used.
 pub const EXIT_USAGE: u8 = 2;
 
-const HELP_WIDTH_COLUMNS: usize = 100;
+/// As narrow as a terminal commonly is.
+const HELP_WIDTH_COLUMNS: usize = 80;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -153,7 +154,7 @@ pub struct CheckArgs {
     ringroad explain ./config --url http://shop.example:8080/cart\n  \
     ringroad explain ./config --url http://shop.example/cart --method POST \\\n      \
     --header 'end-user: jason' --gateway default/shop-gateway --format json\n  \
-    ringroad explain ./config --outbound --destination 10.0.0.7:5432 --protocol tcp\n  \
+    ringroad explain ./config --outbound --protocol tcp --destination 10.0.0.7:53\n  \
     ringroad explain ./config --inbound --port 8080 --tls mtls --url http://cart/"
 )]
 pub struct ExplainArgs {
@@ -172,11 +173,11 @@ pub struct ExplainArgs {
     /// The gateway that receives it, when several listen on the port
     #[arg(long, value_name = "NS/NAME")]
     pub gateway: Option<String>,
-    #[command(flatten)]
-    pub connection: ConnectionArgs,
     /// How to print the decision
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
 }
 
 /// `ringroad test`.
@@ -337,15 +338,23 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal() {
-        let mut command = Cli::command().term_width(80);
+        let mut command = Cli::command().term_width(HELP_WIDTH_COLUMNS);
         command.build();
+        for sub in command.get_subcommands() {
+            let examples = sub.get_after_help().map(ToString::to_string);
+            let examples = examples.unwrap_or_default();
+            // To be taken as they are, so that none may be broken.
+            for line in examples.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= HELP_WIDTH_COLUMNS, "{line}");
+            }
+        }
         let own = command.render_long_help();
         let of_commands = command
             .get_subcommands_mut()
             .map(|sub| sub.render_long_help());
         for help in std::iter::once(own).chain(of_commands.collect::<Vec<_>>()) {
             for line in help.to_string().lines() {
-                assert!(line.chars().count() <= 80, "{line}");
+                assert!(line.chars().count() <= HELP_WIDTH_COLUMNS, "{line}");
             }
         }
     }
