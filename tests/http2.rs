@@ -146,6 +146,34 @@ fn trailers_and_interim_responses_pass() {
     }
 }
 
+/// What the limits allow on HTTP/1.1 is not refused on its way to HTTP/2.
+#[test]
+fn a_trailer_section_within_raised_limits_is_not_broken_off() {
+    const TRAILERS: usize = 200;
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                let extension = "x".repeat(8000);
+                let lines: String = (0..TRAILERS)
+                    .map(|at| format!("x-{at}: {at}\r\n"))
+                    .collect();
+                connection.send(format!(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+                     2;{extension}\r\nok\r\n0\r\n{lines}\r\n"
+                ));
+            }
+        });
+        let limits = "{role: gateway, limits: {maxHeaders: 300, maxChunkExtensionBytes: 10000}}";
+        let (_proxy, address) = start_with(driver, upstream.address, limits);
+        client(address, |mut send| async move {
+            let get = request(Method::GET, "/");
+            let (_, body, trailers) = exchange(&mut send, get, None, None).await.unwrap();
+            let trailers = trailers.expect("trailers");
+            assert_eq!((body.as_slice(), trailers.len()), (&b"ok"[..], TRAILERS));
+        });
+    }
+}
+
 #[test]
 fn streams_share_a_connection_and_do_not_wait_for_each_other() {
     for driver in DRIVERS {

@@ -5,15 +5,13 @@ use super::heads::{request_of, response_text, switching_text};
 use super::incoming::Bodies;
 use super::inflow::{Framing, Inflow};
 use super::outflow::Outflow;
-use super::stream::our_heads;
+use super::stream::{our_bodies, our_heads};
 use super::websocket;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{Response, StatusCode};
-use ringroad_codec::http1::{
-    BodyFraming, BodyLimits, Progress, RequestHead, Upgrade, parse_request,
-};
+use ringroad_codec::http1::{BodyFraming, Progress, RequestHead, Upgrade, parse_request};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -106,7 +104,7 @@ impl ClientSide {
         let sent = self.connection.send_request(request, is_empty);
         let (response, stream) = sent.map_err(|error| StreamFailure::of(&error))?;
         self.response = Some(response);
-        self.outflow = Some(Outflow::new(stream, framing, &BodyLimits::default()));
+        self.outflow = Some(Outflow::new(stream, framing, &our_bodies()));
         Ok(())
     }
 

@@ -5,10 +5,10 @@ use super::heads::response_of;
 use super::inflow::Inflow;
 use super::outflow::Outflow;
 use super::stall::StallWatch;
-use super::stream::our_heads;
+use super::stream::{our_bodies, our_heads};
 use bytes::Bytes;
 use h2::server::SendResponse;
-use ringroad_codec::http1::{BodyFraming, BodyLimits, Progress, ResponseHead, parse_response};
+use ringroad_codec::http1::{BodyFraming, Progress, ResponseHead, parse_response};
 use std::task::{Context, Poll};
 
 pub(super) struct ServerSide {
@@ -75,7 +75,7 @@ impl ServerSide {
             let is_empty = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
             let sent = self.respond.send_response(response, is_empty);
             let stream = sent.map_err(|error| StreamFailure::of(&error))?;
-            self.outflow = Some(Outflow::new(stream, framing, &BodyLimits::default()));
+            self.outflow = Some(Outflow::new(stream, framing, &our_bodies()));
         }
         match &mut self.outflow {
             Some(outflow) if !bytes.is_empty() => outflow.push(bytes),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::SendRequest;
 use h2::server::SendResponse;
-use ringroad_codec::http1::HeadLimits;
+use ringroad_codec::http1::{BodyLimits, HeadLimits};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -264,5 +264,15 @@ pub(super) fn our_heads() -> HeadLimits {
         max_head_bytes: MOST_HEAD_BYTES,
         max_headers: usize::MAX,
         ..HeadLimits::default()
+    }
+}
+
+/// Bodies that the engine passes on: whoever received them has held them against the limits.
+pub(super) fn our_bodies() -> BodyLimits {
+    BodyLimits {
+        max_chunk_extension_bytes: usize::MAX,
+        max_total_chunk_extension_bytes: usize::MAX,
+        max_trailer_bytes: usize::MAX,
+        max_trailers: usize::MAX,
     }
 }
