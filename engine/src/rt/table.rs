@@ -48,8 +48,9 @@ pub(super) struct StreamSlot {
     pub closing: bool,
     /// A send stopped in the middle, so that nothing sensible can follow.
     write_broken: bool,
-    /// A send found the socket full: whoever is at the other end does not keep up.
-    pub was_full: bool,
+    /// Bytes have come since the last send that was made at once, as from a peer that reads what it is
+    /// sent: the socket has room.
+    pub is_heard: bool,
 }
 
 // What an idle connection costs besides its task.
@@ -74,8 +75,6 @@ pub(super) struct SendOp {
     head: Buffer,
     body: Chunk,
     sent: usize,
-    /// The kernel was told to send what there is room for, and not to wait for more.
-    pub at_once: bool,
     waker: Option<Waker>,
     pub parts: [libc::iovec; 2],
     pub message: libc::msghdr,
@@ -208,7 +207,7 @@ impl Table {
             starved: false,
             closing: false,
             write_broken: false,
-            was_full: false,
+            is_heard: true,
         })
     }
 
@@ -506,7 +505,6 @@ impl SendOp {
         self.orphaned = false;
         self.detached = false;
         self.sent = 0;
-        self.at_once = false;
     }
 }
 
@@ -529,7 +527,6 @@ fn blank_send() -> Box<SendOp> {
         head: Buffer::default(),
         body: Chunk::default(),
         sent: 0,
-        at_once: false,
         waker: None,
         parts,
         message,

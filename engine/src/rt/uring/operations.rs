@@ -13,8 +13,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::task::{Context, Poll};
 
 /// Most bytes that are sent as far as there is room, in the expectation that there is: the kernel
-/// then completes the send while it takes the entry. On a stream whose peer has let the room run out
-/// it waits for more from then on.
+/// then completes the send while it takes the entry. That is done once after each receive, so that
+/// only peers which do not read what they have asked for meet a full socket; the rest is then sent
+/// with the next turn.
 const SENT_AT_ONCE_BYTES: usize = 4096;
 
 impl Uring {
@@ -34,14 +35,14 @@ impl Uring {
         let Some(op) = self.table.sends.get_mut(key) else {
             return;
         };
-        let Some(slot) = self.table.streams.get(op.stream) else {
+        let Some(slot) = self.table.streams.get_mut(op.stream) else {
             return;
         };
         let fd = types::Fd(slot.fd.as_raw_fd());
         let mut flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let (head, body) = op.remaining();
-        let at_once = !slot.was_full && head.len() + body.len() <= SENT_AT_ONCE_BYTES;
-        if at_once {
+        if slot.is_heard && head.len() + body.len() <= SENT_AT_ONCE_BYTES {
+            slot.is_heard = false;
             flags |= libc::MSG_DONTWAIT;
             self.started_at_once.push(key);
         }
@@ -58,7 +59,6 @@ impl Uring {
                 .flags(flags as u32)
                 .build()
         };
-        op.at_once = at_once;
         // SAFETY: the operation is boxed and keeps its buffers until its completion; the
         // descriptor is closed after that.
         unsafe { self.start(entry, Kind::Send, key) };
@@ -74,11 +74,11 @@ impl Uring {
             0 => false,
             _ => matches!(-result, libc::EINTR | libc::EAGAIN),
         };
-        let found_full = again && op.at_once;
-        let closing = self.table.streams.get_mut(stream).is_none_or(|slot| {
-            slot.was_full |= found_full;
-            slot.closing
-        });
+        let closing = self
+            .table
+            .streams
+            .get(stream)
+            .is_none_or(|slot| slot.closing);
         if again && !closing && !self.table.is_orphaned(key) {
             self.start_send(key);
             return;

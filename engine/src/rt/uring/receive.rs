@@ -126,6 +126,7 @@ impl Uring {
             }
             return;
         };
+        slot.is_heard |= result > 0;
         match header {
             Some(header) if result > 0 && !slot.closing => {
                 if copy {
