@@ -275,25 +275,28 @@ impl Bench<'_> {
 
     fn memory(&self, peer: Peer, program: &Path, front: Front) -> io::Result<Memory> {
         let proxy = self.start(peer, program, false, front)?;
-        let read = || {
+        let settle = || {
             std::thread::sleep(SETTLE);
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(io::Error::from(io::ErrorKind::Interrupted));
+            match self.stop.load(Ordering::Relaxed) {
+                true => Err(io::Error::from(io::ErrorKind::Interrupted)),
+                false => Ok(()),
             }
-            process::resident_bytes(proxy.pid())
         };
-        let empty_bytes = read()?;
+        settle()?;
+        let empty_bytes = process::resident_bytes(proxy.pid())?;
         let mut plan = LoadPlan::to(proxy.address, Payload::Small, 1);
         if front == Front::Tls {
             plan.security = Security::tls(false)?;
         }
         let mut held = Vec::new();
-        let mut resident = [0; 2];
-        for (count, bytes) in IDLE_CONNECTIONS.iter().zip(&mut resident) {
+        let (mut resident, mut without_files) = ([0; 2], [0; 2]);
+        for (step, count) in IDLE_CONNECTIONS.iter().enumerate() {
             held.extend(load::open_idle(&plan, count - held.len(), self.stop)?);
-            *bytes = read()?;
+            settle()?;
+            resident[step] = process::resident_bytes(proxy.pid())?;
+            without_files[step] = process::resident_bytes_without_files(proxy.pid())?;
         }
-        let [few, many] = resident;
+        let ([few, many], [fewer, more]) = (resident, without_files);
         let added = (IDLE_CONNECTIONS[1] - IDLE_CONNECTIONS[0]) as f64;
         Ok(Memory {
             peer,
@@ -301,7 +304,7 @@ impl Bench<'_> {
             empty_bytes,
             with_fewer_bytes: few,
             with_more_bytes: many,
-            bytes_per_idle_connection: (many as f64 - few as f64) / added,
+            bytes_per_idle_connection: (more as f64 - fewer as f64) / added,
         })
     }
 }

@@ -6,8 +6,6 @@ use std::io;
 use std::iter::Sum;
 use std::ops::Sub;
 
-use crate::sys;
-
 /// Times of a process and all its descendants, since each began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuUse {
@@ -76,17 +74,32 @@ pub fn cpu_use(root: u32) -> io::Result<CpuUse> {
 
 /// Resident bytes of `root` and its descendants (pages shared between them count once each).
 pub fn resident_bytes(root: u32) -> io::Result<u64> {
+    resident(root, |_files, all| all)
+}
+
+/// The same without pages of files, the programs' text above all, which come and go with what the
+/// kernel has memory for.
+pub fn resident_bytes_without_files(root: u32) -> io::Result<u64> {
+    resident(root, |files, all| all.saturating_sub(files))
+}
+
+/// Sums what `of` makes of the resident bytes of files and of all resident bytes of each process.
+fn resident(root: u32, of: impl Fn(u64, u64) -> u64) -> io::Result<u64> {
     let mut sum = 0;
     for pid in family(root) {
-        let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
-        let pages: u64 = text
-            .split_ascii_whitespace()
-            .nth(1)
-            .and_then(|p| p.parse().ok())
-            .ok_or_else(malformed)?;
-        sum += pages * sys::page_bytes();
+        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        // A process that has just ended has no memory, and no such lines.
+        let bytes = |name| parse_status_bytes(&text, name).unwrap_or(0);
+        sum += of(bytes("RssFile:"), bytes("VmRSS:"));
     }
     Ok(sum)
+}
+
+/// A figure of `/proc/PID/status`, which has them in kB.
+fn parse_status_bytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kilobytes: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// `root` and all processes that descend from it.

@@ -76,13 +76,6 @@ pub fn clock_ticks_per_second() -> u64 {
     u64::try_from(ticks).unwrap_or(100).max(1)
 }
 
-/// Bytes of a memory page.
-pub fn page_bytes() -> u64 {
-    // SAFETY: sysconf touches no memory of ours.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(bytes).unwrap_or(4096).max(1)
-}
-
 /// Whether the bench runs as root (nginx then has to be told to stay root).
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no arguments and cannot fail.
