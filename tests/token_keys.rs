@@ -10,8 +10,9 @@ use harness::{DRIVERS, Proxy, folder, free_address, gateway, splitting, until};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokens::Signer;
 
 /// A server of keys, and of an issuer's configuration, that can be down.
@@ -213,4 +214,74 @@ fn connections_that_are_no_http_are_judged_by_their_ends() {
             assert_eq!(answer == "HTTP/1.1 200", *passes, "{spec}: {answer:?}");
         }
     }
+}
+
+/// A server whose keys change, and that takes its time.
+fn slow_key_server(keys: String, delay: Duration) -> (ScriptedUpstream, Arc<Mutex<String>>) {
+    let keys = Arc::new(Mutex::new(keys));
+    let now = Arc::clone(&keys);
+    let server = ScriptedUpstream::start(move |connection| {
+        if connection.head().is_some() {
+            std::thread::sleep(delay);
+            let body = now.lock().expect("not poisoned").clone();
+            let length = body.len();
+            connection.send(format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"
+            ));
+        }
+    });
+    (server, keys)
+}
+
+fn rule_of(server: &ScriptedUpstream, path: &str) -> String {
+    let uri = format!("http://{}{path}", server.address);
+    authentication(&json!([{"issuer": "shop", "jwksUri": uri}]))
+}
+
+#[test]
+fn the_first_request_finds_the_keys_of_a_server_that_answers() {
+    let signer = Signer::ec_p256("a");
+    let claims = json!({"iss": "shop", "sub": "ann", "exp": now_unix_s() + 600});
+    let token = bearer(&signer.sign(&claims));
+    for driver in DRIVERS {
+        let (server, _) = slow_key_server(signer.key_set(), Duration::from_millis(300));
+        let setup = start(driver, &rule_of(&server, "/a"), Stdio::null());
+        let (status, answer) = setup.get("/", &token);
+        assert_eq!(status, 200, "at the start: {answer}");
+        // Another address of keys, which takes as long: no token is refused meanwhile.
+        let only_b = policy(
+            "only-b",
+            &json!({"action": "DENY", "rules": [
+                {"to": [{"operation": {"paths": ["/x"]}}]},
+            ]}),
+        );
+        setup
+            .proxy
+            .put("policies.yaml", &(rule_of(&server, "/b") + &only_b));
+        until("the policy", || {
+            let (status, answer) = setup.get("/", &token);
+            assert_eq!(status, 200, "at a reload: {answer}");
+            setup.get("/x", &token).0 == 403
+        });
+    }
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_fetched_before_its_time() {
+    let (old, new) = (Signer::ec_p256("old"), Signer::ec_p256("new"));
+    let claims = json!({"iss": "shop", "sub": "ann", "exp": now_unix_s() + 600});
+    let [with_old, with_new] = [&old, &new].map(|signer| bearer(&signer.sign(&claims)));
+    let (server, keys) = slow_key_server(old.key_set(), Duration::ZERO);
+    let setup = start("auto", &rule_of(&server, "/keys"), Stdio::null());
+    assert_eq!(setup.get("/", &with_old).0, 200);
+    *keys.lock().expect("not poisoned") = new.key_set();
+    until("the new key", || setup.get("/", &with_new).0 == 200);
+    assert_eq!(setup.get("/", &with_old).0, 401);
+    // Who sends such tokens on and on makes nobody fetch on and on.
+    let asked = server.heads().len();
+    assert_eq!(asked, 2);
+    for _ in 0..50 {
+        assert_eq!(setup.get("/", &with_old).0, 401);
+    }
+    assert_eq!(server.heads().len(), asked);
 }

@@ -103,10 +103,10 @@ impl Proxy {
                 child.try_wait().expect("can be asked").is_none(),
                 "it ended: {log}"
             );
-            let mut words = log
-                .split_whitespace()
-                .filter_map(|word| word.strip_prefix("http://"));
-            admin = words.next().and_then(|address| address.parse().ok());
+            // Servers that are down may be named before.
+            let told = log.split_once("admin interface on http://");
+            let address = told.and_then(|(_, rest)| rest.split_whitespace().next());
+            admin = address.and_then(|address| address.parse().ok());
             admin.is_some()
         });
         let config = folder.path().to_path_buf();

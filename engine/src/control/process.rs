@@ -22,6 +22,7 @@ use super::load::PolicyLoader;
 use super::logging::{self, LogLevel};
 use super::reload::{Loader as _, Names, Reloader, ReloaderParts};
 use super::status::{ConfigStatus, RunningConfig};
+use super::token_keys::TokenKeys;
 use super::watch::Watcher;
 use super::{cores, descriptors, ejections, fleet};
 use crate::rt::{DriverChoice, DriverKind};
@@ -199,6 +200,10 @@ impl Process {
         } else {
             first.snapshot
         };
+        let mut keys = TokenKeys::new();
+        keys.follow(std::iter::once(&snapshot));
+        keys.hear_all().await;
+        snapshot = snapshot.with_keys(keys.table());
         snapshot.note_arrivals(None, uptime::ms_at(Instant::now()));
         let snapshot = Arc::new(snapshot);
 
@@ -269,6 +274,8 @@ impl Process {
             status: Arc::clone(&status),
             watcher,
             names,
+            keys,
+            unknown_keys: fleet.unknown_keys(),
             reading: first.reading,
             told: first.warnings,
         });

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use ringroad_policy::diagnostic::{Diagnostic, Place, Severity};
 use ringroad_policy::snapshot::{DnsTable, Snapshot};
 use ringroad_policy::source::SourceFile;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::config_dir::{self, ReadLimits, Reading};
@@ -111,6 +111,7 @@ pub struct Reloader<L, D> {
     watcher: Watcher,
     names: Names,
     keys: TokenKeys,
+    unknown_keys: Arc<Notify>,
     /// What was read last, taken or refused.
     last_reading: Option<Arc<Reading>>,
     /// Warnings that were printed and still hold.
@@ -129,6 +130,9 @@ pub struct ReloaderParts<L, D> {
     pub status: Arc<ConfigStatus>,
     pub watcher: Watcher,
     pub names: Names,
+    pub keys: TokenKeys,
+    /// Told of tokens with a key that nobody knows.
+    pub unknown_keys: Arc<Notify>,
     /// The first load, which is in use.
     pub reading: Arc<Reading>,
     /// The first load's warnings, which were printed.
@@ -145,7 +149,8 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             status: parts.status,
             watcher: parts.watcher,
             names: parts.names,
-            keys: TokenKeys::new(),
+            keys: parts.keys,
+            unknown_keys: parts.unknown_keys,
             last_reading: Some(parts.reading),
             told: parts.told.into_iter().map(what).collect(),
             unpublished: None,
@@ -155,7 +160,6 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
 
     /// Follows files and names for ever.
     pub async fn run(mut self) {
-        self.follow_keys(None);
         footprint::let_go_of_own_text();
         loop {
             tokio::select! {
@@ -177,6 +181,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
                 },
                 Some(answer) = self.names.answers.recv() => self.take_answers(answer).await,
                 Some(fetched) = self.keys.next() => self.take_keys(fetched).await,
+                () = self.unknown_keys.notified() => self.keys.renew(),
             }
         }
     }
@@ -254,7 +259,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         } else {
             snapshot
         };
-        self.follow_keys(Some(&snapshot));
+        self.follow_keys(&snapshot).await;
         let snapshot = snapshot.with_keys(self.keys.table());
         self.warn_of_restart(&snapshot);
         let files = Arc::new(reading.files.clone());
@@ -370,17 +375,25 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         }
     }
 
-    /// Fetches the keys that the running configuration, and perhaps the next, asks for.
-    fn follow_keys(&mut self, next: Option<&Snapshot>) {
+    /// Fetches the keys that the running configuration and the next ask for.
+    async fn follow_keys(&mut self, next: &Snapshot) {
         let running = self.status.running();
-        self.keys
-            .follow(std::iter::once(&*running.snapshot).chain(next));
+        self.keys.follow([&*running.snapshot, next].into_iter());
+        let changed = self.keys.hear_all().await;
+        // The next one may yet be refused.
+        let in_use = running.snapshot.key_sources();
+        if changed.iter().any(|source| in_use.contains(source)) {
+            self.publish_keys().await;
+        }
     }
 
     async fn take_keys(&mut self, fetched: Fetched) {
-        if !self.keys.take(fetched) {
-            return;
+        if self.keys.take(fetched) {
+            self.publish_keys().await;
         }
+    }
+
+    async fn publish_keys(&self) {
         let running = self.status.running();
         let snapshot = Arc::new(running.snapshot.with_keys(self.keys.table()));
         let files = Arc::clone(&running.files);

@@ -150,6 +150,8 @@ impl Setup {
             status: Arc::clone(&status),
             watcher,
             names,
+            keys: TokenKeys::new(),
+            unknown_keys: Arc::default(),
             reading,
             told: outcome.diagnostics,
         });

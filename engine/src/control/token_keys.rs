@@ -1,14 +1,14 @@
 //! Fetching the keys that tokens are verified with, again and again.
 //!
-//! One task a source. A key server that is down keeps nobody waiting: the last good keys stay, and
-//! until the first come, tokens are refused. What changed goes to the reload loop, which alone
+//! One task a source. A key server that is down keeps no request waiting: the last good keys stay,
+//! and until the first come, tokens are refused. What changed goes to the reload loop, which alone
 //! publishes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::Uri;
 use axum::http::uri::Scheme;
@@ -30,6 +30,11 @@ use tokio_rustls::TlsConnector;
 const REFRESH: Duration = Duration::from_secs(20 * 60);
 /// How often a file is looked at.
 const FILE_REFRESH: Duration = Duration::from_secs(2);
+/// How long keys count at least: a token with a key that nobody knows makes them be fetched anew, but
+/// not more often, whoever sends such tokens.
+const LEAST_REFRESH: Duration = Duration::from_secs(10);
+/// How long a configuration waits for the first answer of its key servers before it is used without.
+const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// Waits after failures, from the first to the longest. Istio waits a minute.
 const FIRST_FAILURE_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(60);
@@ -40,11 +45,11 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Keys of a source as they have come.
+/// What came of asking a source.
 pub struct Fetched {
     source: KeySource,
-    text: String,
-    keys: Arc<KeySet>,
+    /// `None`: it could not be reached, or has none that can be used.
+    keys: Option<(String, Arc<KeySet>)>,
 }
 
 /// All sources of the configuration, and the keys known for them.
@@ -52,6 +57,8 @@ pub struct TokenKeys {
     table: KeyTable,
     texts: HashMap<KeySource, String>,
     tasks: HashMap<KeySource, AbortHandle>,
+    /// When each source was heard of last.
+    heard: HashMap<KeySource, Instant>,
     sender: mpsc::UnboundedSender<Fetched>,
     fetched: mpsc::UnboundedReceiver<Fetched>,
 }
@@ -63,6 +70,7 @@ impl TokenKeys {
             table: KeyTable::new(),
             texts: HashMap::new(),
             tasks: HashMap::new(),
+            heard: HashMap::new(),
             sender,
             fetched,
         }
@@ -84,11 +92,61 @@ impl TokenKeys {
         });
         self.table.retain(|source, _| sources.contains(source));
         self.texts.retain(|source, _| sources.contains(source));
+        self.heard.retain(|source, _| sources.contains(source));
         for source in sources {
             if !self.tasks.contains_key(&source) {
-                let task = keep_fetched(source.clone(), self.sender.clone());
-                self.tasks.insert(source, tokio::spawn(task).abort_handle());
+                self.fetch(source);
             }
+        }
+    }
+
+    fn fetch(&mut self, source: KeySource) {
+        let task = keep_fetched(source.clone(), self.sender.clone());
+        let task = tokio::spawn(task).abort_handle();
+        if let Some(before) = self.tasks.insert(source, task) {
+            before.abort();
+        }
+    }
+
+    /// Waits until all sources were heard of once, but not for long: whose keys are still on their
+    /// way then, his tokens are refused until they come. The sources of which the table has other
+    /// keys now.
+    pub async fn hear_all(&mut self) -> Vec<KeySource> {
+        let mut changed = Vec::new();
+        let all = async {
+            while self
+                .tasks
+                .keys()
+                .any(|source| !self.heard.contains_key(source))
+            {
+                let Some(fetched) = self.fetched.recv().await else {
+                    return;
+                };
+                let source = fetched.source.clone();
+                if self.take(fetched) {
+                    changed.push(source);
+                }
+            }
+        };
+        // Nobody waits twice for one that does not answer.
+        let _ = tokio::time::timeout(FIRST_ANSWER_WAIT, all).await;
+        for source in self.tasks.keys() {
+            let heard = self.heard.entry(source.clone());
+            heard.or_insert_with(Instant::now);
+        }
+        changed
+    }
+
+    /// Fetches anew what was not fetched just now: a token has named a key that nobody knows.
+    pub fn renew(&mut self) {
+        let is_due = |source: &&KeySource| {
+            let heard = self.heard.get(*source);
+            heard.is_some_and(|heard| heard.elapsed() >= LEAST_REFRESH)
+        };
+        let due: Vec<KeySource> = self.tasks.keys().filter(is_due).cloned().collect();
+        for source in due {
+            self.heard.insert(source.clone(), Instant::now());
+            self.fetch(source);
         }
     }
 
@@ -97,11 +155,18 @@ impl TokenKeys {
         self.fetched.recv().await
     }
 
-    /// Takes keys into the table. False: they are known already, or nobody wants them any more.
+    /// Takes keys into the table. False: there are none, they are known already, or nobody wants them
+    /// any more.
     pub fn take(&mut self, fetched: Fetched) -> bool {
-        let Fetched { source, text, keys } = fetched;
-        let is_wanted = self.tasks.contains_key(&source);
-        if !is_wanted || self.texts.get(&source) == Some(&text) {
+        let Fetched { source, keys } = fetched;
+        if !self.tasks.contains_key(&source) {
+            return false;
+        }
+        self.heard.insert(source.clone(), Instant::now());
+        let Some((text, keys)) = keys else {
+            return false;
+        };
+        if self.texts.get(&source) == Some(&text) {
             return false;
         }
         self.texts.insert(source.clone(), text);
@@ -120,21 +185,14 @@ async fn keep_fetched(source: KeySource, sender: mpsc::UnboundedSender<Fetched>)
     let mut failure_wait = FIRST_FAILURE_WAIT;
     let mut has_failed = false;
     loop {
-        let wait = match fetch_keys(&source).await {
+        let outcome = fetch_keys(&source).await;
+        let (keys, wait) = match outcome {
             Ok((text, keys)) => {
                 if has_failed {
                     tracing::info!("keys of {} are there again", name_of(&source));
                 }
                 (has_failed, failure_wait) = (false, FIRST_FAILURE_WAIT);
-                let fetched = Fetched {
-                    source: source.clone(),
-                    text,
-                    keys: Arc::new(keys),
-                };
-                if sender.send(fetched).is_err() {
-                    return;
-                }
-                refresh_of(&source)
+                (Some((text, Arc::new(keys))), refresh_of(&source))
             }
             Err(error) => {
                 if !has_failed {
@@ -146,9 +204,13 @@ async fn keep_fetched(source: KeySource, sender: mpsc::UnboundedSender<Fetched>)
                 has_failed = true;
                 let wait = failure_wait;
                 failure_wait = (failure_wait * 2).min(LONGEST_FAILURE_WAIT);
-                wait
+                (None, wait)
             }
         };
+        let source = source.clone();
+        if sender.send(Fetched { source, keys }).is_err() {
+            return;
+        }
         tokio::time::sleep(wait).await;
     }
 }

@@ -247,7 +247,12 @@ fn authenticate(
         cache.set_max_bytes(limits.settings.max_token_cache_bytes as usize);
         authentication
             .authenticate(request, now_unix_s, &mut cache)
-            .map_err(|error| unauthorized(error, request, head.target.of(bytes)))
+            .map_err(|error| {
+                if error == TokenError::NoSuchKey {
+                    worker.fleet.unknown_keys.notify_one();
+                }
+                unauthorized(error, request, head.target.of(bytes))
+            })
     });
     let Some(found) = found else {
         return Ok(None);

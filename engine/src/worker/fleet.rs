@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// How long a start waits for an address that is taken.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
@@ -119,6 +120,7 @@ impl Fleet {
             draining: AtomicBool::new(false),
             delayed_requests: OwnLine::default(),
             mirrors_in_flight: OwnLine::default(),
+            unknown_keys: Arc::default(),
             registry: options.registry.clone(),
             tls: ArcSwap::default(),
             health: Arc::new(HealthRegistry::new(options.cores.len())),
@@ -314,6 +316,11 @@ impl Fleet {
     /// What the workers share about clusters.
     pub fn health(&self) -> &Arc<HealthRegistry> {
         &self.state.health
+    }
+
+    /// Told of tokens with a key that nobody knows.
+    pub fn unknown_keys(&self) -> Arc<Notify> {
+        Arc::clone(&self.state.unknown_keys)
     }
 
     pub fn driver(&self) -> &DriverReport {

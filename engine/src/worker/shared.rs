@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// A value with cache lines of its own, away from what every request reads.
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub struct FleetState {
     pub delayed_requests: OwnLine<AtomicU64>,
     /// Copies of requests that wait for their responses.
     pub mirrors_in_flight: OwnLine<AtomicU64>,
+    /// Told of tokens with a key that nobody knows, by whoever refuses one.
+    pub unknown_keys: Arc<Notify>,
     pub registry: Arc<Registry>,
     /// Contexts for handshakes; another set comes with each snapshot and each renewed certificate.
     pub tls: ArcSwap<TlsContexts>,
