@@ -262,6 +262,7 @@ fn values_take_operators_of_the_substitution_format() {
     assert_eq!(rendered("100%%"), written("100%"));
     assert_eq!(rendered("a-%PROTOCOL%-b"), written("a-HTTP/1.1-b"));
     assert_eq!(rendered("%REQ(x):4%"), written("from"));
+    assert_eq!(rendered("%REQ(x):4%-%REQ(y)%"), written("from-"));
     assert_eq!(rendered("%REQ(y)%!"), written("!"));
     assert_eq!(rendered("%REQ(y)%"), (String::new(), false));
     for wrong in ["100%", "%", "%nope%", "%REQ(x%", "%REQ(x):n%", "%PROTOCOL"] {

@@ -73,7 +73,7 @@ impl FormatContext for RequestFormat<'_> {
         let start = out.len();
         let found = self.write(operator, out);
         if let Some(max_len) = operator.max_len {
-            out.truncate(out.len().min(start + max_len));
+            out.truncate(start.saturating_add(max_len));
         }
         found
     }

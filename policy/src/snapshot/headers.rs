@@ -338,7 +338,8 @@ fn parse_operator(text: &str, start: usize) -> Result<(Operator, usize), FormatE
     let mut rest = &body[name_len..];
     let mut argument = None;
     if let Some(inner) = rest.strip_prefix('(') {
-        let close = inner.find(")%").or_else(|| inner.find("):"));
+        let mut closings = inner.match_indices(')').map(|(at, _)| at);
+        let close = closings.find(|at| inner[at + 1..].starts_with(['%', ':']));
         let close = close.ok_or(error(start, "an operator whose `(` is not closed"))?;
         argument = Some(inner[..close].to_string());
         rest = &inner[close + 1..];
