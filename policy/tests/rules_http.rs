@@ -2,8 +2,7 @@
 
 mod findings;
 
-use findings::find;
-use ringroad_policy::diagnostic::Severity;
+use findings::{errors, find};
 
 fn virtual_service(spec: &str) -> String {
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
@@ -22,14 +21,6 @@ fn route(lines: &str) -> String {
 /// A route to a service that also holds `lines`.
 fn forwarding(lines: &str) -> String {
     route(&format!("route: [{{destination: {{host: b}}}}]\n{lines}"))
-}
-
-fn errors(text: &str) -> Vec<(&'static str, String)> {
-    find(text)
-        .into_iter()
-        .filter(|found| found.severity == Severity::Error)
-        .map(|found| (found.code, found.path))
-        .collect()
 }
 
 #[track_caller]

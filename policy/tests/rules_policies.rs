@@ -2,8 +2,7 @@
 
 mod findings;
 
-use findings::find;
-use ringroad_policy::diagnostic::Severity;
+use findings::{errors, warnings};
 
 fn object(kind: &str, spec: &str) -> String {
     let group = match kind {
@@ -14,17 +13,9 @@ fn object(kind: &str, spec: &str) -> String {
     format!("apiVersion: {group}.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n{spec}")
 }
 
-fn told(text: &str, severity: Severity) -> Vec<(&'static str, String)> {
-    find(text)
-        .into_iter()
-        .filter(|found| found.severity == severity && found.code != "kind-not-carried")
-        .map(|found| (found.code, found.path))
-        .collect()
-}
-
 #[track_caller]
 fn refused(kind: &str, spec: &str, code: &str, path: &str) {
-    let found = told(&object(kind, spec), Severity::Error);
+    let found = errors(&object(kind, spec));
     let path = match path {
         "" => "spec".to_string(),
         path => format!("spec.{path}"),
@@ -34,7 +25,7 @@ fn refused(kind: &str, spec: &str, code: &str, path: &str) {
 
 #[track_caller]
 fn accepted(kind: &str, spec: &str) {
-    assert_eq!(told(&object(kind, spec), Severity::Error), [], "{spec}");
+    assert_eq!(errors(&object(kind, spec)), [], "{spec}");
 }
 
 #[test]
@@ -54,7 +45,7 @@ fn policies_select_workloads_or_name_targets() {
         let wildcard = "selector: {matchLabels: {app: 'a*'}}";
         refused(kind, wildcard, "invalid-label", "selector.matchLabels.app");
     }
-    let empty = told(&object("Telemetry", "selector: {}"), Severity::Warning);
+    let empty = warnings(&object("Telemetry", "selector: {}"));
     assert_eq!(empty, [("empty-selector", "spec.selector".to_string())]);
 }
 
@@ -164,10 +155,10 @@ fn only_policies_that_allow_or_deny_have_a_dry_run() {
         )
     };
     let path = "metadata.annotations.istio.io/dry-run".to_string();
-    assert_eq!(told(&dry("DENY", "true"), Severity::Error), []);
-    let maybe = told(&dry("DENY", "maybe"), Severity::Error);
+    assert_eq!(errors(&dry("DENY", "true")), []);
+    let maybe = errors(&dry("DENY", "maybe"));
     assert_eq!(maybe, [("unknown-value", path.clone())]);
-    let audit = told(&dry("AUDIT", "true"), Severity::Error);
+    let audit = errors(&dry("AUDIT", "true"));
     assert_eq!(audit, [("conflicting-fields", path)]);
 }
 
@@ -212,10 +203,7 @@ fn tokens_have_an_issuer_and_keys_that_can_be_read() {
         refused("RequestAuthentication", &rule(broken), code, &path);
     }
     let private = rule(r#"issuer: a, jwks: '{"kty": "oct", "k": "c2VjcmV0"}'"#);
-    let warnings = told(
-        &object("RequestAuthentication", &private),
-        Severity::Warning,
-    );
+    let warnings = warnings(&object("RequestAuthentication", &private));
     assert_eq!(
         warnings,
         [("private-key", "spec.jwtRules[0].jwks".to_string())]

@@ -2,8 +2,7 @@
 
 mod findings;
 
-use findings::find;
-use ringroad_policy::diagnostic::Severity;
+use findings::errors;
 
 fn object(kind: &str, spec: &str) -> String {
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
@@ -11,14 +10,6 @@ fn object(kind: &str, spec: &str) -> String {
         "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a, namespace: ns}}\n\
          spec:\n{spec}"
     )
-}
-
-fn errors(text: &str) -> Vec<(&'static str, String)> {
-    find(text)
-        .into_iter()
-        .filter(|found| found.severity == Severity::Error)
-        .map(|found| (found.code, found.path))
-        .collect()
 }
 
 #[track_caller]

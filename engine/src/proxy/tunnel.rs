@@ -51,7 +51,7 @@ async fn tunnel<'r>(
     let worker = connection.worker.clone();
     let stats = connection.listener.stats.clone();
     if let Some(access) = rules.access() {
-        let is_refused = match whom_to_ask_of_connection(access, facts, &stats) {
+        let refusal = match whom_to_ask_of_connection(access, facts, &stats) {
             Ok(None) => None,
             Ok(Some(provider)) => {
                 // Boxed: connections that nobody is asked about keep no room for it.
@@ -62,8 +62,8 @@ async fn tunnel<'r>(
             }
             Err(denial) => Some(denial),
         };
-        let is_refused = is_refused.or_else(|| may_connect(access, facts, &stats).err());
-        if let Some(denial) = is_refused {
+        let refusal = refusal.or_else(|| may_connect(access, facts, &stats).err());
+        if let Some(denial) = refusal {
             record.end_by(denial);
             return Ok(());
         }

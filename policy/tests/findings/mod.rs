@@ -47,3 +47,26 @@ pub fn severity_and_codes(text: &str) -> Vec<(Severity, &'static str)> {
         .map(|found| (found.severity, found.code))
         .collect()
 }
+
+/// Code and path of each error.
+#[track_caller]
+pub fn errors(text: &str) -> Vec<(&'static str, String)> {
+    of_severity(text, Severity::Error)
+}
+
+/// Code and path of each warning, but for kinds that are only validated.
+#[track_caller]
+pub fn warnings(text: &str) -> Vec<(&'static str, String)> {
+    let mut found = of_severity(text, Severity::Warning);
+    found.retain(|(code, _)| *code != "kind-not-carried");
+    found
+}
+
+#[track_caller]
+fn of_severity(text: &str, severity: Severity) -> Vec<(&'static str, String)> {
+    find(text)
+        .into_iter()
+        .filter(|found| found.severity == severity)
+        .map(|found| (found.code, found.path))
+        .collect()
+}
