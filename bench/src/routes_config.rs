@@ -12,6 +12,22 @@ pub struct Ports {
     pub upstream: u16,
 }
 
+/// A gateway for every host at a port of 127.0.0.1.
+pub fn gateway(listen: u16) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{ name: bench }}
+spec:
+  selector: {{ istio: ingressgateway }}
+  servers:
+    - port: {{ number: {listen}, name: http, protocol: HTTP }}
+      bind: 127.0.0.1
+      hosts: [\"*\"]
+"
+    )
+}
+
 /// A gateway, a service, and `hosts` virtual services of `routes_per_host` routes each.
 ///
 /// Host number H is `hH.bench.local`. Route number R of it matches the prefix `/rR/`, but for the
@@ -23,17 +39,10 @@ pub fn generate(hosts: usize, routes_per_host: usize, ports: Ports, version: u64
         service,
         upstream,
     } = ports;
-    let mut yaml = format!(
-        "apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{ name: bench }}
-spec:
-  selector: {{ istio: ingressgateway }}
-  servers:
-    - port: {{ number: {listen}, name: http, protocol: HTTP }}
-      bind: 127.0.0.1
-      hosts: [\"*\"]
----
+    let mut yaml = gateway(listen);
+    let _ = write!(
+        yaml,
+        "---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{ name: upstream }}

@@ -13,6 +13,7 @@ use crate::payload::Payload;
 use crate::peers;
 use crate::probe::{self, Served};
 use crate::reload::{Subject, under_load};
+use crate::routes_config::gateway;
 
 const CONNECTIONS: usize = 64;
 
@@ -176,17 +177,10 @@ fn configuration(
     let (listen, service) = (address.port(), service.port());
     let host = peers::HOST;
     let weight = 10 + step * 17 % 80;
-    let mut yaml = format!(
-        "apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{ name: bench }}
-spec:
-  selector: {{ istio: ingressgateway }}
-  servers:
-    - port: {{ number: {listen}, name: http, protocol: HTTP }}
-      bind: 127.0.0.1
-      hosts: [\"*\"]
----
+    let mut yaml = gateway(listen);
+    let _ = write!(
+        yaml,
+        "---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {{ name: bench }}
