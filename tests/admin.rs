@@ -150,7 +150,7 @@ fn the_first_of_two_hosts_is_taken() {
 }
 
 #[test]
-fn one_worker_is_called_1_workers() {
+fn one_worker_is_told_of_in_the_singular() {
     let args = ["--workers", "1"];
     let proxy = Proxy::start_with_workers(folder(&[]), &args);
     until("the log", || proxy.log().contains("1 worker on "));

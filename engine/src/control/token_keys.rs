@@ -40,7 +40,8 @@ const FIRST_FAILURE_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_FAILURE_WAIT: Duration = Duration::from_secs(60);
 /// Largest key set, or answer of an issuer.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// Redirects are not followed: a key server says itself where its keys are.
+/// Where an issuer tells of its keys (OpenID Connect Discovery 1.0 section 4). Redirects are not
+/// followed, there or at the keys: a key server says itself where they are.
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
