@@ -130,6 +130,19 @@ fn conditions_that_are_not_looked_at_are_named() {
     clean("match: [{uri: {prefix: /a}, ignoreUriCase: true, gateways: [edge]}]");
     idle("corsPolicy: {allowMethods: [GET]}", "corsPolicy");
     clean("corsPolicy: {allowOrigins: [{exact: 'http://x.com'}], allowMethods: [GET]}");
+    for (origin, is_one) in [
+        ("x.com", false),
+        ("https://x.com/", false),
+        ("https://X.com", false),
+        ("https://x.com:8443", true),
+        ("*", true),
+        ("null", true),
+    ] {
+        let fields = format!("{TO_A}, corsPolicy: {{allowOrigins: [{{exact: '{origin}'}}]}}");
+        let field = "spec.http[0].corsPolicy.allowOrigins[0].exact".to_string();
+        let wanted = (!is_one).then_some(("never-matches", field));
+        assert_eq!(of_route(&fields), Vec::from_iter(wanted), "{origin}");
+    }
 }
 
 #[test]

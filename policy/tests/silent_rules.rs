@@ -339,3 +339,23 @@ fn a_host_that_nobody_declares_comes_with_what_may_be_meant() {
     assert!(help_for("review").contains("did you mean `reviews`?"));
     assert!(help_for("nothing.like.it").starts_with("add a ServiceEntry"));
 }
+
+#[test]
+fn settings_of_http2_for_a_service_of_http1_are_idle() {
+    let rule =
+        |http: &str| format!("host: a.com\ntrafficPolicy: {{connectionPool: {{http: {http}}}}}\n");
+    const KEEPALIVE: &str = "http2KeepAlive: {interval: 5s, timeout: 1s}";
+    let path = "spec.trafficPolicy.connectionPool.http";
+    for (name, written) in [
+        ("maxConcurrentStreams", "maxConcurrentStreams: 10"),
+        ("http2KeepAlive", KEEPALIVE),
+    ] {
+        let plain = with_service(1, &[&rule(&format!("{{{written}}}"))]);
+        let field = format!("{path}.{name}");
+        assert_eq!(codes_of(&plain), [("no-effect", field)]);
+        let upgraded = rule(&format!("{{{written}, h2UpgradePolicy: UPGRADE}}"));
+        assert_eq!(codes_of(&with_service(1, &[&upgraded])), []);
+        let named = plain.replace("protocol: HTTP}", "protocol: HTTP2}");
+        assert_eq!(codes_of(&named), []);
+    }
+}

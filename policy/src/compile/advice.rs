@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::findings::Findings;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::snapshot::{Cluster, Discovery, Listener, Route, UNLIMITED};
+use crate::snapshot::{Cluster, Discovery, Listener, Route, UNLIMITED, UpstreamProtocol};
 use crate::source::Origin;
 
 /// More attempts than Istio makes by itself are worth a word when nothing limits them.
@@ -35,6 +35,45 @@ pub fn report(listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>], findings: 
         report_retries(found, findings);
     }
     report_ejection(used.iter().filter_map(|at| clusters.get(*at)), findings);
+    report_idle_streams(clusters, findings);
+}
+
+/// Settings of HTTP/2 where everything behind them speaks HTTP/1.1.
+fn report_idle_streams(clusters: &[Arc<Cluster>], findings: &mut Findings) {
+    let mut has_streams: HashMap<&Origin, bool> = HashMap::new();
+    let mut written: Vec<(&Origin, &Cluster)> = Vec::new();
+    for cluster in clusters {
+        let Some(block) = &cluster.policy_origins.connection_pool else {
+            continue;
+        };
+        *has_streams.entry(block).or_default() |=
+            cluster.upstream_protocol != UpstreamProtocol::Http1;
+        written.push((block, cluster));
+    }
+    written.retain(|(block, _)| !has_streams[block]);
+    for (Origin { document, field }, cluster) in written {
+        let pool = &cluster.connection_pool;
+        let idle = [
+            (
+                "maxConcurrentStreams",
+                pool.max_concurrent_streams != UNLIMITED,
+            ),
+            ("http2KeepAlive", pool.http2_keepalive.is_some()),
+        ];
+        for (name, _) in idle.iter().filter(|(_, is_written)| *is_written) {
+            let place = Place::Key(Origin {
+                document: *document,
+                field: field.field("http").field(name),
+            });
+            let message = format!(
+                "`{name}` has no effect: `{}` is reached by HTTP/1.1",
+                cluster.service.host
+            );
+            let help = "give the port of the service the protocol HTTP2 or GRPC, write \
+                        `h2UpgradePolicy: UPGRADE`, or remove it";
+            findings.add(Diagnostic::warning("no-effect", place, message).with_help(help));
+        }
+    }
 }
 
 /// Retries that multiply the load on a failing service.

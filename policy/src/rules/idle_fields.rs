@@ -23,6 +23,33 @@ pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
         let message = "the policy allows no origin";
         report.key_warning("no-effect", &cors, message, "write `allowOrigins:`");
     }
+    for origin in cors.get("allowOrigins").items() {
+        check_origin(&origin.get("exact"), report);
+    }
+}
+
+/// A browser sends `null`, or a scheme, a host and perhaps a port (RFC 6454 section 6.2).
+fn check_origin(origin: &Node<'_>, report: &mut Report<'_>) {
+    let text = origin.text();
+    if text.is_empty() || ["*", "null"].contains(&text) {
+        return;
+    }
+    let Some((_, host)) = text.split_once("://") else {
+        let message = format!("no origin is `{text}`: each begins with a scheme");
+        let help = format!("write `https://{text}`");
+        return report.warning("never-matches", origin, message, help);
+    };
+    let end = text.len() - host.len() + host.find('/').unwrap_or(host.len());
+    let normal = text[..end].to_ascii_lowercase();
+    if normal != text {
+        let message = format!("no origin is `{text}`: an origin is in lower case and has no path");
+        report.warning(
+            "never-matches",
+            origin,
+            message,
+            format!("write `{normal}`"),
+        );
+    }
 }
 
 /// What only forwarding needs, on a route that the proxy answers itself.
