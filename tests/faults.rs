@@ -87,7 +87,7 @@ fn a_share_of_requests_is_aborted_and_never_forwarded() {
         // 100 expected; nine standard deviations either way.
         assert!((22..=178).contains(&aborted), "{aborted}");
         assert_eq!(upstream.heads().len(), 400 - aborted);
-        let counted = listener_stat(&proxy, address, "fault_aborts_injected");
+        let counted = listener_stat(&proxy, address, "fault.aborts_injected");
         assert_eq!(counted, aborted as u64);
         let metrics = proxy.admin("/stats/prometheus").body;
         assert!(metrics.contains("response_flags=\"FI\""), "{metrics}");
@@ -122,7 +122,7 @@ fn a_delay_holds_the_request_and_not_its_timeout() {
         let began = Instant::now();
         assert_eq!(get(address, "a.test", "/").status, 200);
         assert!(began.elapsed() >= Duration::from_millis(300));
-        assert_eq!(listener_stat(&proxy, address, "fault_delays_injected"), 1);
+        assert_eq!(listener_stat(&proxy, address, "fault.delays_injected"), 1);
         let metrics = proxy.admin("/stats/prometheus").body;
         assert!(metrics.contains("response_flags=\"DI\""), "{metrics}");
     }
@@ -141,10 +141,10 @@ fn only_so_many_requests_are_delayed_at_a_time() {
         held.push(client);
     }
     until("two delayed requests", || {
-        listener_stat(&proxy, address, "fault_delays_injected") == 2
+        listener_stat(&proxy, address, "fault.delays_injected") == 2
     });
     assert_eq!(get(address, "a.test", "/").status, 200);
-    assert_eq!(listener_stat(&proxy, address, "faults_overflow"), 1);
+    assert_eq!(listener_stat(&proxy, address, "fault.faults_overflow"), 1);
     // A client that leaves gives its place back.
     drop(held.pop());
     until("the request to be given up", || {
@@ -153,7 +153,7 @@ fn only_so_many_requests_are_delayed_at_a_time() {
     let mut client = Client::connect(address).expect("connects");
     client.start("GET", "a.test", "/").expect("sent");
     until("a third delayed request", || {
-        listener_stat(&proxy, address, "fault_delays_injected") == 3
+        listener_stat(&proxy, address, "fault.delays_injected") == 3
     });
 }
 
@@ -172,7 +172,7 @@ fn faults_on_the_upstream_side_are_retried_and_timed() {
         let retried = proxy.stat("cluster.outbound|80||main.test.upstream_rq_retry");
         assert!(retried > 0);
         assert_eq!(
-            listener_stat(&proxy, address, "fault_aborts_injected"),
+            listener_stat(&proxy, address, "fault.aborts_injected"),
             retried
         );
 
@@ -299,8 +299,8 @@ fn cross_origin_requests_get_what_the_policy_grants() {
             assert_eq!(granted, headers.contains("dev.test"), "{method} {headers}");
             assert_eq!(upstream.heads().len(), before + 1);
         }
-        assert_eq!(listener_stat(&proxy, address, "cors_origin_valid"), 3);
-        assert_eq!(listener_stat(&proxy, address, "cors_origin_invalid"), 2);
+        assert_eq!(listener_stat(&proxy, address, "cors.origin_valid"), 3);
+        assert_eq!(listener_stat(&proxy, address, "cors.origin_invalid"), 2);
 
         let ignoring = format!("{CORS}\n      unmatchedPreflights: IGNORE");
         let (_proxy, address) = start(driver, "{}", &ignoring, &services, "{role: gateway}");
@@ -354,7 +354,7 @@ spec:
             (aborted.status, aborted.body.as_str()),
             (418, "fault filter abort")
         );
-        assert_eq!(listener_stat(&proxy, address, "fault_aborts_injected"), 1);
+        assert_eq!(listener_stat(&proxy, address, "fault.aborts_injected"), 1);
         let began = Instant::now();
         assert_eq!(get(address, "a.test", "/delay").status, 503);
         assert!(began.elapsed() >= Duration::from_millis(200));

@@ -97,7 +97,7 @@ fn active_requests_are_limited_over_all_workers_and_no_place_is_lost() {
             upstream.close_gate();
             let mut clients: Vec<Client> = (0..3 * LIMIT).map(|_| begin(address)).collect();
             until("the refusals", || {
-                let refused = cluster_stat(&proxy, "upstream_rq_pending_overflow");
+                let refused = cluster_stat(&proxy, "upstream_rq_active_overflow");
                 refused as usize == round * 2 * LIMIT
             });
             until("those within the limit", || {

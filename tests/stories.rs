@@ -139,9 +139,9 @@ fn one_request_of_ten_waits_for_five_seconds_and_one_of_twenty_is_aborted() {
             let listener = format!("http.127.0.0.1_{}", address.port());
             proxy.stat(&format!("{listener}.{name}")) as usize
         };
-        assert!(waited >= stat("fault_delays_injected"));
-        assert!((4..=76).contains(&stat("fault_delays_injected")));
-        assert_eq!(aborted, stat("fault_aborts_injected"));
+        assert!(waited >= stat("fault.delays_injected"));
+        assert!((4..=76).contains(&stat("fault.delays_injected")));
+        assert_eq!(aborted, stat("fault.aborts_injected"));
         assert_eq!(cart.requests(), REQUESTS - aborted);
         assert!(
             answers

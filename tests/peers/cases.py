@@ -294,7 +294,7 @@ def retries():
 
     answers = "503,200 503,503,503,200 500,200 502,200 504,200 501,200 404,200 409,200 425,200 429,200".split()
     answers += "429-limited,200 503-overloaded,200 head-cut-short,200 reset,200 close,200 cut-short,200 garbage,200 reset".split()
-    answers += "g0 g14,g0 g1,g0 g2,g0 g4,g0 g8,g0 g13,g0".split()
+    answers += "g0 g14,g0 g1,g0 g2,g0 g4,g0 g8,g0 g13,g0 g14-limited,g0 g14-404,g0".split()
     for name, _, _ in resilience.RETRIES:
         for answer in answers:
             lines = ("Content-Type: application/grpc",) if answer.startswith("g") and answer[1].isdigit() else ()
@@ -330,13 +330,14 @@ def faults():
     def on(name, *lines, takes=(0, 0.15), **more):
         return Case(f"fault {name} {' '.join(lines)}".strip(), get(f"/{name}/a", "fault.test", *lines, **more), takes=takes)
 
-    for name in ("abort-503", "abort-418", "abort-200", "abort-grpc", "abort-never", "abort-retried", "delay-never"):
+    for name in ("abort-503", "abort-418", "abort-200", "abort-grpc", "abort-never", "abort-retried", "delay-never", "abort-nowhere"):
         yield on(name)
     yield on("abort-503", "Content-Type: application/grpc")
     yield on("abort-grpc", "Content-Type: application/grpc")
     yield Case("fault abort of HEAD", get("/abort-503/a", "fault.test", method="HEAD"))
     yield on("delay", takes=(0.2, 0.35))
     yield on("delay-abort", takes=(0.2, 0.35))
+    yield on("delay-nowhere", takes=(0.2, 0.35))
     yield on("delay-limit", takes=(0.4, 0.55))
     yield Case("fault delay beyond the limit", get("/delay-limit/stall", "fault.test"), takes=(0.6, 0.8))
 

@@ -2,6 +2,7 @@
 access logs.
 """
 
+import re
 import sys
 import time
 
@@ -10,6 +11,7 @@ import foreign
 import scenarios
 from differences import Meant
 from proxies import running
+from services import SERVICES
 from wire import ask
 
 # Values that differ from request to request; that they are there is still compared.
@@ -23,6 +25,11 @@ LOGGED = (
 ).split()
 ARRIVAL_PATIENCE_S = 2
 NOT_LOGGED = {"method": "not logged", "response_flags": "not logged"}
+# Figures of a cluster that both have to count alike, however long a scenario took.
+COUNTED = re.compile(
+    r"upstream_rq_(retry.*|.*_overflow|timeout|per_try_timeout)|retry\..*|upstream_cx_(overflow|max_requests)"
+    r"|outlier_detection\.ejections_(active|overflow|enforced_.*)"
+)
 TIMER_SLACK_S = 0.01
 EXPECTED_TIME = "x-envoy-expected-rq-timeout-ms"
 
@@ -107,6 +114,18 @@ def differences(ours, theirs):
             yield what, ours.get(what), theirs.get(what)
 
 
+def counters(peers):
+    """What both count of each service, as it is after all scenarios."""
+    told = [peers.stats(name) for name in ("ringroad", "envoy")]
+    for service in SERVICES:
+        prefixes = (f"cluster.outbound|80||{service.name}.internal.", f"cluster.{service.name}.")
+        found = []
+        for stats, prefix in zip(told, prefixes):
+            own = {stat.removeprefix(prefix): value for stat, value in stats.items() if stat.startswith(prefix)}
+            found.append({stat: value for stat, value in own.items() if value != "0" and COUNTED.fullmatch(stat)})
+        yield f"counters of {service.name}", *found
+
+
 def observe_all(peers):
     """Each case with what was observed at either proxy."""
     observed, played = [], []
@@ -132,7 +151,8 @@ def observe_all(peers):
                 entry = log.get(agent, NOT_LOGGED)
                 for field in ("response_flags", "response_code_details"):
                     runs[at].found[f"{step} {field}"] = entry.get(field)
-    scenes = [(f"scenario {name}", *(run.found for run in runs)) for name, *runs in played]
+    scenes = list(counters(peers))
+    scenes += [(f"scenario {name}", *(run.found for run in runs)) for name, *runs in played]
     return [(case.name, *pair) for case, _, *pair in observed] + scenes + peers.checks
 
 

@@ -29,7 +29,7 @@ LOGGED = {
 }
 
 
-def envoy_bootstrap(listen, ports, access_log):
+def envoy_bootstrap(listen, admin, ports, access_log):
     """The bootstrap of a gateway; its requests are logged to `access_log`."""
     virtual_hosts = [
         {"name": name, "domains": [domain], "include_request_attempt_count": True, "routes": table}
@@ -76,6 +76,7 @@ def envoy_bootstrap(listen, ports, access_log):
     chain = {"filters": [{"name": "http", "typed_config": manager}]}
     return json.dumps(
         {
+            "admin": {"address": address(admin)},
             "static_resources": {
                 "listeners": [{"name": "gate", "address": address(listen), "filter_chains": [chain]}],
                 "clusters": [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import checks
 import grpc_checks
@@ -45,6 +46,8 @@ class Peers:
         # What was observed where a service decides about requests, at proxies of their own.
         self.checks = []
         self.envoy = free_port()
+        # The admin interface of each.
+        self.admin = {"ringroad": free_port(), "envoy": free_port()}
 
     def count_seen(self):
         return sum(upstream.count_seen() for upstream in self.upstreams)
@@ -56,6 +59,13 @@ class Peers:
     def stop(self):
         for upstream in self.upstreams:
             upstream.stopping.set()
+
+    def stats(self, name):
+        """All figures of a proxy by name."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin[name]}/stats", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.rpartition(": ") for line in lines)
+        return {stat: value for stat, _, value in pairs}
 
     def access_log(self, name, wanted):
         """The entries of a proxy's access log by user agent, as soon as all that are wanted are there."""
@@ -84,8 +94,8 @@ def running(binary):
         config.mkdir()
         (config / "all.yaml").write_text(istio_documents(peers.ringroad, ports))
         bootstrap = folder / "envoy.yaml"
-        bootstrap.write_text(envoy_bootstrap(peers.envoy, ports, folder / "envoy.out"))
-        admin = f"127.0.0.1:{free_port()}"
+        bootstrap.write_text(envoy_bootstrap(peers.envoy, peers.admin["envoy"], ports, folder / "envoy.out"))
+        admin = f"127.0.0.1:{peers.admin['ringroad']}"
         ringroad = [binary, "run", "--config", str(config), "--workers", "1", "--admin", admin]
         envoy = [envoy_program(), "-c", str(bootstrap), "--concurrency", "1"]
         envoy += ["--disable-hot-restart", "--log-level", "error", "--file-flush-interval-msec", "50"]

@@ -23,6 +23,8 @@ def on(conditions, attempts=2):
 
 GRPC = "cancelled,deadline-exceeded,internal,resource-exhausted,unavailable"
 REFUSED = [{"destination": {"host": "refused.internal"}}]
+MISSING = [{"destination": {"host": "missing.internal"}}]
+NOWHERE = {"cluster": "missing", "target": MISSING}
 
 RETRIES = [
     retries("default", None, retry_policy()),
@@ -84,7 +86,7 @@ def share(percent):
     return {"numerator": int(percent * 10_000), "denominator": "MILLION"}
 
 
-def fault(name, delay=None, delay_percent=100, abort=None, abort_percent=100, retry=None, timeout=None):
+def fault(name, delay=None, delay_percent=100, abort=None, abort_percent=100, retry=None, timeout=None, **where):
     """`delay` is a duration, `abort` a pair of Istio's and Envoy's abort."""
     istio, envoy = {}, {"@type": FAULT}
     if delay:
@@ -94,7 +96,7 @@ def fault(name, delay=None, delay_percent=100, abort=None, abort_percent=100, re
         ours, theirs = abort
         istio["abort"] = {**ours, "percentage": {"value": abort_percent}}
         envoy["abort"] = {**theirs, "percentage": share(abort_percent)}
-    name, ours, theirs = retries(name, *(retry or (None, retry_policy())), timeout=timeout)
+    name, ours, theirs = retries(name, *(retry or (None, retry_policy())), timeout=timeout, **where)
     ours["fault"] = istio
     theirs["typed_per_filter_config"] = {"envoy.filters.http.fault": envoy}
     return name, ours, theirs
@@ -115,6 +117,8 @@ FAULTS = [
     fault("delay-never", delay="0.2s", delay_percent=0),
     fault("delay-abort", delay="0.2s", abort=status(500)),
     fault("delay-limit", delay="0.4s", timeout="0.2s"),
+    fault("abort-nowhere", abort=status(418), **NOWHERE),
+    fault("delay-nowhere", delay="0.2s", **NOWHERE),
 ]
 
 CORS = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy"
@@ -167,6 +171,7 @@ CROSS_ORIGIN = [
         {**ORIGINS_ENVOY, "forward_not_matching_preflights": False},
     ),
     cors("cors-no-credentials", {**ORIGINS, "allowCredentials": False}, {**ORIGINS_ENVOY, "allow_credentials": False}),
+    cors("cors-nowhere", ORIGINS, ORIGINS_ENVOY, ({"route": MISSING}, to("missing"))),
     cors(
         "cors-direct",
         ORIGINS,

@@ -37,6 +37,8 @@ STATUSES |= {
     b"Content-Length: 0\r\n\r\n" % status
     for status in (0, 1, 2, 4, 8, 13, 14)
 }
+STATUSES["g14-limited"] = STATUSES["g14"].replace(b"grpc-status", b"x-envoy-ratelimited: true\r\ngrpc-status")
+STATUSES["g14-404"] = STATUSES["g14"].replace(b"200 OK", b"404 Tried")
 STATUSES["429-limited"] = b"HTTP/1.1 429 Tried\r\nx-envoy-ratelimited: true\r\nContent-Length: 0\r\n\r\n"
 STATUSES["503-overloaded"] = b"HTTP/1.1 503 Tried\r\nx-envoy-overloaded: true\r\nContent-Length: 0\r\n\r\n"
 # The same, and the connection ends behind them. At a bar there is a pause.

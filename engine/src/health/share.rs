@@ -125,7 +125,7 @@ impl EndpointShare {
     pub fn admit_request(self: &Rc<Self>) -> Option<InFlight> {
         let cluster = &self.cluster;
         let Some(token) = cluster.cluster.requests.acquire(cluster.worker) else {
-            cluster.stats.upstream_rq_pending_overflow.add(1);
+            cluster.stats.upstream_rq_active_overflow.add(1);
             return None;
         };
         cluster.stats.upstream_rq_active.add(1);

@@ -6,7 +6,7 @@ use super::deadline::{Interrupted, alongside};
 use super::record::Record;
 use super::retries::client_gone;
 use crate::rt;
-use crate::stats::ResponseFlags;
+use crate::stats::{Counter, ResponseFlags};
 use crate::worker::Worker;
 use ringroad_policy::snapshot::{AbortAnswer, Fault, FaultAbort, FaultDelay};
 use std::pin::pin;
@@ -58,7 +58,8 @@ async fn wait(
 ) -> Injected {
     let stats = &connection.listener.stats;
     let most = worker.limits().settings.max_active_faults;
-    let Some(_held) = HeldRequest::count(&worker.fleet.delayed_requests, most) else {
+    let held = HeldRequest::count(&worker.fleet.delayed_requests, &stats.faults_active, most);
+    let Some(_held) = held else {
         stats.faults_overflow.add(1);
         return Injected::Nothing;
     };
@@ -83,17 +84,24 @@ fn abort_answer(abort: &FaultAbort) -> Answer {
 }
 
 /// A delayed request, counted until this is dropped.
-struct HeldRequest<'a>(&'a AtomicU64);
+struct HeldRequest<'a> {
+    /// Of all workers.
+    held: &'a AtomicU64,
+    /// Of the listener.
+    active: &'a Counter,
+}
 
 impl<'a> HeldRequest<'a> {
-    fn count(held: &'a AtomicU64, most: u64) -> Option<Self> {
-        let counted = Self(held);
+    fn count(held: &'a AtomicU64, active: &'a Counter, most: u64) -> Option<Self> {
+        active.add(1);
+        let counted = Self { held, active };
         (held.fetch_add(1, Ordering::Relaxed) < most).then_some(counted)
     }
 }
 
 impl Drop for HeldRequest<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.active.sub(1);
+        self.held.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,9 +15,21 @@ pub enum StatKind {
 /// Called once for each figure of a set: its name, kind, meaning and value.
 pub type VisitStat<'a> = dyn FnMut(&'static str, StatKind, &'static str, u64) + 'a;
 
+/// The name of a figure: that of its field, unless another one is written.
+macro_rules! shown_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $shown:literal) => {
+        $shown
+    };
+}
+
 macro_rules! stat_set {
     (
-        $(#[$doc:meta])* $name:ident { $($kind:ident $field:ident: $help:literal,)* }
+        $(#[$doc:meta])* $name:ident {
+            $($kind:ident $field:ident $(as $shown:literal)?: $help:literal,)*
+        }
         $(statuses { $($statuses:ident: $names:expr,)* })?
     ) => {
         $(#[$doc])*
@@ -31,7 +43,10 @@ macro_rules! stat_set {
         impl $name {
             /// Calls `visit` for each figure.
             pub fn visit(&self, visit: &mut VisitStat<'_>) {
-                $(visit(stringify!($field), StatKind::$kind, $help, self.$field.get());)*
+                $(
+                    let name = shown_name!($field $($shown)?);
+                    visit(name, StatKind::$kind, $help, self.$field.get());
+                )*
             }
 
             $(
@@ -75,11 +90,12 @@ stat_set! {
         Counter downstream_cx_upgrades_total: "Requests that became another protocol",
         Gauge downstream_cx_upgrades_active: "Requests that are another protocol now",
         Counter downstream_rq_upgrade_refused: "Requests for an upgrade that is not carried",
-        Counter fault_delays_injected: "Requests delayed by an injected fault",
-        Counter fault_aborts_injected: "Requests aborted by an injected fault",
-        Counter faults_overflow: "Delays not injected: limits.maxActiveFaults",
-        Counter cors_origin_valid: "Requests of an origin that the CORS policy allows",
-        Counter cors_origin_invalid: "Requests of an origin that the CORS policy does not allow",
+        Counter fault_delays_injected as "fault.delays_injected": "Requests delayed by an injected fault",
+        Counter fault_aborts_injected as "fault.aborts_injected": "Requests aborted by an injected fault",
+        Gauge faults_active as "fault.active_faults": "Requests that an injected delay holds",
+        Counter faults_overflow as "fault.faults_overflow": "Delays not injected: limits.maxActiveFaults",
+        Counter cors_origin_valid as "cors.origin_valid": "Requests of an origin that the CORS policy allows",
+        Counter cors_origin_invalid as "cors.origin_invalid": "Requests of an origin that the CORS policy does not allow",
         Counter rbac_allowed: "Requests that AuthorizationPolicy in force allows",
         Counter rbac_denied: "Requests that AuthorizationPolicy denies",
         Counter rbac_shadow_allowed: "Requests that policies with dry-run would allow",
@@ -127,7 +143,8 @@ stat_set! {
         Gauge upstream_rq_active: "Requests in flight",
         Counter upstream_rq_pending_total: "Requests that waited for a connection",
         Gauge upstream_rq_pending_active: "Requests waiting for a connection",
-        Counter upstream_rq_pending_overflow: "Requests refused because of http1MaxPendingRequests or http2MaxRequests",
+        Counter upstream_rq_pending_overflow: "Requests refused because of http1MaxPendingRequests",
+        Counter upstream_rq_active_overflow: "Requests refused because of http2MaxRequests",
         Counter upstream_rq_pending_failure_eject: "Waiting requests ended by a connect that failed",
         Counter upstream_rq_timeout: "Requests cut by the route timeout",
         Counter upstream_rq_per_try_timeout: "Tries cut by perTryTimeout",
