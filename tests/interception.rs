@@ -190,6 +190,36 @@ fn services_are_reached_by_address_port_and_protocol_over_both_families() {
     }
 }
 
+/// Under PERMISSIVE requests and bytes of the mesh share such a port with plain ones.
+#[test]
+fn a_port_of_unknown_protocol_is_reached_by_mutual_tls() {
+    for driver in DRIVERS {
+        let Some(mesh) = Mesh::new(driver) else {
+            return;
+        };
+        let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+            metadata: {name: unknown, namespace: shop}\nspec:\n  hosts: [unknown.test]\n  \
+            addresses: [10.96.0.7]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  \
+            ports: [{number: 7000, name: web}, {number: 7001, name: bytes}]\n  endpoints:\n  \
+            - address: 10.231.0.2\n    labels: {security.istio.io/tlsMode: istio}\n";
+        let _order = mesh.sidecar(ORDER, "", entry);
+        let payment = mesh.sidecar(PAYMENT, "", entry);
+        mesh.world.serve_http(PAYMENT, ANY, 7000, "unknown");
+        mesh.world.serve_greeting(PAYMENT, ANY, 7001);
+        let answer = mesh.get(ORDER, "10.96.0.7:7000", "unknown.test");
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let caller = "URI=spiffe://cluster.local/ns/shop/sa/order-service";
+        assert!(answer.body.ends_with(caller), "{}", answer.body);
+        let got = mesh.exchange(ORDER, "10.96.0.7:7001");
+        assert_eq!(got.expect("bytes"), "welcome\nping");
+        let handshakes = "http.virtualInbound.ssl_handshake";
+        assert_eq!(mesh.world.stat(PAYMENT, &payment, handshakes), 2);
+        let plain = mesh.get(STRANGER, "10.231.0.2:7000", "unknown.test");
+        assert_eq!(plain.expect("an answer").status, 200);
+    }
+}
+
 #[test]
 fn what_nobody_declares_passes_through_to_where_it_was_addressed() {
     for driver in DRIVERS {

@@ -184,6 +184,33 @@ fn what_is_not_inspected_cannot_be_matched() {
 }
 
 #[test]
+fn of_several_protocols_the_clients_first_choice_counts() {
+    let asking = |name: &str, protocols: &[&str]| {
+        let application_protocols = protocols.iter().map(ToString::to_string).collect();
+        let matches = ChainMatch {
+            application_protocols,
+            ..ChainMatch::default()
+        };
+        chain(name, matches)
+    };
+    let chains = chains(vec![
+        asking("requests", &["istio-http/1.1", "istio-h2"]),
+        asking("bytes", &["istio-peer-exchange", "istio"]),
+        chain("any", ChainMatch::default()),
+    ]);
+    let ask = |offered: &[&str]| chosen(&chains, &tls("10.0.0.1:80", "a", offered));
+    // As the sidecars of a mesh offer them.
+    assert_eq!(
+        ask(&["istio-http/1.1", "istio", "http/1.1"]),
+        Ok("requests")
+    );
+    assert_eq!(ask(&["istio-h2", "istio", "h2"]), Ok("requests"));
+    assert_eq!(ask(&["istio-peer-exchange", "istio"]), Ok("bytes"));
+    assert_eq!(ask(&["istio", "istio-http/1.1"]), Ok("bytes"));
+    assert_eq!(ask(&["h2", "http/1.1"]), Ok("any"));
+}
+
+#[test]
 fn chains_that_ask_for_the_same_leave_no_choice_and_the_default_takes_what_none_wants() {
     let mut chains = chains(vec![
         chain("a", names(&["a.com"])),

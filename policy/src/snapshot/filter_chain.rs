@@ -214,13 +214,17 @@ impl FilterChains {
             Some(u32::from(matches.transport? == transport))
         });
         sift(&mut left, |matches| {
-            let mut wanted = matches.application_protocols.iter();
-            let offers = |wanted: &String| {
-                let mut offered = facts.application_protocols.iter();
-                offered.any(|offered| **offered == **wanted)
-            };
-            let asks = !matches.application_protocols.is_empty();
-            asks.then(|| u32::from(sees_protocols && wanted.any(offers)))
+            let wanted = &matches.application_protocols;
+            // Of chains for different protocols the client's first choice counts.
+            let offered = facts
+                .application_protocols
+                .iter()
+                .filter(|_| sees_protocols);
+            let first = (1..=u32::MAX)
+                .rev()
+                .zip(offered)
+                .find(|(_, offered)| wanted.iter().any(|wanted| **wanted == ***offered));
+            (!wanted.is_empty()).then(|| first.map_or(0, |(rank, _)| rank))
         });
         match left.as_slice() {
             [one] => Ok(one),
