@@ -2,9 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ringroad_codec::http1::{HeadLimits, Progress, RequestHead, parse_request};
+use ringroad_codec::http1::{HeadLimits, Progress, RequestHead, is_token, parse_request};
 use ringroad_policy::explain::{Request, WireProtocol};
-use ringroad_policy::settings::is_header_name;
 
 use super::ExplainArgs;
 
@@ -82,7 +81,7 @@ fn header_of(header: &str) -> Result<(String, String), String> {
         return Err(format!("`{shown}` is no header such as `end-user: jason`"));
     };
     let (name, value) = (name.trim(), value.trim_matches([' ', '\t']));
-    if !is_header_name(name) {
+    if !is_token(name.as_bytes()) {
         return Err(format!(
             "`{}` is no name of a header: write letters, digits and `-`, as in `end-user: jason`",
             name.escape_debug()
@@ -105,7 +104,7 @@ fn header_of(header: &str) -> Result<(String, String), String> {
 
 fn check_method(method: &str) -> Result<(), String> {
     // Methods are made of the same characters as names (RFC 9110 section 9.1).
-    if !is_header_name(method) {
+    if !is_token(method.as_bytes()) {
         return Err(format!(
             "`{}` is no method: write one word, such as `GET`",
             method.escape_debug()

@@ -10,8 +10,8 @@ use crate::proxy::grpc::is_grpc_type;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use ringroad_codec::http1::{
-    BodyFraming, HeaderKind, Headers, RequestHead, ResponseHead, Upgrade, end_head, may_be_trailer,
-    write_header, write_status_line,
+    BodyFraming, HeaderKind, Headers, RequestHead, ResponseHead, Upgrade, end_head, is_token,
+    may_be_trailer, write_header, write_status_line,
 };
 
 /// The text of a request head, and how its body is framed; `None` for what has no such text, which
@@ -27,7 +27,8 @@ pub fn request_text(
     let headers = request.headers();
     let protocol = request.extensions().get::<h2::ext::Protocol>();
     let is_connect = request.method() == Method::CONNECT;
-    if protocol.is_some_and(|protocol| !is_connect || !is_token(protocol.as_str())) {
+    // `h2` lets any text be a protocol.
+    if protocol.is_some_and(|protocol| !is_connect || !is_token(protocol.as_str().as_bytes())) {
         return None;
     }
     // What is no WebSocket is refused further on, as over HTTP/1.1.
@@ -95,12 +96,6 @@ pub fn request_text(
     };
     end_head(&mut out);
     Some((out, framing))
-}
-
-/// RFC 9110 section 5.6.2. `h2` lets any text be a protocol.
-fn is_token(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_tchar)
 }
 
 /// Whether trailers are to be expected behind the body: of gRPC, or where they are announced. In the

@@ -145,8 +145,6 @@ impl PipeShared {
     }
 }
 
-use std::future::Future;
-
 impl AsyncRead for Pipe {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -2,13 +2,8 @@
 
 use super::regex::check_regex;
 use crate::schema::{Node, Report};
+use crate::settings::is_header_name;
 use crate::snapshot::is_framing_header;
-
-/// RFC 9110 section 5.6.2: `token`.
-fn is_token(name: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_tchar)
-}
 
 /// `@request.auth.claims.name` and `@request.auth.claims[name]`, which route by the claims of a
 /// token instead of a header.
@@ -25,7 +20,7 @@ pub(super) fn is_jwt_claim(name: &str) -> bool {
 /// The key of a header match.
 pub(super) fn check_matched_name(name: &str, node: &Node<'_>, report: &mut Report<'_>) {
     const PSEUDO: [&str; 5] = [":method", ":scheme", ":authority", ":path", ":status"];
-    if !is_token(name) && !PSEUDO.contains(&name) && !is_jwt_claim(name) {
+    if !is_header_name(name) && !PSEUDO.contains(&name) && !is_jwt_claim(name) {
         report_name(name, node, true, report);
     }
 }
@@ -42,7 +37,7 @@ fn report_name(name: &str, node: &Node<'_>, is_key: bool, report: &mut Report<'_
 
 /// A name in a list of CORS headers; `*` is all of them.
 pub(super) fn check_cors_name(name: &Node<'_>, report: &mut Report<'_>) {
-    if name.text() != "*" && !is_token(name.text()) {
+    if name.text() != "*" && !is_header_name(name.text()) {
         report_name(name.text(), name, false, report);
     }
 }
@@ -134,7 +129,7 @@ fn may_change(name: &str, may_be_authority: bool) -> Result<(), String> {
         Ok(())
     } else if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
         Err(format!("`{name}` cannot be changed here"))
-    } else if !is_token(name) {
+    } else if !is_header_name(name) {
         Err(format!("`{}` is no name of a header", name.escape_debug()))
     } else {
         Ok(())

@@ -12,9 +12,9 @@ use super::messages::{
 use super::{Grant, Question, Refusal, Verdict, may_change, write};
 use crate::worker::{Rules, Worker, WorkerLimits};
 use prost::Message as _;
-use ringroad_codec::http1::{HeaderKind, Version, end_head, write_header};
+use ringroad_codec::http1::{HeaderKind, Version, end_head, is_token, write_header};
 use ringroad_policy::authorize::CheckProvider;
-use ringroad_policy::settings::{Provider, is_header_name};
+use ringroad_policy::settings::Provider;
 use ringroad_policy::snapshot::{ConnectionFacts, HeaderEdits, WriteMode};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -213,7 +213,7 @@ fn header(option: &HeaderValueOption) -> Option<(String, Vec<u8>)> {
         false => &header.raw_value,
     };
     let is_plain = |byte: &u8| *byte >= b' ' && *byte != 0x7f || *byte == b'\t';
-    let is_writable = is_header_name(&name) && value.iter().all(is_plain);
+    let is_writable = is_token(name.as_bytes()) && value.iter().all(is_plain);
     (is_writable && may_change(&name)).then(|| (name, value.to_vec()))
 }
 
