@@ -259,7 +259,12 @@ fn each_taken_port_is_named_with_what_to_do() {
         (gateway, "choose another port"),
         (admin, "--admin"),
     ] {
-        let _taken = TcpListener::bind(taken).expect("was free a moment ago");
+        let mut held = None;
+        // The kernel may still be closing what the last one listened on.
+        until("the port to be free", || {
+            held = TcpListener::bind(taken).ok();
+            held.is_some()
+        });
         let output = demo(root.path(), admin).output().expect("runs");
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{told}");

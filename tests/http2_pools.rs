@@ -7,6 +7,7 @@ use h2::server::Builder;
 use harness::http2::{Call, Gate, Http2Upstream, client, eventually, exchange, request};
 use harness::pool::{
     ANY, cluster_stat, over_http2, pool, start_edited_http2_pool, start_http2_pool,
+    until_cluster_stat,
 };
 use harness::{Client, DRIVERS, free_address, get, until};
 use http::{Method, StatusCode};
@@ -72,11 +73,8 @@ fn streams_share_connections_up_to_what_the_peer_and_the_rule_allow() {
         assert_eq!(seen, most, "{http}");
         let connections = upstream.connections();
         assert!(connections >= 20 / most, "{connections} for {http}");
-        assert_eq!(
-            cluster_stat(&proxy, "upstream_cx_active"),
-            connections as u64
-        );
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
+        until_cluster_stat(&proxy, "upstream_cx_active", connections as u64);
+        until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
     }
 }
 
@@ -178,7 +176,7 @@ fn a_goodbye_lets_streams_finish_and_takes_no_more() {
         assert_eq!(get(address, "a", "/").body, "1");
         assert_eq!(upstream.requests(), 22);
         until("the end of the first", || upstream.open_connections() == 1);
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 1);
+        until_cluster_stat(&proxy, "upstream_cx_active", 1);
     }
 }
 
@@ -220,7 +218,7 @@ fn idle_connections_are_closed() {
         upstream.open_connections() == 0
     });
     assert_eq!(cluster_stat(&proxy, "upstream_cx_idle_timeout"), 1);
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
+    until_cluster_stat(&proxy, "upstream_cx_active", 0);
     assert_eq!(get(address, "a", "/").status, 200);
 }
 
@@ -256,8 +254,8 @@ fn what_cannot_be_connected_to_fails_all_that_wait() {
         }
     });
     assert!(cluster_stat(&proxy, "upstream_cx_connect_fail") >= 1);
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
-    assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
+    until_cluster_stat(&proxy, "upstream_cx_active", 0);
+    until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
 }
 
 #[test]

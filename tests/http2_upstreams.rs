@@ -8,6 +8,7 @@ use harness::http2::{
 };
 use harness::pool::{
     ANY, cluster_stat, over_http2, pool, start_edited_http2_pool, start_http2_pool,
+    until_cluster_stat,
 };
 use harness::raw::{End, converse};
 use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, get, settings, until};
@@ -77,8 +78,8 @@ fn an_http1_client_reaches_an_http2_upstream() {
         }
         assert_eq!(upstream.connections(), 1);
         assert_eq!(cluster_stat(&proxy, "upstream_cx_http2_total"), 1);
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 1);
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_active"), 0);
+        until_cluster_stat(&proxy, "upstream_cx_active", 1);
+        until_cluster_stat(&proxy, "upstream_rq_active", 0);
 
         // Bodies both ways, with and without a length, longer than any window.
         let long: String = (0..200_000u32).map(|n| format!("{n:06} ")).collect();

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::pool::{Backend, cluster_stat, start_pool, start_retrying_pool};
+use harness::pool::{Backend, cluster_stat, start_pool, start_retrying_pool, until_cluster_stat};
 use harness::raw::ScriptedUpstream;
 use harness::{Client, DRIVERS, Upstream, get, until};
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ fn requests_wait_for_a_connection_until_too_many_do() {
         assert_eq!(first.answer().expect("an answer").status, 200);
         assert_eq!(second.answer().expect("an answer").status, 200);
         assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 1);
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
+        until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
         assert_eq!(
             cluster_stat(&proxy, "circuit_breakers.default.rq_pending_open"),
             0
@@ -82,7 +82,7 @@ fn a_client_that_gives_up_waiting_leaves_its_place() {
         assert_eq!(first.answer().expect("an answer").status, 200);
         assert_eq!(third.answer().expect("an answer").status, 200);
         assert_eq!(upstream.requests(), 2);
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 1);
+        until_cluster_stat(&proxy, "upstream_cx_active", 1);
     }
 }
 
@@ -117,7 +117,7 @@ fn active_requests_are_limited_over_all_workers_and_no_place_is_lost() {
             assert_eq!(statuses[..LIMIT], [200; LIMIT], "round {round}");
             assert_eq!(statuses[LIMIT..], [503; 2 * LIMIT], "round {round}");
         }
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_active"), 0);
+        until_cluster_stat(&proxy, "upstream_rq_active", 0);
         let left = cluster_stat(&proxy, "circuit_breakers.default.remaining_rq");
         assert_eq!(left as usize, LIMIT);
     }
@@ -146,7 +146,7 @@ fn connections_stay_within_the_limit_under_load_and_nobody_starves() {
         assert!(most <= LIMIT + 1, "{most}");
         assert!(cluster_stat(&proxy, "upstream_rq_pending_total") >= 12 - 2 * LIMIT as u64);
         assert_eq!(cluster_stat(&proxy, "upstream_rq_total"), 1200);
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_active"), 0);
+        until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
     }
 }
 
@@ -176,7 +176,7 @@ fn a_connection_takes_so_many_requests_and_lives_so_long() {
         until("the end of an idle connection", || {
             cluster_stat(&proxy, "upstream_cx_idle_timeout") == 1
         });
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_active"), 0);
+        until_cluster_stat(&proxy, "upstream_cx_active", 0);
     }
 }
 
