@@ -5,10 +5,10 @@ mod harness;
 
 use harness::mesh::{HOST, Mesh, ask, id, skip_names};
 use harness::pki::{Authority, connect, connect_as};
-use harness::tcp::echo;
+use harness::tcp::{self, echo, raw_gateway};
 use harness::{DRIVERS, Proxy, free_address, try_send, until};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 /// A DestinationRule behind the endpoint of payment-service, which has no label of mutual TLS.
@@ -196,4 +196,41 @@ fn shows(address: SocketAddr, mesh: &Mesh, hash: &str) -> bool {
         let bytes = digest.as_ref().iter();
         bytes.map(|byte| format!("{byte:02x}")).collect::<String>() == hash
     })
+}
+
+/// Where both sides choose `istio-peer-exchange`, Istio's sidecars put metadata before the bytes.
+#[test]
+fn bytes_of_the_mesh_come_without_metadata_before_them() {
+    let metadata = b"istio-peer-exchange";
+    let mesh = Mesh::new("auto");
+    let (_gateway, _, bytes) = gateway(&mesh, mesh.application);
+    let identity = mesh.identity("order-service");
+    let mut client = connect_as(&mesh.authority.pem, Some(&identity));
+    skip_names(&mut client, &mesh.authority);
+    client.alpn_protocols = vec![metadata.to_vec(), b"istio".to_vec()];
+    let stream = connect(bytes, HOST, &Arc::new(client)).expect("a connection");
+    assert_ne!(stream.conn.alpn_protocol(), Some(&metadata[..]));
+
+    // Neither does the other side hear of it.
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free_address();
+    let rule = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+        metadata: {name: db}\nspec: {host: db.test, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n";
+    let text = raw_gateway(address, "TCP", "")
+        + "---\n"
+        + &tcp::route(address)
+        + &tcp::service(upstream.local_addr().expect("an address"))
+        + rule;
+    let settings = mesh
+        .settings("gateway", "")
+        .replace("role: sidecar", "role: gateway")
+        .replace("namespace: shop", "namespace: default");
+    let _proxy = mesh.start(&[("settings.yaml", &settings), ("gate.yaml", &text)]);
+    let _client = tcp::connect(address);
+    let (mut stream, _) = upstream.accept().expect("a connection");
+    let mut hello = [0; 4096];
+    let len = stream.read(&mut hello).expect("a hello");
+    let names = |name: &[u8]| hello[..len].windows(name.len()).any(|part| part == name);
+    assert!(names(b"\x05istio"), "the mesh is named");
+    assert!(!names(metadata));
 }

@@ -38,7 +38,8 @@ impl Offer {
             Self::Http2 => &["h2"],
             Self::MeshHttp1 => &["istio-http/1.1", "istio", "http/1.1"],
             Self::MeshHttp2 => &["istio-h2", "istio", "h2"],
-            Self::MeshTcp => &["istio-peer-exchange", "istio"],
+            // Not `istio-peer-exchange`: a sidecar of Istio that agrees to it sends metadata first.
+            Self::MeshTcp => &["istio"],
         }
     }
 }

@@ -15,7 +15,9 @@ pub const ISTIO_ALPN: [&str; 5] = [
     "istio-h2",
 ];
 const HTTP_ALPN: [&str; 2] = ["h2", "http/1.1"];
-const MESH_TCP_ALPN: [&str; 3] = ["istio-peer-exchange", "h2", "http/1.1"];
+/// Without `istio-peer-exchange`: a sidecar of Istio that is answered so sends metadata before the
+/// bytes.
+const MESH_TCP_ALPN: [&str; 3] = ["istio", "h2", "http/1.1"];
 
 /// What ends TLS of the mesh at a sidecar.
 pub fn mesh_tls(carries_http: bool, origin: Option<Origin>) -> DownstreamTls {
