@@ -96,6 +96,9 @@ pub fn emptied(roots: &[PathBuf]) -> Diagnostic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(Vec<(PathBuf, u64, u64, u64, i64, i64)>);
 
+/// U+FEFF in UTF-8, with which some editors start a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// How often a directory that changes while it is being read is read again.
 const MAX_READ_ATTEMPTS: usize = 3;
 
@@ -228,7 +231,8 @@ fn list_folder(
     }
 }
 
-fn is_config_name(path: &Path) -> bool {
+/// Whether a file of this name is read.
+pub fn is_config_name(path: &Path) -> bool {
     let extension = path
         .extension()
         .and_then(|it| it.to_str())
@@ -289,7 +293,8 @@ fn read_text(
     file.take(limits.max_file_bytes + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    if bytes.is_empty() {
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    if text.trim_ascii().is_empty() {
         // So does one look that is being written: taken as no documents, it would end all
         // listeners.
         let message = "this file is empty: it is being written, or its text was lost";

@@ -163,3 +163,17 @@ fn a_path_that_is_not_there_is_an_error_of_its_own() {
         "{error}"
     );
 }
+
+#[test]
+fn a_file_without_text_is_refused_and_one_with_a_comment_is_not() {
+    let root = folder();
+    let path = root.path().join("routes.yaml");
+    for text in ["", "\n", " \r\n\t", "\u{feff}", "\u{feff}\n"] {
+        fs::write(&path, text).expect("written");
+        let problems = read_one(root.path()).problems;
+        let codes: Vec<_> = problems.iter().map(|problem| problem.code).collect();
+        assert_eq!(codes, ["empty-file"], "{text:?}");
+    }
+    fs::write(&path, "# none\n").expect("written");
+    assert_eq!(read_one(root.path()).problems, []);
+}

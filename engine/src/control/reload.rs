@@ -162,12 +162,10 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
     pub async fn run(mut self) {
         footprint::let_go_of_own_text();
         loop {
+            let settle_ms = self.status.running().snapshot.settings.reload_settle_ms;
             tokio::select! {
-                change = self.watcher.changed() => match change {
+                change = self.watcher.changed(Duration::from_millis(settle_ms)) => match change {
                     Change::Event(at) => {
-                        let settings = &self.status.running().snapshot.settings;
-                        let settle = Duration::from_millis(settings.reload_settle_ms);
-                        self.watcher.settle(settle).await;
                         self.reload(at).await;
                         footprint::let_go_of_own_text();
                     }

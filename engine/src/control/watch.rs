@@ -3,11 +3,11 @@
 //! inotify tells at once; a slow look at the directory catches what it cannot see: a directory
 //! that was replaced, a link in the path that was turned, a network file system.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
@@ -23,6 +23,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const MAX_SETTLE_TIMES: u32 = 10;
 /// A file that was closed or moved into place is complete: it settles in this part of the time.
 const COMPLETE_SETTLE_DIVISOR: u32 = 4;
+/// A file that somebody has written to and still holds open is waited for that long: half of it may
+/// read like the whole.
+const MAX_WRITING: Duration = Duration::from_secs(10);
 
 /// Watches configuration paths.
 pub struct Watcher {
@@ -33,6 +36,9 @@ pub struct Watcher {
     watched: HashMap<PathBuf, (u64, u64)>,
     touched: Arc<Touched>,
     last_look: Option<Fingerprint>,
+    /// When the first event came of those that have not led to a change yet.
+    unsettled_since: Option<Instant>,
+    longest_writing: Duration,
 }
 
 #[derive(Default)]
@@ -40,12 +46,14 @@ struct Touched {
     notify: Notify,
     /// Whether the last event leaves a complete file behind.
     complete: AtomicBool,
+    /// Files that were written to and not closed since.
+    in_writing: Mutex<HashSet<PathBuf>>,
 }
 
 /// Why [`Watcher::changed`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Something happened to the files, at this time.
+    /// Something happened to the files, first at this time.
     Event(Instant),
     /// Nothing was told; it is time for a look.
     Poll,
@@ -67,35 +75,44 @@ impl Watcher {
             watched: HashMap::new(),
             touched,
             last_look: None,
+            unsettled_since: None,
+            longest_writing: MAX_WRITING,
         };
         watcher.watch_roots();
         watcher
     }
 
-    /// Waits for an event or for the next look. Dropping the future loses nothing.
-    pub async fn changed(&mut self) -> Change {
-        match tokio::time::timeout(POLL_INTERVAL, self.touched.notify.notified()).await {
-            Ok(()) => Change::Event(Instant::now()),
-            Err(_) => Change::Poll,
-        }
-    }
-
-    /// After an event: waits until the files have been quiet for `settle`, or a part of it when
-    /// what was seen last is a complete file.
-    pub async fn settle(&mut self, settle: Duration) {
-        let latest = Instant::now() + settle * MAX_SETTLE_TIMES;
-        while Instant::now() < latest {
+    /// Waits for an event or for the next look; after an event, until nobody writes and the files have
+    /// been quiet for `settle`, or a part of it when what was seen last is a complete file. Dropping the
+    /// future loses nothing.
+    pub async fn changed(&mut self, settle: Duration) -> Change {
+        let first = match self.unsettled_since {
+            Some(first) => first,
+            None => {
+                let event = tokio::time::timeout(POLL_INTERVAL, self.touched.notify.notified());
+                if event.await.is_err() {
+                    return Change::Poll;
+                }
+                *self.unsettled_since.insert(Instant::now())
+            }
+        };
+        loop {
             let complete = self.touched.complete.load(Ordering::Relaxed);
-            let quiet = if complete {
-                settle / COMPLETE_SETTLE_DIVISOR
-            } else {
-                settle
+            let latest = match self.touched.is_in_writing() {
+                true => first + self.longest_writing,
+                false => first + settle * MAX_SETTLE_TIMES,
             };
-            if tokio::time::timeout(quiet, self.touched.notify.notified())
-                .await
-                .is_err()
-            {
-                return;
+            let until = match (self.touched.is_in_writing(), complete) {
+                (true, _) => latest,
+                (false, true) => latest.min(Instant::now() + settle / COMPLETE_SETTLE_DIVISOR),
+                (false, false) => latest.min(Instant::now() + settle),
+            };
+            let event = tokio::time::timeout_at(until, self.touched.notify.notified()).await;
+            if event.is_err() || Instant::now() >= latest {
+                // Who has not closed a file by now is not waited for again.
+                self.touched.forget_files_in_writing();
+                self.unsettled_since = None;
+                return Change::Event(first);
             }
         }
     }
@@ -147,16 +164,44 @@ impl Watcher {
 
 impl Touched {
     fn take(&self, event: notify::Result<notify::Event>) {
-        let complete = match event.map(|event| event.kind) {
-            // Reading the files opens them too, which is no change.
-            Ok(EventKind::Access(AccessKind::Close(AccessMode::Write))) => true,
-            Ok(EventKind::Access(_)) => return,
-            Ok(EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_)) => true,
+        let (kind, paths) = match event {
+            Ok(event) => (event.kind, event.paths),
             // An overflow of the queue and other errors: something may have been missed.
-            Ok(_) | Err(_) => false,
+            Err(_) => (EventKind::Other, Vec::new()),
         };
+        let complete = match kind {
+            // Reading the files opens them too, which is no change.
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(_) => return,
+            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => true,
+            _ => false,
+        };
+        let written = matches!(kind, EventKind::Modify(ModifyKind::Data(_)));
+        let mut in_writing = self.in_writing();
+        for path in paths {
+            if complete {
+                in_writing.remove(&path);
+            } else if written && config_dir::is_config_name(&path) {
+                in_writing.insert(path);
+            }
+        }
+        drop(in_writing);
         self.complete.store(complete, Ordering::Relaxed);
         self.notify.notify_one();
+    }
+
+    fn in_writing(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.in_writing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_in_writing(&self) -> bool {
+        !self.in_writing().is_empty()
+    }
+
+    fn forget_files_in_writing(&self) {
+        self.in_writing().clear();
     }
 }
 
@@ -164,19 +209,19 @@ impl Touched {
 mod tests {
     use super::*;
     use std::fs;
+    use std::io::Write as _;
+
+    const SETTLE: Duration = Duration::from_millis(20);
 
     async fn next_event(watcher: &mut Watcher) {
-        let found = async {
-            while watcher.changed().await == Change::Poll {}
-            watcher.settle(Duration::from_millis(20)).await;
-        };
+        let found = async { while watcher.changed(SETTLE).await == Change::Poll {} };
         tokio::time::timeout(Duration::from_secs(10), found)
             .await
             .expect("an event");
     }
 
     async fn is_quiet(watcher: &mut Watcher) -> bool {
-        let quiet = tokio::time::timeout(Duration::from_millis(100), watcher.changed());
+        let quiet = tokio::time::timeout(Duration::from_millis(100), watcher.changed(SETTLE));
         quiet.await.is_err()
     }
 
@@ -197,6 +242,26 @@ mod tests {
         fs::rename(root.path().join("a.yaml"), root.path().join("c.yaml")).expect("renamed");
         next_event(&mut watcher).await;
         fs::remove_file(root.path().join("c.yaml")).expect("removed");
+        next_event(&mut watcher).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_open_for_writing_is_waited_for_and_not_for_ever() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let roots = vec![root.path().to_path_buf()];
+        let mut watcher = Watcher::new(roots, ReadLimits::default());
+        let mut file = fs::File::create(root.path().join("a.yaml")).expect("created");
+        file.write_all(b"half").expect("written");
+        // Longer than files that only keep changing are waited for.
+        let longer = SETTLE * MAX_SETTLE_TIMES * 2;
+        let change = tokio::time::timeout(longer, watcher.changed(SETTLE)).await;
+        assert_eq!(change.ok(), None);
+        drop(file);
+        next_event(&mut watcher).await;
+        watcher.longest_writing = SETTLE;
+        let open = fs::File::create(root.path().join("b.yaml"));
+        let mut never_closed = open.expect("created");
+        never_closed.write_all(b"half").expect("written");
         next_event(&mut watcher).await;
     }
 
