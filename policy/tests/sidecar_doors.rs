@@ -515,3 +515,23 @@ fn rules_of_other_namespaces_count_as_they_are_exported() {
     assert_eq!(route("'.'"), "default");
     assert_eq!(route("third"), "default");
 }
+
+#[test]
+fn original_destinations_are_warned_of_where_nobody_knows_them() {
+    let told = |settings: String, resolution: &str| {
+        let text = settings + &entry("*.wild.test", "HTTP", 80, resolution);
+        codes(&load_text(&text).diagnostics)
+    };
+    let redirected = || settings(", interception: {mode: REDIRECT}");
+    for resolution in ["", "  resolution: NONE\n"] {
+        assert_eq!(
+            told(settings(""), resolution),
+            ["value-not-carried"],
+            "{resolution}"
+        );
+        assert_eq!(told(redirected(), resolution), [""; 0], "{resolution}");
+        let gateway = settings("").replace("role: sidecar", "role: gateway");
+        assert_eq!(told(gateway, resolution), ["value-not-carried"]);
+    }
+    assert_eq!(told(settings(""), &at("10.0.0.1")), [""; 0]);
+}

@@ -44,6 +44,7 @@ mod sidecar_scope;
 mod sidecar_tables;
 mod unbound_rules;
 mod unexported;
+mod unknown_destinations;
 mod unreachable;
 mod virtual_hosts;
 mod workload;
@@ -140,6 +141,7 @@ pub fn compile(
     claim_matches::report(&mut compiler);
     idle_imports::report(&mut compiler);
     idle_ports::report(&mut compiler);
+    unknown_destinations::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
     policy_findings::report(&mut compiler, &listeners);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
