@@ -226,7 +226,7 @@ def malformed():
 
 
 def shapes():
-    sent = ("X-Sent: sent", "X-List: came", "X-Both: came", "X-Gone: 1", "X-Rule: came")
+    sent = ("X-Sent: sent", "X-Empty:", "X-List: came", "X-Both: came", "X-Gone: 1", "X-Rule: came")
     for name, _, _ in shaping.HEADERS:
         yield Case(f"headers {name}", get(f"/{name}/a?b=1", "headers.test", *sent))
     yield Case("headers operators, gzip", get("/operators/gzip", "headers.test:8080", *sent))

@@ -108,6 +108,15 @@ HEADERS = [
         {"route": destination(), "headers": {"request": {"set": {"Host": "set.test"}}}},
         to(host_rewrite_literal="set.test"),
     ),
+    headers("empty", {"request": {"set": {"x-sent": "%REQ(X-ABSENT)%", "x-list": "", "x-new": "%REQ(X-EMPTY)%"}}}),
+    (
+        "added-and-set",
+        {
+            "route": [{**two("v1"), "headers": {"request": {"set": {"x-list": "destination"}}}}],
+            "headers": {"request": {"add": {"x-list": "rule"}}},
+        },
+        {**to(), **joined({"request": {"add": {"x-list": "rule"}}}, {"request": {"set": {"x-list": "destination"}}})},
+    ),
     direct("direct-edits", {"add": {"x-code": "%RESPONSE_CODE%", "x-sent": "%REQ(X-SENT)%"}}),
     direct("direct-json", {"set": {"content-type": "application/json"}}, "{}"),
     direct("direct-bare", {"remove": ["content-type"]}, "bare"),

@@ -56,13 +56,13 @@ impl<'a> EditLevels<'a> {
         self.levels.iter().flatten().copied()
     }
 
-    /// Whether a header that is there stays: no level removes or sets it.
+    /// Whether a header that is there stays: no level removes it or sets it to something.
     #[inline]
-    pub fn keeps(&self, name: &[u8]) -> bool {
-        self.is_empty() || self.nothing_replaces(name)
+    pub fn keeps(&self, name: &[u8], format: &impl FormatContext) -> bool {
+        self.is_empty() || self.nothing_replaces(name, format)
     }
 
-    fn nothing_replaces(&self, name: &[u8]) -> bool {
+    fn nothing_replaces(&self, name: &[u8], format: &impl FormatContext) -> bool {
         let is_replaced = |cors: &CorsGrant<'_>| cors.replaces(name);
         if self.cors.as_ref().is_some_and(is_replaced) {
             return false;
@@ -73,12 +73,12 @@ impl<'a> EditLevels<'a> {
                 && !edits
                     .write
                     .iter()
-                    .any(|w| w.mode.replaces() && same(&w.name))
+                    .any(|w| w.mode.replaces() && same(&w.name) && w.value.is_written(format))
         })
     }
 
-    /// Appends the lines that the operations write. A later `set` or removal of the same name
-    /// takes an earlier line back.
+    /// Appends the lines that the operations write. A later `set` takes an earlier line of the same
+    /// name back, and so does a removal by a later level.
     #[inline]
     pub fn write(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
         if !self.is_empty() {
@@ -91,8 +91,11 @@ impl<'a> EditLevels<'a> {
             let Some(edits) = edits else { continue };
             for (line, write) in edits.write.iter().enumerate() {
                 let set_later = |w: &[ringroad_policy::snapshot::HeaderWrite]| {
-                    w.iter()
-                        .any(|w| w.mode == WriteMode::Set && w.name == write.name)
+                    w.iter().any(|w| {
+                        w.mode == WriteMode::Set
+                            && w.name == write.name
+                            && w.value.is_written(format)
+                    })
                 };
                 let replaced = |cors: &CorsGrant<'_>| cors.replaces(write.name.as_bytes());
                 let undone = self.cors.as_ref().is_some_and(replaced)
@@ -180,12 +183,39 @@ mod tests {
         levels.write(&NoValues, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), "a: 2\r\nc: 3\r\n");
         assert!(
-            !levels.keeps(b"A"),
+            !levels.keeps(b"A", &NoValues),
             "a set header replaces the one that came"
         );
         assert!(
-            levels.keeps(b"C"),
+            levels.keeps(b"C", &NoValues),
             "an added header stands beside the one that came"
         );
+    }
+
+    #[test]
+    fn an_empty_value_replaces_nothing() {
+        let format = HeaderValue::parse("%REQ(x)%").expect("a value");
+        let mut route = edits(&[], &[("a", "1", WriteMode::Set)]);
+        for name in ["a", "b"] {
+            route.write.push(HeaderWrite {
+                name: name.to_string(),
+                value: format.clone(),
+                mode: WriteMode::Set,
+            });
+        }
+        let levels = EditLevels::of_route(&route);
+        assert!(levels.keeps(b"b", &NoValues));
+        let mut out = Vec::new();
+        levels.write(&NoValues, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "a: 1\r\n");
+    }
+
+    #[test]
+    fn what_one_level_adds_stays_beside_what_it_sets() {
+        let mut route = edits(&[], &[("a", "added", WriteMode::Add)]);
+        route.append(&edits(&[], &[("a", "set", WriteMode::Set)]));
+        let mut out = Vec::new();
+        EditLevels::of_route(&route).write(&NoValues, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "a: set\r\na: added\r\n");
     }
 }

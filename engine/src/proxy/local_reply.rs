@@ -109,21 +109,21 @@ pub async fn answer_request(
     } else if !body.is_empty() && !levels.writes("content-type") {
         write_header(&mut out, b"content-type", b"text/plain");
     }
+    let path = record.path();
+    let format = record.format(connection, &path);
     for (name, value) in &answer.headers {
-        write_header(&mut out, name.as_bytes(), value.as_bytes());
+        if levels.keeps(name.as_bytes(), &format) {
+            write_header(&mut out, name.as_bytes(), value.as_bytes());
+        }
     }
-    if levels.keeps(b"date") {
+    if levels.keeps(b"date", &format) {
         out.extend_from_slice(b"date: ");
         worker.write_date(&mut out);
         out.extend_from_slice(b"\r\n");
     }
     let server = server_name(record.direction);
     write_header(&mut out, b"server", server.as_bytes());
-    if !levels.is_empty() {
-        let path = record.path();
-        let format = record.format(connection, &path);
-        levels.write(&format, &mut out);
-    }
+    levels.write(&format, &mut out);
     write_connection(keep_alive, head.version, &mut out);
     end_head(&mut out);
     record.set_response_head_bytes(out.len());

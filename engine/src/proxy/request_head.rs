@@ -123,7 +123,7 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
                 HeaderKind::XEnvoy => keeps_envoy_header(name, is_edge),
                 kind => !kind.is_hop_by_hop(),
             };
-            if kept && self.edits.keeps(name) {
+            if kept && self.edits.keeps(name, self.format) {
                 write_header(out, name, span.value.of(self.bytes));
             }
         }
@@ -135,39 +135,41 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         } else if !has_length && should_tell_length(self.head.method.of(self.bytes)) {
             write_header(out, b"content-length", b"0");
         }
-        if takes_trailers && self.edits.keeps(b"te") {
+        if takes_trailers && self.edits.keeps(b"te", self.format) {
             write_header(out, b"te", b"trailers");
         }
-        if is_edge && self.edits.keeps(b"x-forwarded-for") {
+        if is_edge && self.edits.keeps(b"x-forwarded-for", self.format) {
             out.extend_from_slice(b"x-forwarded-for: ");
             write_forwarded_for(self.head, self.bytes, Some(self.peer), out);
             out.extend_from_slice(b"\r\n");
         }
-        if !has_proto && self.edits.keeps(b"x-forwarded-proto") {
+        if !has_proto && self.edits.keeps(b"x-forwarded-proto", self.format) {
             write_header(out, b"x-forwarded-proto", self.scheme.as_bytes());
         }
-        if self.edits.keeps(b"x-forwarded-client-cert") {
+        if self.edits.keeps(b"x-forwarded-client-cert", self.format) {
             self.client_cert.write(self.head, self.bytes, out);
         }
         if let Some(id) = self.request_id.get()
-            && self.edits.keeps(b"x-request-id")
+            && self.edits.keeps(b"x-request-id", self.format)
         {
             write_header(out, b"x-request-id", id);
         }
-        if is_edge && self.edits.keeps(b"x-envoy-external-address") {
+        if is_edge && self.edits.keeps(b"x-envoy-external-address", self.format) {
             out.extend_from_slice(b"x-envoy-external-address: ");
             write_ip(self.peer, out);
             out.extend_from_slice(b"\r\n");
         }
         if let Some(timeout_ms) = self.timeout_ms
-            && self.edits.keeps(b"x-envoy-expected-rq-timeout-ms")
+            && self
+                .edits
+                .keeps(b"x-envoy-expected-rq-timeout-ms", self.format)
         {
             write_number_line(out, "x-envoy-expected-rq-timeout-ms: ", timeout_ms);
         }
         if let Some(timeout_ms) = grpc_timeout_ms {
             grpc::write_timeout(timeout_ms, out);
         }
-        if self.edits.keeps(b"x-envoy-attempt-count") {
+        if self.edits.keeps(b"x-envoy-attempt-count", self.format) {
             write_number_line(out, "x-envoy-attempt-count: ", u64::from(self.attempt));
         }
         if let Some(original) = self.original_path {

@@ -72,7 +72,7 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
                 HeaderKind::XEnvoy => !name.eq_ignore_ascii_case(b"x-envoy-upstream-service-time"),
                 kind => !kind.is_hop_by_hop(),
             };
-            if kept && self.edits.keeps(name) {
+            if kept && self.edits.keeps(name, self.format) {
                 write_header(out, name, span.value.of(self.bytes));
             }
         }
@@ -82,12 +82,15 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
         if chunked {
             write_header(out, b"transfer-encoding", b"chunked");
         }
-        if !has_date && self.edits.keeps(b"date") {
+        if !has_date && self.edits.keeps(b"date", self.format) {
             out.extend_from_slice(b"date: ");
             worker.write_date(out);
             out.extend_from_slice(b"\r\n");
         }
-        if self.edits.keeps(b"x-envoy-upstream-service-time") {
+        if self
+            .edits
+            .keeps(b"x-envoy-upstream-service-time", self.format)
+        {
             write_number_line(
                 out,
                 "x-envoy-upstream-service-time: ",

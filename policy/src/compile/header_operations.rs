@@ -64,7 +64,9 @@ fn operations(written: &HeaderOperations, origin: &Origin, findings: &mut Findin
         (&written.set, WriteMode::Set),
         (&written.add, WriteMode::Add),
     ] {
-        for (name, value) in entries.iter().filter(|(name, _)| !is_internal(name)) {
+        // Envoy writes no header whose value is empty, and leaves the one that is there.
+        let written = |(name, value): &(&String, &String)| !is_internal(name) && !value.is_empty();
+        for (name, value) in entries.iter().filter(written) {
             match HeaderValue::parse(value) {
                 Ok(value) => {
                     if let Some(operator) = value.unrendered() {

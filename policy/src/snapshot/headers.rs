@@ -66,10 +66,11 @@ impl HeaderEdits {
         self.remove.is_empty() && self.write.is_empty()
     }
 
-    /// These edits and then those of `later`.
+    /// These edits and then those of `later`, as one level: what replaces comes before what adds.
     pub fn append(&mut self, later: &HeaderEdits) {
         self.remove.extend(later.remove.iter().cloned());
         self.write.extend(later.write.iter().cloned());
+        self.write.sort_by_key(|line| !line.mode.replaces());
     }
 }
 
@@ -294,8 +295,8 @@ impl HeaderValue {
 
     /// Appends the value for the request behind `context`.
     ///
-    /// An operator without a value leaves nothing among other text. A value that consists of one
-    /// such operator alone is empty, and Envoy then writes no header: the result is `false`.
+    /// An operator without a value leaves nothing among other text. Where all of the value is empty,
+    /// Envoy writes no header, and leaves the one that is there: the result is `false`.
     pub fn render(&self, context: &impl FormatContext, out: &mut Vec<u8>) -> bool {
         let segments = match self {
             Self::Literal(text) => {
@@ -304,6 +305,7 @@ impl HeaderValue {
             }
             Self::Format(segments) => segments,
         };
+        let before = out.len();
         for segment in segments {
             match segment {
                 Segment::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -311,9 +313,6 @@ impl HeaderValue {
                     let start = out.len();
                     if !context.render(operator, out) {
                         out.truncate(start);
-                        if segments.len() == 1 {
-                            return false;
-                        }
                     }
                     if let Some(max_len) = operator.max_len {
                         out.truncate(start.saturating_add(max_len).min(out.len()));
@@ -321,7 +320,15 @@ impl HeaderValue {
                 }
             }
         }
-        true
+        out.len() > before
+    }
+
+    /// Whether the value for the request behind `context` is one that is written.
+    pub fn is_written(&self, context: &impl FormatContext) -> bool {
+        match self {
+            Self::Literal(_) => true,
+            Self::Format(_) => self.render(context, &mut Vec::new()),
+        }
     }
 }
 
