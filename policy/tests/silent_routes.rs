@@ -104,6 +104,18 @@ fn faults_and_mirrors_without_their_share_are_named() {
 }
 
 #[test]
+fn headers_that_are_set_to_nothing_are_named() {
+    for side in ["request", "response"] {
+        for operation in ["set", "add"] {
+            let to =
+                |value: &str| format!("headers: {{{side}: {{{operation}: {{x-a: '{value}'}}}}}}");
+            idle(&to(""), &format!("headers.{side}.{operation}.x-a"));
+            clean(&to("%REQ(x-b)%"));
+        }
+    }
+}
+
+#[test]
 fn a_try_that_may_take_as_long_as_all_tries_is_named() {
     let tries = |per_try: &str, all: &str| {
         format!("timeout: {all}, retries: {{attempts: 2, perTryTimeout: {per_try}}}")

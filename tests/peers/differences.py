@@ -41,6 +41,10 @@ MEANT = {
     "Headers of a refusal that are to be appended": [("check by gRPC /no-append", "headers")],
     "Endpoints that are ejected again": [("scenario ejecting", "second: *")],
     "Request headers in the access log": [("headers own", "log x_forwarded_for")],
+    "Request headers in operators": [
+        ("headers renamed", "upstream v1 header x-new"),
+        ("headers renamed", "response header x-new"),
+    ],
     "The code in headers of own answers": [
         ("headers direct-edits", "response header x-code"),
         ("headers operators, failed", "response header x-code"),

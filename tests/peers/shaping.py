@@ -109,6 +109,13 @@ HEADERS = [
         to(host_rewrite_literal="set.test"),
     ),
     headers("empty", {"request": {"set": {"x-sent": "%REQ(X-ABSENT)%", "x-list": "", "x-new": "%REQ(X-EMPTY)%"}}}),
+    headers(
+        "renamed",
+        {
+            "request": {"set": {"x-new": "%REQ(X-SENT)%"}, "remove": ["x-sent"]},
+            "response": {"set": {"x-new": "%REQ(X-SENT)%"}},
+        },
+    ),
     (
         "added-and-set",
         {

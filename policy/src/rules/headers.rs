@@ -69,6 +69,13 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
                     let message = framing_message(name);
                     report.key_warning("framing-header", &value, message, FRAMING_HELP);
                 }
+                if value.is_set() && value.text().is_empty() {
+                    let message = format!(
+                        "an empty value is not written: a header `{name}` that is there stays as it is"
+                    );
+                    let help = "write a value, or name the header in `remove:`";
+                    report.warning("no-effect", &value, message, help);
+                }
                 if is_authority(name) {
                     check_sendable(&value, report);
                 }
