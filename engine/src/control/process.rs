@@ -195,7 +195,8 @@ impl Process {
         // Watching begins before reading, so that no change falls between the two.
         let watcher = Watcher::new(options.roots.clone(), limits);
         let first = first_load(&options.roots, &limits, &loader, &names)?;
-        let mut snapshot = if names.follow(&first.snapshot).await {
+        names.follow(&[&first.snapshot], &first.snapshot.settings.dns);
+        let mut snapshot = if names.hear_all().await {
             first.snapshot.with_resolved(names.table())
         } else {
             first.snapshot

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ringroad_policy::diagnostic::{Diagnostic, Place, Severity};
+use ringroad_policy::settings::DnsSettings;
 use ringroad_policy::snapshot::{DnsTable, Snapshot};
 use ringroad_policy::source::SourceFile;
 use tokio::sync::{Notify, mpsc};
@@ -48,6 +49,7 @@ pub struct Names {
     resolver: Resolver,
     answers: mpsc::UnboundedReceiver<Answer>,
     table: DnsTable,
+    followed: HashSet<String>,
     answered: HashSet<String>,
 }
 
@@ -58,6 +60,7 @@ impl Names {
             resolver,
             answers,
             table: DnsTable::default(),
+            followed: HashSet::new(),
             answered: HashSet::new(),
         }
     }
@@ -66,31 +69,33 @@ impl Names {
         &self.table
     }
 
-    /// Resolves the names of `snapshot` from now on, and waits a little for the first answers of
-    /// those that are new, so that their clusters do not start without endpoints.
-    pub async fn follow(&mut self, snapshot: &Snapshot) -> bool {
-        let names: HashSet<&str> = snapshot
-            .dns_names
-            .iter()
-            .map(|name| name.name.as_str())
-            .collect();
-        self.resolver.follow(&names, &snapshot.settings.dns);
+    /// Resolves the names of these snapshots from now on, as `settings` say, and no others.
+    pub fn follow(&mut self, snapshots: &[&Snapshot], settings: &DnsSettings) {
+        let names = snapshots.iter().flat_map(|snapshot| &snapshot.dns_names);
+        let names: HashSet<&str> = names.map(|name| name.name.as_str()).collect();
+        self.resolver.follow(&names, settings);
         self.answered.retain(|name| names.contains(name.as_str()));
         self.table.retain(|name| names.contains(name));
+        self.followed = names.into_iter().map(str::to_string).collect();
+    }
+
+    /// Waits a little for the first answers of names that are new, so that their clusters do not
+    /// start without endpoints. Whether any address is another one.
+    pub async fn hear_all(&mut self) -> bool {
         let deadline = Instant::now() + DNS_WARM_UP;
         let mut changed = false;
-        while self.answered.len() < names.len() {
+        while self.answered.len() < self.followed.len() {
             match tokio::time::timeout_at(deadline, self.answers.recv()).await {
-                Ok(Some(answer)) => changed |= self.take(answer, &names),
+                Ok(Some(answer)) => changed |= self.take(answer),
                 Ok(None) | Err(_) => break,
             }
         }
         changed
     }
 
-    fn take(&mut self, answer: Answer, names: &HashSet<&str>) -> bool {
+    fn take(&mut self, answer: Answer) -> bool {
         // An answer that was under way when its name went.
-        if !names.contains(answer.name.as_str()) {
+        if !self.followed.contains(&answer.name) {
             return false;
         }
         let changed = answer
@@ -205,7 +210,9 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             return;
         }
         self.last_reading = Some(Arc::clone(&reading));
-        self.unpublished = None;
+        if self.unpublished.take().is_some() {
+            self.follow_names(None);
+        }
         let is_empty = reading.files.is_empty() && reading.problems.is_empty();
         if is_empty && self.status.running().is_ready() {
             let found = config_dir::emptied(&self.roots);
@@ -251,7 +258,8 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
     }
 
     async fn accept(&mut self, reading: &Arc<Reading>, snapshot: Snapshot, event_at: Instant) {
-        let changed = self.names.follow(&snapshot).await;
+        self.follow_names(Some(&snapshot));
+        let changed = self.names.hear_all().await;
         let snapshot = if changed {
             snapshot.with_resolved(self.names.table())
         } else {
@@ -265,12 +273,16 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         match self.publish(files.clone(), snapshot.clone()) {
             Ok(generation) => {
                 self.status.note_accepted();
+                self.follow_names(None);
                 self.watch_applied(generation, event_at).await;
             }
             Err(why) => {
                 tracing::error!("{why}; the configuration that was running stays");
                 self.status.note_rejected(why);
                 self.unpublished = Some((files, snapshot));
+                if changed {
+                    self.publish_addresses().await;
+                }
             }
         }
     }
@@ -341,6 +353,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         match self.publish(files.clone(), snapshot.clone()) {
             Ok(generation) => {
                 self.status.note_accepted();
+                self.follow_names(None);
                 self.watch_applied(generation, Instant::now()).await;
             }
             Err(_) => self.unpublished = Some((files, snapshot)),
@@ -348,23 +361,27 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
     }
 
     async fn take_answers(&mut self, first: Answer) {
-        let running = self.status.running();
-        let pending = self
-            .unpublished
-            .as_ref()
-            .map(|(_, snapshot)| Arc::clone(snapshot));
-        let names: HashSet<&str> = std::iter::once(&running.snapshot)
-            .chain(&pending)
-            .flat_map(|snapshot| &snapshot.dns_names)
-            .map(|name| name.name.as_str())
-            .collect();
-        let mut changed = self.names.take(first, &names);
+        let mut changed = self.names.take(first);
         while let Ok(answer) = self.names.answers.try_recv() {
-            changed |= self.names.take(answer, &names);
+            changed |= self.names.take(answer);
         }
-        if !changed {
-            return;
+        if changed {
+            self.publish_addresses().await;
         }
+    }
+
+    /// Resolves the names of the running configuration, and of the next as long as that may yet be
+    /// refused.
+    fn follow_names(&mut self, next: Option<&Snapshot>) {
+        let running = &self.status.running().snapshot;
+        match next {
+            Some(next) => self.names.follow(&[running, next], &next.settings.dns),
+            None => self.names.follow(&[running], &running.settings.dns),
+        }
+    }
+
+    async fn publish_addresses(&self) {
+        let running = self.status.running();
         let snapshot = self.successor(running.snapshot.with_resolved(self.names.table()));
         let files = Arc::clone(&running.files);
         match self.publish(files, snapshot) {

@@ -124,41 +124,49 @@ struct Setup {
     task: tokio::task::JoinHandle<()>,
 }
 
+type TestedReloader = Reloader<LineLoader, FakeDataPath>;
+
+/// A reloader that runs on this text, and the folder with it.
+fn reloader(text: &str) -> (tempfile::TempDir, TestedReloader) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path().join("config");
+    fs::create_dir(&root).expect("created");
+    fs::write(root.join("a.yaml"), text).expect("written");
+    let (roots, limits) = (vec![root], ReadLimits::default());
+    let watcher = Watcher::new(roots.clone(), limits);
+    let reading = Arc::new(config_dir::read(&roots, &limits).expect("read"));
+    let names = Names::new(Arc::default());
+    let outcome = LineLoader.load(&reading, names.table());
+    let status = Arc::new(ConfigStatus::new(RunningConfig {
+        files: Arc::new(reading.files.clone()),
+        snapshot: Arc::new(outcome.snapshot.expect("starts with a good one")),
+        generation: 1,
+        accepted_at: SystemTime::now(),
+    }));
+    let data_path = Arc::new(FakeDataPath::default());
+    let reloader = Reloader::new(ReloaderParts {
+        roots,
+        limits,
+        loader: Arc::new(LineLoader),
+        data_path: Arc::clone(&data_path),
+        status: Arc::clone(&status),
+        watcher,
+        names,
+        keys: TokenKeys::new(),
+        unknown_keys: Arc::default(),
+        reading,
+        told: outcome.diagnostics,
+    });
+    (folder, reloader)
+}
+
 impl Setup {
     async fn start(text: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let root = folder.path().join("config");
-        fs::create_dir(&root).expect("created");
-        fs::write(root.join("a.yaml"), text).expect("written");
-        let (roots, limits) = (vec![root], ReadLimits::default());
-        let watcher = Watcher::new(roots.clone(), limits);
-        let reading = Arc::new(config_dir::read(&roots, &limits).expect("read"));
-        let names = Names::new(Arc::default());
-        let outcome = LineLoader.load(&reading, names.table());
-        let status = Arc::new(ConfigStatus::new(RunningConfig {
-            files: Arc::new(reading.files.clone()),
-            snapshot: Arc::new(outcome.snapshot.expect("starts with a good one")),
-            generation: 1,
-            accepted_at: SystemTime::now(),
-        }));
-        let data_path = Arc::new(FakeDataPath::default());
-        let reloader = Reloader::new(ReloaderParts {
-            roots,
-            limits,
-            loader: Arc::new(LineLoader),
-            data_path: Arc::clone(&data_path),
-            status: Arc::clone(&status),
-            watcher,
-            names,
-            keys: TokenKeys::new(),
-            unknown_keys: Arc::default(),
-            reading,
-            told: outcome.diagnostics,
-        });
+        let (folder, reloader) = reloader(text);
         Self {
             folder,
-            data_path,
-            status,
+            data_path: Arc::clone(&reloader.data_path),
+            status: Arc::clone(&reloader.status),
             task: tokio::spawn(reloader.run()),
         }
     }
@@ -314,6 +322,27 @@ async fn an_address_that_is_taken_is_tried_again() {
         .until("the second try", |setup| setup.status.accepted() == 2)
         .await;
     assert_eq!(setup.data_path.published(), [["two"]]);
+}
+
+#[tokio::test]
+async fn names_in_use_stay_resolved_while_the_next_configuration_waits_for_its_address() {
+    let (folder, mut reloader) = reloader("one");
+    let write = |text| fs::write(folder.path().join("config/a.yaml"), text).expect("written");
+    let is_resolved = |reloader: &TestedReloader| {
+        let known = reloader.names.table().addresses("localhost");
+        !known.is_empty()
+    };
+    write("dns localhost");
+    reloader.reload(Instant::now()).await;
+    assert!(is_resolved(&reloader));
+    reloader.data_path.refuses.store(true, Ordering::Relaxed);
+    write("two");
+    reloader.reload(Instant::now()).await;
+    assert!(is_resolved(&reloader), "what runs still needs it");
+    reloader.data_path.refuses.store(false, Ordering::Relaxed);
+    reloader.publish_late().await;
+    assert_eq!(reloader.status.running().snapshot.clusters[0].name, "two");
+    assert!(!is_resolved(&reloader), "nothing needs it any more");
 }
 
 #[tokio::test]
