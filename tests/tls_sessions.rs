@@ -115,6 +115,37 @@ fn an_answer_of_the_authority_is_stapled_where_there_is_one() {
 }
 
 #[test]
+fn certificates_of_one_folder_have_answers_of_their_own() {
+    let authority = Authority::new();
+    let files = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let address = free_address();
+    let tls = |name: &str| {
+        let identity = authority.issue(&[name]);
+        let certificate = put(&format!("{name}.pem"), &identity.certificate);
+        let key = put(&format!("{name}.key"), &identity.key);
+        format!("{{mode: SIMPLE, serverCertificate: {certificate}, privateKey: {key}}}")
+    };
+    let (one, other) = (tls("one.test"), tls("other.test"));
+    let servers = [("one.test", one.as_str()), ("other.test", other.as_str())];
+    put("one.test.pem.ocsp", "of one");
+    put("tls.ocsp-staple", "of the folder");
+    let _proxy = Proxy::start(
+        folder(&[("gate.yaml", &https_gateway(address, &servers))]),
+        &["--driver", "auto"],
+    );
+    let stapled = |name: &str| harness::pki::staple(address, name, &authority);
+    assert_eq!(stapled("one.test"), b"of one");
+    assert_eq!(stapled("other.test"), b"of the folder");
+    put("other.test.pem.ocsp", "of the other");
+    until("its own", || stapled("other.test") == b"of the other");
+}
+
+#[test]
 fn an_upstream_whose_certificate_is_revoked_is_refused() {
     let authority = Authority::new();
     let identity = authority.issue(&["up0.test"]);

@@ -102,6 +102,8 @@ const CERTIFICATE_KEYS: &[&str] = &["tls.crt", "cert"];
 const KEY_KEYS: &[&str] = &["tls.key", "key"];
 const ROOT_KEYS: &[&str] = &["ca.crt", "cacert"];
 const OCSP_KEY: &str = "tls.ocsp-staple";
+/// What a file of its own is called behind the name of a certificate's file.
+const OCSP_SUFFIX: &str = ".ocsp";
 /// The longest file that is taken for a certificate or a key.
 const MOST_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -151,11 +153,16 @@ impl Places<'_> {
         key: &str,
         seen: &mut Fingerprint,
     ) -> Result<CredentialText, String> {
+        let own_staple = format!("{certificate}{OCSP_SUFFIX}");
         let staple = Path::new(certificate).with_file_name(OCSP_KEY);
+        let staple = self
+            .reader
+            .file(Path::new(&own_staple))
+            .or_else(|_| self.reader.file(&staple));
         let text = CredentialText {
             chain: self.reader.file(Path::new(certificate))?,
             key: self.reader.file(Path::new(key))?,
-            ocsp: self.reader.file(&staple).ok(),
+            ocsp: staple.ok(),
             place: certificate.to_string(),
             key_place: key.to_string(),
         };
