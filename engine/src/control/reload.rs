@@ -380,9 +380,15 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         }
     }
 
+    /// Puts the addresses that are known into use, if that changes anything.
     async fn publish_addresses(&self) {
         let running = self.status.running();
-        let snapshot = self.successor(running.snapshot.with_resolved(self.names.table()));
+        let snapshot = running.snapshot.with_resolved(self.names.table());
+        let mut clusters = snapshot.clusters.iter().zip(&running.snapshot.clusters);
+        if clusters.all(|(new, old)| Arc::ptr_eq(new, old)) {
+            return;
+        }
+        let snapshot = self.successor(snapshot);
         let files = Arc::clone(&running.files);
         match self.publish(files, snapshot) {
             Ok(generation) => self.watch_applied(generation, Instant::now()).await,

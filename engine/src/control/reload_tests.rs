@@ -345,6 +345,24 @@ async fn names_in_use_stay_resolved_while_the_next_configuration_waits_for_its_a
     assert!(!is_resolved(&reloader), "nothing needs it any more");
 }
 
+/// Name servers tell the addresses of a name in turn.
+#[tokio::test]
+async fn the_same_addresses_in_another_order_are_no_change() {
+    let (folder, mut reloader) = reloader("one");
+    fs::write(folder.path().join("config/a.yaml"), "dns localhost").expect("written");
+    reloader.reload(Instant::now()).await;
+    for (last_octets, published) in [([1, 2], 2), ([2, 1], 2), ([2, 3], 3)] {
+        let addresses = last_octets.map(|octet| std::net::IpAddr::from([10, 0, 0, octet]));
+        let answer = Answer {
+            name: "localhost".to_string(),
+            addresses: Some(addresses.to_vec()),
+        };
+        reloader.take_answers(answer).await;
+        let found = reloader.data_path.published().len();
+        assert_eq!(found, published, "{last_octets:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_snapshot_with_a_new_name_starts_with_its_addresses() {
     let setup = Setup::start("one").await;

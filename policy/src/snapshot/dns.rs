@@ -44,19 +44,26 @@ impl DnsTable {
 
 impl Snapshot {
     /// This snapshot with the endpoints of DNS clusters taken from `table`. Route tables and all
-    /// clusters whose endpoints stay the same are shared.
+    /// clusters whose endpoints stay the same, in whatever order name servers tell them this time,
+    /// are shared.
     pub fn with_resolved(&self, table: &DnsTable) -> Snapshot {
         let mut next = self.clone();
         for cluster in &mut next.clusters {
             let Some(endpoints) = resolve(&cluster.discovery, table) else {
                 continue;
             };
-            if endpoints != cluster.endpoints {
+            if !are_the_same(&endpoints, &cluster.endpoints) {
                 Arc::make_mut(cluster).set_endpoints(endpoints);
             }
         }
         next
     }
+}
+
+/// Whether both are the same endpoints, each of which stands in a list once.
+fn are_the_same(one: &[Endpoint], other: &[Endpoint]) -> bool {
+    let has = |endpoint| other.contains(endpoint);
+    one == other || one.len() == other.len() && one.iter().all(has)
 }
 
 /// The endpoints that follow from answers, or `None` for clusters that need none.
