@@ -18,6 +18,7 @@ mod grpc_status;
 pub mod health;
 mod inquiry;
 mod load;
+mod pem;
 pub mod re2;
 pub mod resource;
 pub mod routing_tests;

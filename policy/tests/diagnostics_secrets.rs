@@ -116,3 +116,35 @@ fn the_documents_beside_a_secret_are_still_quoted() {
     assert!(text.contains("| spec: {severs: []}"), "{text}");
     assert!(!text.contains("[redacted]"), "{text}");
 }
+
+#[test]
+fn a_key_that_was_pasted_for_its_path_is_refused_and_not_printed() {
+    let pem = |indent: &str| {
+        format!(
+            "|\n{indent}-----BEGIN PRIVATE KEY-----\n{indent}{KEY}\n{indent}{SHORT}\n{indent}-----END PRIVATE KEY-----\n"
+        )
+    };
+    let gateway = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: a}}\nspec:\n  servers:\n  \
+         - port: {{number: 443, name: https, protocol: HTTPS}}\n    hosts: [a.example.com]\n    tls:\n      \
+         mode: SIMPLE\n      serverCertificate: /a.crt\n      privateKey: {}",
+        pem("        ")
+    );
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\nspec:\n  \
+         host: a.example.com\n  trafficPolicy:\n    tls:\n      mode: MUTUAL\n      \
+         clientCertificate: /a.crt\n      privateKey: {}",
+        pem("        ")
+    );
+    let settings = format!(
+        "apiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\nmetadata: {{name: a}}\nspec:\n  \
+         certificates:\n    key: {}",
+        pem("      ")
+    );
+    for text in [gateway, rule, settings] {
+        for told in told(&text) {
+            assert!(told.contains("stands where its path belongs"), "{told}");
+            assert!(!told.contains(KEY) && !told.contains(SHORT), "{told}");
+        }
+    }
+}

@@ -47,6 +47,15 @@ impl NameServer {
         record.ttl_s = ttl_s;
     }
 
+    /// There is no such name from now on.
+    pub fn remove(&self, name: &str) {
+        self.shared
+            .lock()
+            .expect("not poisoned")
+            .records
+            .remove(name);
+    }
+
     /// Whether every query is answered with SERVFAIL from now on.
     pub fn set_failing(&self, fails: bool) {
         self.shared.lock().expect("not poisoned").fails = fails;

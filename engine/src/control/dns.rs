@@ -1,7 +1,7 @@
 //! Resolving the names that clusters need, again and again as their answers expire.
 //!
-//! One task a name; a failure keeps the last good addresses. What changed goes to the reload
-//! loop, which alone publishes.
+//! One task a name; a failure keeps the last good addresses, and an answer that there are none takes
+//! them away. What changed goes to the reload loop, which alone publishes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -15,6 +15,9 @@ use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RecordType;
 use ringroad_policy::settings::{DnsFamilies, DnsSettings};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -34,7 +37,7 @@ const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub name: String,
-    /// `None`: it failed, the addresses known before hold.
+    /// `None`: it failed, the addresses known before hold. Empty: there are none, says the name server.
     pub addresses: Option<Vec<IpAddr>>,
 }
 
@@ -120,8 +123,16 @@ impl Drop for Resolver {
     }
 }
 
+enum Unresolved {
+    /// There is no such name, or it has no address of the families that are asked for.
+    NoAddress,
+    /// Nobody knows.
+    Failed(String),
+}
+
 async fn keep_resolved(shared: Arc<Shared>, name: String, settings: DnsSettings) {
     let mut failure_wait = FIRST_FAILURE_WAIT;
+    let mut had_addresses = false;
     loop {
         let permit = shared.permits.acquire().await;
         let found = shared.look_up(&name, &settings).await;
@@ -129,6 +140,7 @@ async fn keep_resolved(shared: Arc<Shared>, name: String, settings: DnsSettings)
         shared.counters.lookups.fetch_add(1, Ordering::Relaxed);
         let wait = match &found {
             Ok((_, valid_until)) => {
+                had_addresses = true;
                 failure_wait = FIRST_FAILURE_WAIT;
                 let min_ttl = Duration::from_millis(settings.min_ttl_ms);
                 let ttl = valid_until.saturating_duration_since(Instant::now());
@@ -136,14 +148,24 @@ async fn keep_resolved(shared: Arc<Shared>, name: String, settings: DnsSettings)
             }
             Err(error) => {
                 shared.counters.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!("{name} cannot be resolved: {error}");
+                match error {
+                    Unresolved::Failed(why) => tracing::debug!("{name} cannot be resolved: {why}"),
+                    Unresolved::NoAddress if std::mem::take(&mut had_addresses) => {
+                        tracing::warn!("{name} has no address any more, says the name server");
+                    }
+                    Unresolved::NoAddress => {}
+                }
                 let longest = Duration::from_millis(settings.failure_refresh_ms);
                 let wait = failure_wait.min(longest);
                 failure_wait = (failure_wait * 2).min(longest);
                 wait
             }
         };
-        let addresses = found.ok().map(|(addresses, _)| addresses);
+        let addresses = match found {
+            Ok((addresses, _)) => Some(addresses),
+            Err(Unresolved::NoAddress) => Some(Vec::new()),
+            Err(Unresolved::Failed(_)) => None,
+        };
         if shared
             .answers
             .send(Answer {
@@ -169,16 +191,27 @@ impl Shared {
         &self,
         name: &str,
         settings: &DnsSettings,
-    ) -> Result<(Vec<IpAddr>, Instant), String> {
-        let resolver = self.resolver(settings)?;
-        let found = resolver
-            .lookup_ip(name)
-            .await
-            .map_err(|error| error.to_string())?;
+    ) -> Result<(Vec<IpAddr>, Instant), Unresolved> {
+        let resolver = self.resolver(settings).map_err(Unresolved::Failed)?;
+        let found = match resolver.lookup_ip(name).await {
+            Ok(found) => found,
+            Err(error) if is_negative(&error) => {
+                // Of two families it may be the answer of one, while the query of the other failed.
+                for record_type in record_types(settings.families) {
+                    match resolver.lookup(name, *record_type).await {
+                        Err(error) if is_negative(&error) => {}
+                        Err(error) => return Err(Unresolved::Failed(error.to_string())),
+                        Ok(_) => return Err(Unresolved::Failed("it has just come".to_string())),
+                    }
+                }
+                return Err(Unresolved::NoAddress);
+            }
+            Err(error) => return Err(Unresolved::Failed(error.to_string())),
+        };
         let mut addresses: Vec<IpAddr> = found.iter().collect();
         addresses.dedup();
         if addresses.is_empty() {
-            return Err("the answer has no address".to_string());
+            return Err(Unresolved::Failed("the answer has no address".to_string()));
         }
         Ok((addresses, found.valid_until()))
     }
@@ -205,11 +238,30 @@ impl Shared {
     }
 }
 
+/// NXDOMAIN, or NOERROR without records (RFC 2308 section 2).
+fn is_negative(error: &NetError) -> bool {
+    let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
+        return false;
+    };
+    matches!(
+        none.response_code,
+        ResponseCode::NXDomain | ResponseCode::NoError
+    )
+}
+
+fn record_types(families: DnsFamilies) -> &'static [RecordType] {
+    match families {
+        DnsFamilies::All | DnsFamilies::V4Preferred => &[RecordType::A, RecordType::AAAA],
+        DnsFamilies::V4Only => &[RecordType::A],
+        DnsFamilies::V6Only => &[RecordType::AAAA],
+    }
+}
+
 fn system_files() -> [Option<SystemTime>; 2] {
     SYSTEM_FILES.map(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok())
 }
 
-fn make_resolver(settings: &DnsSettings) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+fn make_resolver(settings: &DnsSettings) -> Result<TokioResolver, NetError> {
     let mut builder = if settings.servers.is_empty() {
         TokioResolver::builder_tokio()?
     } else {

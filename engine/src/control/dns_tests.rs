@@ -71,6 +71,28 @@ async fn a_failure_is_counted_and_says_nothing_about_addresses() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_withdrawn_loses_its_addresses() {
+    let server = NameServer::start();
+    server.set("shop.example", &[ONE], 1);
+    server.set("old.example", &[TWO], 1);
+    let (mut resolver, mut answers) = Resolver::new(Arc::default());
+    let names = HashSet::from(["shop.example", "old.example"]);
+    resolver.follow(&names, &settings_for(&server));
+    let mut known: HashMap<String, Vec<IpAddr>> = HashMap::new();
+    while known.len() < 2 {
+        let answer = next(&mut answers).await;
+        known.insert(answer.name, answer.addresses.expect("resolved"));
+    }
+    // One has no records any more, the other is no name any more.
+    server.set("shop.example", &[], 1);
+    server.remove("old.example");
+    while known.values().any(|addresses| !addresses.is_empty()) {
+        let answer = next(&mut answers).await;
+        known.insert(answer.name, answer.addresses.expect("an answer"));
+    }
+}
+
+#[tokio::test]
 async fn names_of_the_hosts_file_need_no_server() {
     let (mut resolver, mut answers) = Resolver::new(Arc::default());
     resolver.follow(&HashSet::from(["localhost"]), &DnsSettings::default());

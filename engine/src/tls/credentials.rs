@@ -255,11 +255,20 @@ impl Places<'_> {
     }
 }
 
+/// Names of entries of a secret that are longer are not shown.
+const LONGEST_SHOWN_NAME: usize = 39;
+
 /// What else a secret has, which may be a key that is misspelt.
 fn unknown_keys(entries: &BTreeMap<String, Vec<u8>>) -> String {
     let known = [CERTIFICATE_KEYS, KEY_KEYS, ROOT_KEYS, &[OCSP_KEY]].concat();
     let unknown = entries.keys().filter(|key| !known.contains(&key.as_str()));
-    let unknown: Vec<String> = unknown.map(|key| format!("`{key}`")).collect();
+    // A part of a key may stand where a name belongs.
+    let unknown: Vec<String> = unknown
+        .map(|key| match key.len() <= LONGEST_SHOWN_NAME {
+            true => format!("`{key}`"),
+            false => "a long name".to_string(),
+        })
+        .collect();
     match unknown.is_empty() {
         true => String::new(),
         false => format!(" (but {}, which means nothing)", unknown.join(", ")),

@@ -1,6 +1,6 @@
 //! `tls` of a server: a gateway's, or a sidecar's ingress. Istio: `validateTLSOptions`.
 
-use super::values::report_missing;
+use super::values::{check_file_path, report_missing};
 use crate::schema::{Node, Report};
 
 /// OpenSSL's names of the cipher suites that BoringSSL has.
@@ -41,6 +41,7 @@ pub(super) fn check(tls: &Node<'_>, report: &mut Report<'_>) {
         return;
     }
     check_ciphers(tls, report);
+    check_paths(tls, report);
     let mode = tls.get("mode");
     match mode.text() {
         "ISTIO_MUTUAL" => {
@@ -73,6 +74,16 @@ pub(super) fn check(tls: &Node<'_>, report: &mut Report<'_>) {
             check_termination(tls, mode, report);
         }
     }
+}
+
+fn check_paths(tls: &Node<'_>, report: &mut Report<'_>) {
+    let certificates = tls.get("tlsCertificates");
+    for source in std::iter::once(*tls).chain(certificates.items()) {
+        for name in ["serverCertificate", "privateKey", "caCertificates"] {
+            check_file_path(&source.get(name), report);
+        }
+    }
+    check_file_path(&tls.get("caCrl"), report);
 }
 
 fn check_ciphers(tls: &Node<'_>, report: &mut Report<'_>) {

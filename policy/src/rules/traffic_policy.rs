@@ -1,7 +1,9 @@
 //! `trafficPolicy` of a DestinationRule, and the connection pools that a Sidecar has as well.
 
 use super::names::check_fqdn;
-use super::values::{check_not_negative, check_port, check_range, is_ip, report_missing};
+use super::values::{
+    check_file_path, check_not_negative, check_port, check_range, is_ip, report_missing,
+};
 use super::{idle_limits, locality};
 use crate::schema::{Node, Report};
 
@@ -270,6 +272,9 @@ fn check_client_tls(tls: &Node<'_>, report: &mut Report<'_>) {
             let help = format!("write `{CONFIG_MAP}{own_namespace}/name`");
             report.error("invalid-name", &credential, message, help);
         }
+    }
+    for name in ["clientCertificate", "privateKey", "caCertificates", "caCrl"] {
+        check_file_path(&tls.get(name), report);
     }
     let ca = tls.get("caCertificates");
     let names = tls.get("subjectAltNames");

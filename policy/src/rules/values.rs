@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::pem::{NOT_A_PATH, PATH_HELP, is_pem};
 use crate::schema::{Node, Report};
 
 /// Prefix of the address of a Unix domain socket.
@@ -54,6 +55,13 @@ pub(super) fn check_unix_path(address: &Node<'_>, report: &mut Report<'_>) {
         let message = format!("`{}` names no socket", address.text());
         let help = "write the absolute path of a file, such as `unix:///var/run/app.sock`";
         report.error("invalid-address", address, message, help);
+    }
+}
+
+/// The path of a certificate or a key, where its text is easily put instead.
+pub(super) fn check_file_path(path: &Node<'_>, report: &mut Report<'_>) {
+    if is_pem(path.text()) {
+        report.error("not-a-path", path, NOT_A_PATH, PATH_HELP);
     }
 }
 

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use crate::pem;
 use crate::snapshot::locality_of;
 use crate::snapshot::path::Normalization;
 use crate::source::FieldPath;
@@ -275,6 +276,24 @@ pub struct CertificatesSpec {
     pub credentials_directory: Option<String>,
 }
 
+impl CertificatesSpec {
+    fn check(&self) -> Result<(), SettingsError> {
+        let paths = [
+            ("chain", &self.chain),
+            ("key", &self.key),
+            ("roots", &self.roots),
+        ];
+        let pem = paths
+            .into_iter()
+            .find(|(_, path)| path.as_deref().is_some_and(pem::is_pem));
+        pem.map_or(Ok(()), |(name, _)| {
+            let message = pem::NOT_A_PATH.to_string();
+            let help = "write it to a file that the proxy may read and give its path";
+            Err(SettingsError::at(&["certificates", name], message, help))
+        })
+    }
+}
+
 /// `spec.accessLog` as written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -352,6 +371,7 @@ impl ProxySettings {
         );
         settings.workers = overrides.workers.or(spec.workers);
         settings.seed = spec.seed;
+        spec.certificates.check()?;
         let certificates = &mut settings.certificates;
         replace(&mut certificates.chain, &spec.certificates.chain);
         replace(&mut certificates.key, &spec.certificates.key);

@@ -80,18 +80,52 @@ fn documents(files: &[SourceFile]) -> Vec<Value> {
                 "RequestAuthentication" => redact_token_keys(&mut value),
                 _ => {}
             }
+            redact_keys(&mut value);
             value
         })
         .collect()
 }
 
-/// Replaces the values of `data` and `stringData`.
+/// Replaces private keys wherever they stand: in a document of a kind that is misspelt or not read, in
+/// the wrong field, or in the place of a name.
+fn redact_keys(value: &mut Value) {
+    match value {
+        Value::String(text) if is_private_key(text) => *text = REDACTED.to_string(),
+        Value::Array(items) => items.iter_mut().for_each(redact_keys),
+        Value::Object(members) => {
+            let hidden = members.keys().filter(|name| is_private_key(name));
+            for name in hidden.cloned().collect::<Vec<_>>() {
+                members.remove(&name);
+                members.insert(REDACTED.to_string(), Value::Null);
+            }
+            members.values_mut().for_each(redact_keys);
+        }
+        _ => {}
+    }
+}
+
+/// Whether the text holds PEM of a private key (RFC 7468, and OpenSSL's older labels), or base64 of it
+/// as in the `data` of a Secret.
+fn is_private_key(text: &str) -> bool {
+    const BEGIN_IN_BASE64: &str = "LS0tLS1CRUdJTi";
+    text.contains("PRIVATE KEY-----") || text.contains(BEGIN_IN_BASE64)
+}
+
+const REDACTED: &str = "[redacted]";
+/// Characters of the shortest key of Ed25519 in base64, about.
+const LINE_OF_A_KEY: usize = 40;
+
+/// Replaces the values of `data` and `stringData`, and the names of those that are as long as a line of
+/// a key, which may be one.
 fn redact(secret: &mut Value) {
     for field in ["data", "stringData"] {
         let entries = secret.get_mut(field).and_then(Value::as_object_mut);
-        for value in entries.into_iter().flat_map(serde_json::Map::values_mut) {
-            *value = Value::from("[redacted]");
-        }
+        let Some(entries) = entries else { continue };
+        let names = std::mem::take(entries).into_iter().map(|(name, _)| name);
+        entries.extend(names.map(|name| match name.len() < LINE_OF_A_KEY {
+            true => (name, Value::from(REDACTED)),
+            false => (REDACTED.to_string(), Value::from(REDACTED)),
+        }));
     }
     // `kubectl apply` keeps a copy of the whole document here.
     if let Some(metadata) = secret.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -130,7 +164,7 @@ fn redact_members(set: &mut Value) -> bool {
     let members = keys.iter_mut().filter_map(|key| key.as_object_mut());
     for (name, value) in members.flatten() {
         if PRIVATE.contains(&name.as_str()) {
-            *value = Value::from("[redacted]");
+            *value = Value::from(REDACTED);
             is_redacted = true;
         }
     }
@@ -335,6 +369,24 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("tls.key") && text.contains("password"));
+    }
+
+    #[test]
+    fn private_keys_are_shown_nowhere() {
+        const LINE: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2";
+        let pem = format!("-----BEGIN EC PRIVATE KEY-----\n{LINE}\n-----END EC PRIVATE KEY-----\n");
+        let mut secret = json!({ "kind": "Secret", "data": { LINE: "", "tls.crt": "" } });
+        redact(&mut secret);
+        assert!(!secret.to_string().contains(LINE), "{secret}");
+        let mut misspelt = json!({
+            "kind": "Secrets",
+            "data": { "tls.key": "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hBZ0VB" },
+            "spec": { "servers": [{ "tls": { "privateKey": pem, "mode": "SIMPLE" } }], &pem: 1 },
+        });
+        redact_keys(&mut misspelt);
+        let text = misspelt.to_string();
+        assert!(!text.contains(LINE) && !text.contains("LS0t"), "{text}");
+        assert!(text.contains("SIMPLE") && text.contains("tls.key"));
     }
 
     #[test]
