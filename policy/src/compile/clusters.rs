@@ -415,7 +415,7 @@ fn report_unnamed_clients(cluster: &Cluster, findings: &mut Findings) {
     }
 }
 
-fn retry_budget_of(block: &destination_rule::RetryBudget) -> RetryBudget {
+pub fn retry_budget_of(block: &destination_rule::RetryBudget) -> RetryBudget {
     RetryBudget {
         percent: block.percent.unwrap_or(20.0),
         min_concurrency: match block.min_retry_concurrency {

@@ -15,10 +15,10 @@ use crate::snapshot::{Direction, Doors, EndpointAddress, Listener, ListenerKind}
 use crate::source::Origin;
 
 /// What is bound, and the doors, which are bound too where connections are redirected.
-pub fn build_listeners(
-    scope: &Scope<'_>,
-    own_ports: BTreeMap<u16, InboundPort<'_>>,
-    compiler: &mut Compiler<'_>,
+pub fn build_listeners<'r>(
+    scope: &Scope<'r>,
+    own_ports: BTreeMap<u16, InboundPort<'r>>,
+    compiler: &mut Compiler<'r>,
 ) -> (Vec<Arc<Listener>>, Doors) {
     let mut tables = Tables::default();
     let mut listeners = Vec::new();

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Compiler;
-use super::clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, apply_pool, inbound_name, protocol_of};
+use super::clusters::{
+    BLACK_HOLE, INBOUND_PASSTHROUGH, apply_pool, inbound_name, protocol_of, retry_budget_of,
+};
+use super::destination_rules::Sourced;
 use super::peer_authentication::MtlsMode;
 use super::registry::Registry;
 use super::route_policies::inbound_retry;
@@ -14,7 +17,7 @@ use super::routes::default_route;
 use super::server_tls::{ISTIO_ALPN, downstream_tls, mesh_tls};
 use super::sidecar_outbound::HTTP_PROTOCOLS;
 use crate::resource::Object;
-use crate::resource::destination_rule::ConnectionPool;
+use crate::resource::destination_rule::{ConnectionPool, RetryBudget};
 use crate::resource::gateway::ServerTls;
 use crate::resource::protocol::Protocol;
 use crate::resource::sidecar::{Ingress, Sidecar};
@@ -99,22 +102,22 @@ fn ports_of_ingress<'r>(
 }
 
 /// The listener that inbound connections are redirected to, and those that a Sidecar has bound.
-pub fn listeners(
-    sidecar: Option<&Object<Sidecar>>,
-    services: BTreeMap<u16, InboundPort<'_>>,
-    compiler: &mut Compiler<'_>,
+pub fn listeners<'r>(
+    sidecar: Option<&'r Object<Sidecar>>,
+    services: BTreeMap<u16, InboundPort<'r>>,
+    compiler: &mut Compiler<'r>,
 ) -> (Arc<Listener>, Vec<Arc<Listener>>) {
     let settings = compiler.settings;
     let with_ingress = sidecar.filter(|object| !object.spec.ingress.is_empty());
     let ports = match with_ingress {
         Some(object) => ports_of_ingress(object, settings),
-        None => services,
+        None => services.clone(),
     };
     let mut redirected = Vec::new();
     let mut bound = Vec::new();
     for port in ports.values() {
-        let pool = pool_of(sidecar, port);
-        add_cluster(port, pool, compiler);
+        let limits = limits_of(sidecar, port, services.get(&port.number), compiler);
+        add_cluster(port, limits, compiler);
         let chains = chains_of_port(port, compiler);
         let is_bound = port.ingress.is_some_and(|ingress| binds(ingress, settings));
         if is_bound {
@@ -165,18 +168,59 @@ fn custom_listener(
     })
 }
 
-fn pool_of<'r>(
+/// What limits the requests to the workload.
+#[derive(Default)]
+struct Limits<'r> {
+    pool: Option<Sourced<'r, ConnectionPool>>,
+    retry_budget: Option<Sourced<'r, RetryBudget>>,
+}
+
+/// The limits of the DestinationRule for the service of a port, which hold on both sides of a
+/// connection; a pool that a Sidecar writes comes before its. Rules with a selector are for requests
+/// that leave.
+fn limits_of<'r>(
     sidecar: Option<&'r Object<Sidecar>>,
     port: &InboundPort<'r>,
-) -> Option<&'r ConnectionPool> {
-    let own = port
-        .ingress
-        .and_then(|ingress| ingress.connection_pool.as_ref());
-    own.or_else(|| sidecar?.spec.inbound_connection_pool.as_ref())
+    service: Option<&InboundPort<'_>>,
+    compiler: &Compiler<'r>,
+) -> Limits<'r> {
+    let policy = service.and_then(|port| {
+        let ServiceLabels {
+            host, namespace, ..
+        } = &port.service;
+        let service = compiler.registry.find(host, namespace)?;
+        let rule = compiler.policies.find(service)?;
+        let policy = rule.policy(u32::from(port.service_port), None);
+        (!rule.selects).then_some(policy)
+    });
+    let policy = policy.unwrap_or_default();
+    let own = port.ingress.and_then(|ingress| {
+        let origin = &port.origin;
+        Some(Sourced {
+            value: ingress.connection_pool.as_ref()?,
+            origin: Origin {
+                document: origin.document,
+                field: origin.field.field("connectionPool"),
+            },
+        })
+    });
+    let general = sidecar.and_then(|object| {
+        let place = FieldPath::root()
+            .field("spec")
+            .field("inboundConnectionPool");
+        Some(Sourced {
+            value: object.spec.inbound_connection_pool.as_ref()?,
+            origin: object.metadata.origin(place),
+        })
+    });
+    Limits {
+        pool: own.or(general).or(policy.connection_pool),
+        retry_budget: policy.retry_budget,
+    }
 }
 
 /// The workload behind a port: where it was addressed, or where a Sidecar says.
-fn add_cluster(port: &InboundPort<'_>, pool: Option<&ConnectionPool>, compiler: &mut Compiler<'_>) {
+fn add_cluster(port: &InboundPort<'_>, limits: Limits<'_>, compiler: &mut Compiler<'_>) {
     let mut cluster = Cluster {
         service: port.service.clone(),
         port: port.service_port,
@@ -200,8 +244,13 @@ fn add_cluster(port: &InboundPort<'_>, pool: Option<&ConnectionPool>, compiler: 
         cluster.is_workload = false;
         cluster.set_endpoints(vec![Endpoint::at(address)]);
     }
-    if let Some(pool) = pool {
-        apply_pool(pool, &mut cluster);
+    if let Some(pool) = limits.pool {
+        apply_pool(pool.value, &mut cluster);
+        cluster.policy_origins.connection_pool = Some(pool.origin);
+    }
+    if let Some(budget) = limits.retry_budget {
+        cluster.retry_budget = Some(retry_budget_of(budget.value));
+        cluster.policy_origins.retry_budget = Some(budget.origin);
     }
     compiler.clusters.add(cluster);
 }
