@@ -8,6 +8,7 @@ use harness::{
 };
 use std::fs;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -47,6 +48,36 @@ fn a_broken_file_leaves_what_runs_and_says_where() {
     until("the good news", || {
         proxy.stat("config.last_reload_successful") == 1
     });
+}
+
+#[test]
+fn a_listener_takes_the_place_of_one_on_the_same_port() {
+    for driver in DRIVERS {
+        let narrow = free_address();
+        let wide = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), narrow.port());
+        // Only the wide one is there for this address.
+        let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), narrow.port());
+        let config = folder(&[
+            ("gate.yaml", &gateway(narrow)),
+            ("answer.yaml", &answering("one")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        assert!(Client::connect(elsewhere).is_err());
+        proxy.put("gate.yaml", &gateway(wide));
+        until("the wide listener", || Client::connect(elsewhere).is_ok());
+        assert_eq!(get(narrow, "a", "/").body, "one");
+        proxy.put("gate.yaml", &gateway(narrow));
+        until("its end", || Client::connect(elsewhere).is_err());
+        assert_eq!(get(narrow, "a", "/").body, "one");
+        let both = format!(
+            "{}---\n{}",
+            gateway(narrow),
+            gateway(wide).replace("name: gate", "name: wide")
+        );
+        proxy.put("gate.yaml", &both);
+        until("both", || Client::connect(elsewhere).is_ok());
+        assert_eq!(proxy.stat("config.reload_rejected"), 0);
+    }
 }
 
 #[test]

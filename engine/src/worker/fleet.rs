@@ -3,7 +3,7 @@
 use super::context::Worker;
 use super::listeners::{accept_connections, serve};
 use super::shared::{Command, FleetState, OwnLine, WorkerDesk};
-use super::sockets::{Families, listen as listen_on};
+use super::sockets::{Families, Port, listen as listen_on};
 use crate::control::access_log::AccessLogSink;
 use crate::health::HealthRegistry;
 use crate::proxy::connection::connection_spawner;
@@ -258,6 +258,7 @@ impl Fleet {
         snapshot: &Snapshot,
     ) -> Result<Vec<(String, SocketAddr, Vec<TcpListener>)>, ListenError> {
         let bound = lock(&self.bound);
+        let mut ours: Vec<SocketAddr> = bound.values().copied().collect();
         let mut sockets = Vec::new();
         for listener in &snapshot.listeners {
             if bound.contains_key(&listener.name) {
@@ -269,11 +270,21 @@ impl Fleet {
                 false => Families::Own,
             };
             let count = self.state.desks.len();
-            let group = listen_on(address, families, count).map_err(|cause| ListenError {
+            // `0.0.0.0:80` beside `127.0.0.1:80`, also while one takes the place of the other.
+            let overlaps = |other: &SocketAddr| {
+                let any = other.ip().is_unspecified() || address.ip().is_unspecified();
+                other.port() == address.port() && (any || other.ip() == address.ip())
+            };
+            let port = match ours.iter().any(overlaps) {
+                true => Port::IsOurs,
+                false => Port::IsFree,
+            };
+            let group = listen_on(address, families, port, count).map_err(|cause| ListenError {
                 listener: listener.name.clone(),
                 address,
                 cause,
             })?;
+            ours.push(address);
             sockets.push((listener.name.clone(), address, group));
         }
         Ok(sockets)

@@ -16,38 +16,49 @@ pub enum Families {
     Both,
 }
 
+/// Who may have the port of a socket to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Nobody. A first socket without `SO_REUSEPORT` finds out whether somebody else has it: with it, a
+    /// second proxy of the same user would silently share the traffic.
+    IsFree,
+    /// A socket of ours, at an address that this one includes or that includes it.
+    IsOurs,
+}
+
 /// Opens `count` sockets that listen on `address`, or at any address for clients of both families.
 ///
 /// # Errors
-/// The address is taken by another program, not ours, or needs a privilege. A first socket without
-/// `SO_REUSEPORT` finds out whether somebody else has the port: with it, a second proxy of the
-/// same user would silently share the traffic.
+/// The address is taken by another program, not ours, or needs a privilege.
 pub fn listen(
     address: SocketAddr,
     families: Families,
+    port: Port,
     count: usize,
 ) -> io::Result<Vec<TcpListener>> {
     if families == Families::Both {
         let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
         // A machine without IPv6 has no such socket.
-        return match listen_on(both, families, count) {
+        return match listen_on(both, families, port, count) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                listen_on(address, Families::Own, count)
+                listen_on(address, Families::Own, port, count)
             }
             listening => listening,
         };
     }
-    listen_on(address, families, count)
+    listen_on(address, families, port, count)
 }
 
 fn listen_on(
     address: SocketAddr,
     families: Families,
+    port: Port,
     count: usize,
 ) -> io::Result<Vec<TcpListener>> {
-    let probe = open(address, families)?;
-    probe.bind(&address.into())?;
-    drop(probe);
+    if port == Port::IsFree {
+        let probe = open(address, families)?;
+        probe.bind(&address.into())?;
+    }
     (0..count)
         .map(|_| {
             let socket = open(address, families)?;
