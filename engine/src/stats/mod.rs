@@ -12,7 +12,7 @@ mod statuses;
 
 pub use counter::{Counter, HistogramTotal};
 pub use flags::ResponseFlags;
-pub use gather::{Family, FamilyKind, SampleValue, Totals};
+pub use gather::{Family, FamilyKind, Sample, SampleValue, Totals};
 pub use series::{CallKind, PeerLabels, Series, SeriesKey, SeriesList, TcpSeries, TcpSeriesKey};
 pub use sets::{
     ClusterStats, EndpointStats, Http2Stats, ListenerStats, OutlierStats, RouteStats, StatKind,

@@ -251,10 +251,18 @@ async fn stats_are_filtered_and_formatted() {
     );
     let json = admin.json("/stats?format=json&filter=server.live").await;
     assert_eq!(json["stats"][0]["value"], 1);
-    assert_eq!(
-        admin.ask("GET", "/stats?filter=%28").await.0,
-        StatusCode::BAD_REQUEST
-    );
+    for target in ["/stats?filter=%28", "/stats/prometheus?filter=%28"] {
+        assert_eq!(admin.ask("GET", target).await.0, StatusCode::BAD_REQUEST);
+    }
+    for target in [
+        "/stats?format=prometheus&filter=upstream_rq_total",
+        "/stats/prometheus?usedonly&filter=upstream_rq_t",
+    ] {
+        let (_, text) = admin.ask("GET", target).await;
+        let figures = text.lines().filter(|line| !line.starts_with('#'));
+        let figure = "envoy_cluster_upstream_rq_total{cluster_name=\"a\"} 5";
+        assert_eq!(figures.collect::<Vec<_>>(), [figure], "{target}");
+    }
     for target in ["/stats/prometheus", "/stats?format=prometheus"] {
         let (_, text) = admin.ask("GET", target).await;
         assert!(

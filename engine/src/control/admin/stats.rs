@@ -12,43 +12,73 @@ use serde_json::json;
 
 use super::{AdminState, certificates, json, membership, text};
 use crate::control::metrics::{self, Figure};
+use crate::stats::{Family, Sample, SampleValue};
 
 /// The compiled size of `?filter=` is bounded by this many bytes.
 const MAX_FILTER_BYTES: usize = 1 << 20;
 
-/// `?filter=REGEX`, `?usedonly` (what is not zero), `?format=json|prometheus|text`.
+/// Which figures are asked for.
+struct Wanted {
+    filter: Option<regex::Regex>,
+    used_only: bool,
+}
+
+impl Wanted {
+    /// `?filter=REGEX`, `?usedonly` (what is not zero).
+    fn of(query: &HashMap<String, String>) -> Result<Self, regex::Error> {
+        let compile = |pattern: &String| {
+            regex::RegexBuilder::new(pattern)
+                .size_limit(MAX_FILTER_BYTES)
+                .build()
+        };
+        Ok(Self {
+            filter: query.get("filter").map(compile).transpose()?,
+            used_only: query.contains_key("usedonly"),
+        })
+    }
+
+    fn has(&self, name: &str, is_zero: bool) -> bool {
+        let filter = self.filter.as_ref();
+        !(self.used_only && is_zero) && filter.is_none_or(|filter| filter.is_match(name))
+    }
+
+    fn has_sample(&self, name: &str, sample: &Sample) -> bool {
+        let is_zero = match &sample.value {
+            SampleValue::Number(value) => *value == 0,
+            SampleValue::Histogram(total) => total.count() == 0,
+        };
+        self.has(name, is_zero)
+    }
+}
+
+fn no_regex(error: &regex::Error) -> Response {
+    (StatusCode::BAD_REQUEST, format!("Invalid regex: {error}\n")).into_response()
+}
+
+/// What [`Wanted`] takes, and `?format=json|prometheus|text`.
 pub async fn stats(
     State(state): State<Arc<AdminState>>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let format = query.get("format").map_or("text", String::as_str);
     if format == "prometheus" {
-        return prometheus(State(state)).await;
+        return prometheus(State(state), Query(query)).await;
     }
     if !["text", "json"].contains(&format) {
         let usage = "usage: /stats?format=text|json|prometheus\n";
         return (StatusCode::BAD_REQUEST, usage).into_response();
     }
-    let filter = match query
-        .get("filter")
-        .map(|pattern| compile(pattern))
-        .transpose()
-    {
-        Ok(filter) => filter,
-        Err(error) => {
-            return (StatusCode::BAD_REQUEST, format!("Invalid regex: {error}\n")).into_response();
-        }
+    let wanted = match Wanted::of(&query) {
+        Ok(wanted) => wanted,
+        Err(error) => return no_regex(&error),
     };
-    let used_only = query.contains_key("usedonly");
     let mut figures = state.registry.text_stats();
     figures.extend(state.health.text_stats());
     membership::visit(&state, &mut |cluster, stat, _, n| {
         figures.push((format!("cluster.{cluster}.{stat}"), n));
     });
     figures.extend(own_stats(&state));
-    figures.retain(|(name, value)| {
-        (!used_only || *value != 0) && filter.as_ref().is_none_or(|filter| filter.is_match(name))
-    });
+    figures.retain(|(name, value)| wanted.has(name, *value == 0));
     figures.sort();
     if format == "json" {
         let stats: Vec<_> = figures
@@ -64,19 +94,26 @@ pub async fn stats(
     text(out)
 }
 
-fn compile(pattern: &str) -> Result<regex::Regex, regex::Error> {
-    regex::RegexBuilder::new(pattern)
-        .size_limit(MAX_FILTER_BYTES)
-        .build()
-}
-
-pub async fn prometheus(State(state): State<Arc<AdminState>>) -> Response {
+/// What [`Wanted`] takes, by the names that figures have here.
+pub async fn prometheus(
+    State(state): State<Arc<AdminState>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let wanted = match Wanted::of(&query) {
+        Ok(wanted) => wanted,
+        Err(error) => return no_regex(&error),
+    };
     // With many clusters and series this takes a while; the control thread stays free.
     let encode = move || {
         let mut families = state.registry.gather();
         families.extend(state.health.families());
         families.extend(membership::families(&state));
-        metrics::encode(families, figures(&state))
+        for Family { name, samples, .. } in &mut families {
+            samples.retain(|sample| wanted.has_sample(name, sample));
+        }
+        let mut figures = figures(&state);
+        figures.retain(|figure| wanted.has(figure.name, figure.value == 0.0));
+        metrics::encode(families, figures)
     };
     match tokio::task::spawn_blocking(encode).await {
         Ok(Ok(body)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response(),
