@@ -10,6 +10,7 @@ use harness::{
 };
 use http::{Method, Request};
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -40,10 +41,15 @@ fn a_request_is_one_line_of_text_or_json() {
         line.contains("\"GET /cart?id=7 HTTP/1.1\" 200 - via_upstream"),
         "{line}"
     );
-    assert!(
-        line.contains(&format!("\"{}\" outbound|80||up0.test", upstream.address)),
-        "{line}"
-    );
+    let upstream_host = format!("\"{}\" outbound|80||up0.test ", upstream.address);
+    let addresses = line.split_once(&upstream_host).expect("the endpoint").1;
+    // Those of the proxy's two ends and of the client.
+    let addresses = addresses.split(' ').take(3);
+    let ports: Vec<u16> = addresses
+        .map(|text| text.parse::<SocketAddr>().expect("an address").port())
+        .collect();
+    assert_eq!(ports[1], address.port(), "{line}");
+    assert!(!ports.contains(&upstream.address.port()), "{line}");
 
     let (mut proxy, address) = start("JSON", &upstream);
     get(address, "shop.example", "/cart?id=7");
@@ -55,6 +61,8 @@ fn a_request_is_one_line_of_text_or_json() {
     assert_eq!(value["path"], "/cart?id=7");
     assert_eq!(value["response_code"], 200);
     assert_eq!(value["upstream_host"], upstream.address.to_string());
+    let local = value["upstream_local_address"].as_str();
+    assert!(local.is_some_and(|local| local.starts_with("127.0.0.1:")));
 }
 
 /// Without these lines nobody sees who sends what is refused.

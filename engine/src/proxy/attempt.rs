@@ -153,6 +153,7 @@ pub async fn attempt(
             }
         };
         stats.upstream_rq_total.add(1);
+        record.sent_on(&upstream.stream);
         let sent = exchange_on(
             request,
             &upstream,

@@ -69,6 +69,7 @@ impl<'a> Record<'a> {
                 EndpointAddress::Unix(path) => access_log::Address::Unix(path),
             }),
             upstream_cluster: self.cluster.as_ref().map(|view| view.cluster.name.as_str()),
+            upstream_local_address: self.upstream_local_address,
             downstream_local_address: connection.local_addr(),
             downstream_remote_address: Some(connection.peer),
             requested_server_name: facts.and_then(|facts| facts.server_name.as_deref()),

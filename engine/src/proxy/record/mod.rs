@@ -13,11 +13,13 @@ use super::target::{Plan, scheme};
 use super::upstream::{ClusterView, Endpoint};
 use crate::rt;
 use crate::stats::{CallKind, ResponseFlags, RouteStats};
+use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::{Headers, RequestHead};
 use ringroad_policy::settings::AccessLogFormat;
 use ringroad_policy::snapshot::Direction;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,6 +49,8 @@ pub struct Record<'a> {
     flags: ResponseFlags,
     details: Cow<'static, str>,
     transport_failure: Option<String>,
+    /// Of the connection that it went out on, where it is logged.
+    upstream_local_address: Option<SocketAddr>,
     has_response: bool,
     upstream_service_time_ms: Option<u64>,
     /// The request's body, as far as it came.
@@ -117,6 +121,7 @@ impl<'a> Record<'a> {
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
             transport_failure: None,
+            upstream_local_address: None,
             has_response: false,
             upstream_service_time_ms: None,
             received: None,
@@ -150,6 +155,13 @@ impl<'a> Record<'a> {
     /// Its tries begin.
     pub fn forwarded(&mut self) {
         self.is_forwarded = true;
+    }
+
+    /// A try goes out on this connection. Its address costs a system call.
+    pub fn sent_on(&mut self, upstream: &Transport) {
+        if self.log_format.is_some() {
+            self.upstream_local_address = upstream.local_addr().ok();
+        }
     }
 
     /// An answer of ours in the place of the upstream's.
