@@ -1,7 +1,7 @@
 //! Noticing that the configuration changed.
 //!
 //! inotify tells at once; a slow look at the directory catches what it cannot see: a directory
-//! that was replaced, a link in the path that was turned, a network file system.
+//! that was replaced, a link further up in the path that was turned, a network file system.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -41,8 +41,8 @@ pub struct Watcher {
     longest_writing: Duration,
 }
 
-#[derive(Default)]
 struct Touched {
+    roots: Vec<PathBuf>,
     notify: Notify,
     /// Whether the last event leaves a complete file behind.
     complete: AtomicBool,
@@ -62,7 +62,7 @@ pub enum Change {
 impl Watcher {
     /// Starts watching. Without inotify (its limits can be used up) it says so and polls.
     pub fn new(roots: Vec<PathBuf>, limits: ReadLimits) -> Self {
-        let touched = Arc::new(Touched::default());
+        let touched = Arc::new(Touched::of(&roots));
         let sender = Arc::clone(&touched);
         let handler = move |event: notify::Result<notify::Event>| sender.take(event);
         let inotify = notify::recommended_watcher(handler)
@@ -148,7 +148,11 @@ impl Watcher {
                 let _ = inotify.unwatch(root);
             }
             let Some(identity) = identity else { continue };
-            match inotify.watch(root, RecursiveMode::Recursive) {
+            let mut watched = inotify.watch(root, RecursiveMode::Recursive);
+            if std::fs::symlink_metadata(root).is_ok_and(|meta| meta.is_symlink()) {
+                watched = watched.and(inotify.watch(folder_of(root), RecursiveMode::NonRecursive));
+            }
+            match watched {
                 Ok(()) => {
                     self.watched.insert(root.clone(), identity);
                 }
@@ -162,13 +166,40 @@ impl Watcher {
     }
 }
 
+/// Where the name of a root stands, which tells of a link that is turned to another directory.
+fn folder_of(root: &Path) -> &Path {
+    match root.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 impl Touched {
+    fn of(roots: &[PathBuf]) -> Self {
+        Self {
+            roots: roots.to_vec(),
+            notify: Notify::new(),
+            complete: AtomicBool::new(false),
+            in_writing: Mutex::default(),
+        }
+    }
+
+    /// Whether the path is a root or in one. Of the folder around a root nothing else counts.
+    fn concerns(&self, path: &Path) -> bool {
+        let path = path.strip_prefix(".").unwrap_or(path);
+        let strip = |root: &PathBuf| path.starts_with(root.strip_prefix(".").unwrap_or(root));
+        self.roots.iter().any(strip)
+    }
+
     fn take(&self, event: notify::Result<notify::Event>) {
         let (kind, paths) = match event {
             Ok(event) => (event.kind, event.paths),
             // An overflow of the queue and other errors: something may have been missed.
             Err(_) => (EventKind::Other, Vec::new()),
         };
+        if !paths.is_empty() && !paths.iter().any(|path| self.concerns(path)) {
+            return;
+        }
         let complete = match kind {
             // Reading the files opens them too, which is no change.
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -210,6 +241,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::io::Write as _;
+    use std::os::unix::fs::symlink;
 
     const SETTLE: Duration = Duration::from_millis(20);
 
@@ -262,6 +294,28 @@ mod tests {
         let open = fs::File::create(root.path().join("b.yaml"));
         let mut never_closed = open.expect("created");
         never_closed.write_all(b"half").expect("written");
+        next_event(&mut watcher).await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_turned_to_another_directory_is_seen() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| parent.path().join(name);
+        for release in ["one", "two"] {
+            fs::create_dir(at(release)).expect("created");
+            fs::write(at(release).join("a.yaml"), release).expect("written");
+        }
+        symlink("one", at("current")).expect("linked");
+        let mut watcher = Watcher::new(vec![at("current")], ReadLimits::default());
+        assert!(watcher.look().await);
+        fs::write(at("beside.yaml"), "x").expect("written");
+        symlink("two", at("next")).expect("linked");
+        assert!(is_quiet(&mut watcher).await);
+        fs::rename(at("next"), at("current")).expect("turned");
+        next_event(&mut watcher).await;
+        // What is in the new one is watched from the next look on.
+        assert!(watcher.look().await);
+        fs::write(at("two/a.yaml"), "three").expect("written");
         next_event(&mut watcher).await;
     }
 
