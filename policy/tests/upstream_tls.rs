@@ -148,6 +148,53 @@ fn automatic_tls_is_for_endpoints_of_the_mesh_that_can_and_may() {
     assert!(cluster(&snapshot(&text)).tls.is_some());
 }
 
+/// Istio: `mtls_checker.go`.
+#[test]
+fn automatic_tls_heeds_what_is_said_of_some_workloads_and_of_ports() {
+    let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+        metadata: {name: a}\nspec:\n  hosts: [a.com]\n  location: MESH_INTERNAL\n  \
+        resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]\n  \
+        endpoints:\n  - address: 10.0.0.1\n    labels: {app: a, security.istio.io/tlsMode: istio}\n  \
+        - address: 10.0.0.2\n    labels: {app: b, security.istio.io/tlsMode: istio}\n";
+    let spoken = |policies: &str| {
+        let snapshot = snapshot(&(sidecar("default") + entry + policies));
+        let cluster = snapshot
+            .cluster_named("outbound|80||a.com")
+            .expect("is there");
+        let endpoints = cluster.endpoints.iter();
+        endpoints
+            .map(|endpoint| cluster.tls_for(endpoint).is_some())
+            .collect::<Vec<_>>()
+    };
+    let peers = |name: &str, namespace: &str, spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+             metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
+        )
+    };
+    let of_a = |more: &str| {
+        let spec = format!("{{selector: {{matchLabels: {{app: a}}}}, {more}}}");
+        peers("a", "default", &spec)
+    };
+    let off = peers("default", "default", "{mtls: {mode: DISABLE}}");
+    assert_eq!(spoken(""), [true, true]);
+    assert_eq!(spoken(&of_a("mtls: {mode: DISABLE}")), [false, true]);
+    let port = "mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: DISABLE}}";
+    assert_eq!(spoken(&of_a(port)), [false, true]);
+    assert_eq!(spoken(&of_a(&port.replace("8080", "80"))), [true, true]);
+    assert_eq!(spoken(&off), [false, false]);
+    assert_eq!(
+        spoken(&(off.clone() + &of_a("mtls: {mode: STRICT}"))),
+        [true, false]
+    );
+    assert_eq!(
+        spoken(&(off + &of_a("portLevelMtls: {8080: {mode: PERMISSIVE}}"))),
+        [true, false]
+    );
+    let elsewhere = of_a("mtls: {mode: DISABLE}").replace("namespace: default", "namespace: x");
+    assert_eq!(spoken(&elsewhere), [true, true]);
+}
+
 #[test]
 fn a_sidecar_takes_secrets_only_from_rules_that_select_it() {
     let rule = "host: a.example\ntrafficPolicy: {tls: {mode: SIMPLE, credentialName: ca}}\n";

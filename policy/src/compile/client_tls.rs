@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::destination_rules::Sourced;
 use super::names::sni_name;
-use super::peer_authentication::{MtlsMode, PeerModes};
 use super::registry::{Resolution, Service};
 use super::server_tls::secret;
 use crate::resource::destination_rule::ClientTls;
@@ -17,7 +16,6 @@ use crate::snapshot::{
 /// What TLS to a cluster depends on.
 pub struct TlsScope<'a> {
     pub settings: &'a ProxySettings,
-    pub peers: &'a PeerModes,
     pub service: &'a Service,
     pub port: u32,
     pub subset: &'a str,
@@ -158,10 +156,7 @@ fn automatic(scope: &TlsScope<'_>) -> Option<UpstreamTls> {
         }
         _ => scope.endpoints.iter().any(is_able),
     };
-    if service.is_external
-        || !able
-        || scope.peers.of_namespace(&service.namespace) == MtlsMode::Disable
-    {
+    if service.is_external || !able {
         return None;
     }
     Some(UpstreamTls {

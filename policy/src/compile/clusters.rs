@@ -10,7 +10,7 @@ use super::destination_rules::{EffectivePolicy, Rule, RuleIndex, RuleSubset};
 use super::findings::Findings;
 use super::names::{cluster_name, sni_name};
 use super::peer_authentication::PeerModes;
-use super::registry::{Port, Registry, Resolution, Service};
+use super::registry::{Port, PortEndpoints, Registry, Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::health::RetryBudget;
 use crate::resource::destination_rule;
@@ -148,16 +148,20 @@ impl Clusters {
                 let policy = rule
                     .map(|rule| rule.policy(port.number, subset))
                     .unwrap_or_default();
-                let mut cluster = build_cluster(service, port, subset, &policy, settings, proxies);
                 let every = BTreeMap::new();
                 let labels = subset.map_or(&every, |subset| subset.labels);
+                let mut endpoints = service.endpoints(port, labels);
+                peers.mark(&service.namespace, &mut endpoints);
+                let known = endpoints.clone().known();
+                let place = (service, port);
+                let mut cluster =
+                    build_cluster(place, endpoints, subset, &policy, settings, proxies);
                 let scope = TlsScope {
                     settings,
-                    peers,
                     service,
                     port: port.number,
                     subset: &cluster.subset,
-                    endpoints: &service.endpoints(port, labels).known(),
+                    endpoints: &known,
                     rule_selects: rule.is_some_and(|rule| rule.selects),
                 };
                 cluster.tls = upstream_tls(policy.tls.as_ref(), &scope).map(Arc::new);
@@ -252,8 +256,8 @@ fn protocol_origin(service: &Service, port: &Port, policy: &EffectivePolicy<'_>)
 }
 
 fn build_cluster(
-    service: &Service,
-    port: &Port,
+    (service, port): (&Service, &Port),
+    endpoints: PortEndpoints,
     subset: Option<&RuleSubset<'_>>,
     policy: &EffectivePolicy<'_>,
     settings: &ProxySettings,
@@ -263,8 +267,6 @@ fn build_cluster(
     let name = cluster_name(port.number, subset_name, &service.host);
     let mut cluster = base_cluster(service, port, settings, name);
     cluster.subset = subset_name.to_string();
-    let every = BTreeMap::new();
-    let endpoints = service.endpoints(port, subset.map_or(&every, |subset| subset.labels));
     if let Some(pool) = &policy.connection_pool {
         apply_pool(pool.value, &mut cluster);
     }
