@@ -75,6 +75,21 @@ fn a_gateway_terminates_tls_for_each_of_its_names() {
     }
 }
 
+/// As in Envoy, where the list is for versions up to 1.2.
+#[test]
+fn suites_that_are_not_to_be_had_leave_tls_1_3() {
+    let authority = Authority::new();
+    let upstream = Upstream::start("hello");
+    let documents = [secret("shop", &authority.issue(&["shop.test"]), None)];
+    let tls = "{mode: SIMPLE, credentialName: shop, cipherSuites: [AES128-SHA]}";
+    let (_proxy, address) = start("auto", &[("shop.test", tls)], upstream.address, &documents);
+    let client = Arc::new(authority.client(None));
+    let answer = get(address, "shop.test", "/", &client).expect("an answer");
+    assert!(answer.ends_with("hello"), "{answer}");
+    let old = Arc::new(authority.client_of(&[&rustls::version::TLS12]));
+    assert!(get(address, "shop.test", "/", &old).is_err());
+}
+
 #[test]
 fn plain_text_and_nonsense_are_not_answered_on_a_tls_port() {
     for driver in DRIVERS {

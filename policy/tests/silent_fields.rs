@@ -289,3 +289,44 @@ fn hosts_of_a_sidecar_that_import_nothing_are_named() {
         assert_eq!(codes_of(&importing(fine)), [], "{fine}");
     }
 }
+
+#[test]
+fn peers_that_nobody_verifies_are_named() {
+    let tls = |more: &str| policy(&format!("trafficPolicy: {{tls: {{mode: SIMPLE{more}}}}}\n"));
+    let at = "spec.trafficPolicy.tls.insecureSkipVerify";
+    assert_eq!(
+        codes_of(&tls(", insecureSkipVerify: true")),
+        warned("unverified-peers", at)
+    );
+    assert_eq!(codes_of(&tls(", insecureSkipVerify: false")), []);
+    assert_eq!(codes_of(&tls("")), []);
+}
+
+#[test]
+fn versions_and_suites_that_leave_nothing_are_named() {
+    let server = |more: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec:\n  \
+             servers:\n  - port: {{number: 8443, name: https, protocol: HTTPS}}\n    \
+             hosts: [a.com]\n    tls: {{mode: SIMPLE, serverCertificate: a, privateKey: b{more}}}\n"
+        )
+    };
+    let at = |field: &str| format!("spec.servers[0].tls.{field}");
+    for more in [
+        "maxProtocolVersion: TLSV1_1",
+        "minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2",
+    ] {
+        let found = codes_of(&server(&format!(", {more}")));
+        assert_eq!(
+            found,
+            warned("no-effect", &at("maxProtocolVersion")),
+            "{more}"
+        );
+    }
+    let suites = |names: &str| codes_of(&server(&format!(", cipherSuites: [{names}]")));
+    let weak = warned("no-effect", &at("cipherSuites[1]"));
+    assert_eq!(suites("ECDHE-RSA-AES128-GCM-SHA256, AES128-SHA"), weak);
+    assert_eq!(suites("ECDHE-RSA-CHACHA20-POLY1305"), []);
+    let fine = ", minProtocolVersion: TLSV1_2, maxProtocolVersion: TLSV1_3";
+    assert_eq!(codes_of(&server(fine)), []);
+}

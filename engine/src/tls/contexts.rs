@@ -68,11 +68,12 @@ impl<C> Built<C> {
         if self.is_old {
             return;
         }
-        let before = before.filter(|before| !before.is_old);
         let known = before.map(|before| &*before.report);
+        let shown = before.filter(|before| !before.is_old);
+        let shown = shown.map(|before| &*before.report);
         let lacks = |list: &[CertificateFacts], one: &CertificateFacts| !list.contains(one);
         let leaves = self.report.leaves.iter();
-        let is_new = |one: &&_| known.is_none_or(|known| lacks(&known.leaves, one));
+        let is_new = |one: &&_| shown.is_none_or(|shown| lacks(&shown.leaves, one));
         news.renewed.extend(leaves.filter(is_new).cloned());
         let roots = self.report.authorities.iter();
         let is_new = |one: &&_| known.is_none_or(|known| lacks(&known.authorities, one));

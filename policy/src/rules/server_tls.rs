@@ -3,7 +3,7 @@
 use super::values::{check_file_path, report_missing};
 use crate::schema::{Node, Report};
 
-/// OpenSSL's names of the cipher suites that BoringSSL has.
+/// OpenSSL's names of the cipher suites that BoringSSL has, those that are carried first.
 const CIPHER_SUITES: [&str; 15] = [
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
@@ -21,6 +21,9 @@ const CIPHER_SUITES: [&str; 15] = [
     "AES256-SHA",
     "DES-CBC3-SHA",
 ];
+
+/// How many of them are carried.
+const CARRIED_SUITES: usize = 6;
 
 /// Fields that hold or name certificates.
 const CERTIFICATES: [&str; 6] = [
@@ -42,6 +45,13 @@ pub(super) fn check(tls: &Node<'_>, report: &mut Report<'_>) {
     }
     check_ciphers(tls, report);
     check_paths(tls, report);
+    check_versions(tls, report);
+    let skips = tls.get("insecureSkipVerify");
+    if skips.is_true() {
+        let message = "certificates of clients are not verified: anybody can make one up";
+        let help = "remove it, and write what clients are verified by in `caCertificates:`";
+        report.key_warning("unverified-peers", &skips, message, help);
+    }
     let mode = tls.get("mode");
     match mode.text() {
         "ISTIO_MUTUAL" => {
@@ -100,6 +110,8 @@ fn check_ciphers(tls: &Node<'_>, report: &mut Report<'_>) {
         let is_known = is_operator || cipher == "ALL" || CIPHER_SUITES.contains(&cipher);
         let message = if !is_known {
             format!("`{cipher}` is no cipher suite, so it is left out")
+        } else if CIPHER_SUITES[CARRIED_SUITES..].contains(&cipher) {
+            format!("`{cipher}` is not carried, since it is no longer held to be safe")
         } else if seen.contains(&cipher) {
             format!("`{cipher}` is there twice")
         } else {
@@ -110,6 +122,25 @@ fn check_ciphers(tls: &Node<'_>, report: &mut Report<'_>) {
         let help = "write OpenSSL's names, such as `ECDHE-RSA-AES256-GCM-SHA384`";
         report.warning("no-effect", &node, message, help);
     }
+}
+
+fn check_versions(tls: &Node<'_>, report: &mut Report<'_>) {
+    const VERSIONS: [&str; 4] = ["TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"];
+    let rank = |name: &str| {
+        let written = tls.get(name);
+        VERSIONS.iter().position(|known| *known == written.text())
+    };
+    let newest = tls.get("maxProtocolVersion");
+    let oldest = rank("minProtocolVersion").unwrap_or(2);
+    let message = match rank("maxProtocolVersion") {
+        Some(..2) => "TLS below 1.2 is not carried: handshakes fail",
+        Some(newest) if newest < oldest => {
+            "`minProtocolVersion` is newer than this, so that no version is left: handshakes fail"
+        }
+        _ => return,
+    };
+    let help = "write `TLSV1_3`, or remove it";
+    report.warning("no-effect", &newest, message, help);
 }
 
 /// Certificates come from one place.

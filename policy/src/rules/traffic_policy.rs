@@ -287,6 +287,12 @@ fn check_client_tls(tls: &Node<'_>, report: &mut Report<'_>) {
             let message = "`insecureSkipVerify` contradicts what says how to verify";
             let help = "remove it, or `caCertificates`, `credentialName` and `subjectAltNames`";
             report.key_error("conflicting-fields", &skips, message, help);
+        } else {
+            let message = "upstreams are not verified: whoever is in between can read and change \
+                           what passes";
+            let help =
+                "remove it, and write `caCertificates:` and `subjectAltNames:` of the upstream";
+            report.key_warning("unverified-peers", &skips, message, help);
         }
     }
     if has_credential && ["SIMPLE", "MUTUAL"].contains(&mode.as_str()) {
