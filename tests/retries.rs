@@ -24,6 +24,21 @@ spec:
   - match: [{uri: {prefix: /limits}}]
     retries: {attempts: 1, retryOn: envoy-ratelimited, backoff: 1ms}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /steered-names}}]
+    retries: {attempts: 2, retryOn: retriable-headers, backoff: 1ms}
+    headers: {request: {set: {x-envoy-retriable-header-names: "x-other, x-again"}}}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /steered-codes}}]
+    headers: {request: {set: {x-envoy-retriable-status-codes: "418,odd"}}}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /steered-on}}]
+    retries: {attempts: 0}
+    route:
+    - destination: {host: shop.test, port: {number: 80}}
+      headers: {request: {set: {x-envoy-retry-on: 5xx, x-envoy-upstream-rq-per-try-timeout-ms: "1"}}}
+  - match: [{uri: {prefix: /steered-max}}]
+    headers: {request: {set: {x-envoy-retry-grpc-on: internal, x-envoy-max-retries: "4"}}}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
   - match: [{uri: {prefix: /never}}]
     retries: {attempts: 0}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
@@ -107,6 +122,8 @@ fn by_path() -> ScriptedUpstream {
                     let lines = "grpc-status: 14\r\nx-envoy-ratelimited: true\r\n";
                     answer(connection, 200, lines, "");
                 }
+                "again" => answer(connection, 200, "x-again: 1\r\n", ""),
+                "grpc13" => answer(connection, 200, "grpc-status: 13\r\n", ""),
                 "limited" => answer(connection, 200, "x-envoy-ratelimited: true\r\n", ""),
                 status => {
                     let status = status.parse().expect("a status");
@@ -119,6 +136,37 @@ fn by_path() -> ScriptedUpstream {
 
 fn stat(proxy: &Proxy, name: &str) -> u64 {
     proxy.stat(&format!("cluster.outbound|80||shop.test.{name}"))
+}
+
+/// A route's own `x-envoy-` headers about retries are for the proxy, as Envoy takes them: they are
+/// heeded, and nobody upstream sees them.
+#[test]
+fn headers_that_a_route_sets_steer_its_retries() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        let (_proxy, address) = start(driver, &[upstream.address]);
+        for (path, status, tries) in [
+            ("/steered-names/again/again/200", 200, 3),
+            ("/steered-names/503/200", 503, 1),
+            ("/steered-codes/418/200", 200, 2),
+            ("/steered-codes/503/200", 503, 1),
+            // Without a policy of its own it is one retry.
+            ("/steered-on/503/200", 200, 2),
+            ("/steered-on/503/503/200", 503, 2),
+            ("/steered-max/grpc13/grpc13/grpc13/grpc13/200", 200, 5),
+        ] {
+            let before = upstream.heads().len();
+            let mut client = Client::connect(address).expect("connects");
+            let answer = client.send("GET", "a.test", path).expect("an answer");
+            assert_eq!(answer.status, status, "{driver} {path}");
+            let heads = upstream.heads();
+            assert_eq!(heads.len() - before, tries, "{driver} {path}");
+            for word in ["retr", "per-try"] {
+                let leaked = heads[before..].iter().find(|head| head.contains(word));
+                assert!(leaked.is_none(), "{leaked:?}");
+            }
+        }
+    }
 }
 
 #[test]

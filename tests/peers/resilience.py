@@ -44,6 +44,20 @@ RETRIES = [
         retry_policy("retriable-status-codes", 3, (404, 503)),
     ),
 ]
+STEERED = {"x-envoy-retriable-header-names": "x-other, x-envoy-overloaded", "x-envoy-retriable-status-codes": "418,odd"}
+STEERED |= {"x-envoy-retry-on": "retriable-headers", "x-envoy-max-retries": "3"}
+
+
+def steered(name, istio, envoy):
+    """A route whose own headers say what is retried."""
+    name, ours, theirs = retries(name, istio, envoy)
+    set_ = {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    ours["headers"] = {"request": {"set": STEERED}}
+    theirs["request_headers_to_add"] = [{"header": {"key": k, "value": v}, **set_} for k, v in STEERED.items()]
+    return name, ours, theirs
+
+
+RETRIES += [steered("steered", None, retry_policy()), steered("steered-never", {"attempts": 0}, None)]
 REFUSING = [
     retries("refused-default", None, retry_policy(), cluster="refused", target=REFUSED),
     retries("refused-never", {"attempts": 0}, None, cluster="refused", target=REFUSED),

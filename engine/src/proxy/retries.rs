@@ -223,10 +223,12 @@ fn try_response(policy: &RetryPolicy, status: u16, headers: &Headers<'_>) -> Try
     // gRPC has status 200.
     let is_failure = status >= 400 || grpc_status.is_some_and(|status| status != 0);
     let asks = is_failure || policy.conditions.has(RetryConditions::RATE_LIMITED);
+    let mut names = policy.header_names.iter();
     TryResponse {
         status,
         grpc_status,
         is_rate_limited: asks && headers.first("x-envoy-ratelimited").is_some(),
+        has_retriable_header: names.any(|name| headers.first(name).is_some()),
     }
 }
 

@@ -31,6 +31,7 @@ mod policy_findings;
 mod policy_targets;
 mod references;
 mod registry;
+mod retry_headers;
 mod route_list;
 mod route_policies;
 mod routes;

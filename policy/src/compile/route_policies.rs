@@ -27,6 +27,7 @@ pub fn default_retry() -> Arc<RetryPolicy> {
             retry_on: names(DEFAULT_RETRY_ON),
             conditions: RetryConditions::of(DEFAULT_RETRY_ON.split(',')),
             status_codes: Vec::new(),
+            header_names: Vec::new(),
             retry_remote_localities: false,
             exclude_tried: true,
             backoff_base_ms: 25,
@@ -61,7 +62,7 @@ pub fn inbound_retry() -> Arc<RetryPolicy> {
 }
 
 /// Names in a list with commas.
-fn names(list: &str) -> Vec<String> {
+pub fn names(list: &str) -> Vec<String> {
     let names = list
         .split(',')
         .map(str::trim)

@@ -9,6 +9,7 @@ use super::header_operations::edits;
 use super::http_match::{conditions, exclusion};
 use super::names::{MESH, cluster_name, resolve_short_name};
 use super::registry::{Registry, Service};
+use super::retry_headers::steer;
 use super::route_list::RouteList;
 use super::route_policies::{
     FAULT_SIDE, cors, default_retry, default_retry_in_place, fault, fault_side, mirrors, retry,
@@ -286,6 +287,9 @@ impl RouteBuilder<'_, '_> {
             None if stays => Some(default_retry_in_place()),
             None => Some(default_retry()),
         };
+        let policy = route.retry.take();
+        let origin = || self.origin(self.place.field("headers"));
+        route.retry = steer(&mut route.request_headers, policy, origin);
         route.action = RouteAction::Forward(destinations);
         Some(())
     }

@@ -216,6 +216,9 @@ fn retries(route: &Route, places: &Places) -> Setting {
     for code in &retry.status_codes {
         value += &format!(",{code}");
     }
+    for name in &retry.header_names {
+        value += &format!(",header {name}");
+    }
     if let Some(ms) = retry.per_try_timeout_ms {
         value += &format!(", {} per try", milliseconds(ms));
     }

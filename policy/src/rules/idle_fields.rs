@@ -11,8 +11,7 @@ pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
     check_fault_shares(&route.get("fault"), report);
     check_tries(route, report);
     check_delay(route, report);
-    let retries = route.get("retries");
-    check_retry_headers(&retries.get("retryOn"), report);
+    check_retry_headers(route, report);
     check_rewritten_prefixes(route, report);
     let conditions = route.get("match");
     for condition in conditions.items() {
@@ -188,13 +187,32 @@ fn check_delay(route: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Which headers these are, Istio cannot be told.
-fn check_retry_headers(retry_on: &Node<'_>, report: &mut Report<'_>) {
+/// Which headers these are, only a header of the request can tell.
+fn check_retry_headers(route: &Node<'_>, report: &mut Report<'_>) {
     const NAME: &str = "retriable-headers";
-    if retry_on.text().split(',').any(|name| name == NAME) {
-        let message = format!("`{NAME}` retries nothing: no field says which headers are meant");
-        let help = "write statuses such as `503`, or another condition, in its place";
-        report.warning("no-effect", retry_on, message, help);
+    const TELLS: &str = "x-envoy-retriable-header-names";
+    let tells = |node: &Node<'_>| {
+        let headers = node.get("headers");
+        let request = headers.get("request");
+        ["set", "add"].into_iter().any(|operation| {
+            let lines = request.get(operation);
+            let mut lines = lines.entries();
+            lines.any(|(name, _)| name.eq_ignore_ascii_case(TELLS))
+        })
+    };
+    let destinations = route.get("route");
+    let mut destinations = destinations.items();
+    let only = destinations.next().filter(|_| destinations.len() == 0);
+    let is_told = tells(route) || only.is_some_and(|only| tells(&only));
+    let retries = route.get("retries");
+    let retry_on = retries.get("retryOn");
+    if !is_told && retry_on.text().split(',').any(|name| name == NAME) {
+        let message = format!("`{NAME}` retries nothing: nobody says which headers are meant");
+        let help = format!(
+            "write `headers: {{request: {{set: {{{TELLS}: NAMES}}}}}}`, which goes no further, or \
+             another condition in its place"
+        );
+        report.warning("no-effect", &retry_on, message, help);
     }
 }
 

@@ -16,6 +16,8 @@ pub struct RetryPolicy {
     pub conditions: RetryConditions,
     /// Status codes that `retriable-status-codes` stands for.
     pub status_codes: Vec<u16>,
+    /// Response headers that `retriable-headers` stands for, in lower case.
+    pub header_names: Vec<String>,
     /// Retries prefer endpoints of other localities.
     pub retry_remote_localities: bool,
     /// Retries leave out endpoints that were tried; off with a consistent hash and one
@@ -57,7 +59,7 @@ conditions! {
     RETRIABLE_4XX = 6, "retriable-4xx";
     /// One of [`RetryPolicy::status_codes`].
     RETRIABLE_STATUS_CODES = 7, "retriable-status-codes";
-    /// A response header that a trusted caller names; Istio has no way to name one.
+    /// One of [`RetryPolicy::header_names`] is there.
     RETRIABLE_HEADERS = 8, "retriable-headers";
     /// `x-envoy-ratelimited` is there.
     RATE_LIMITED = 9, "envoy-ratelimited";
@@ -97,6 +99,8 @@ pub struct TryResponse {
     pub grpc_status: Option<u16>,
     /// `x-envoy-ratelimited` is there.
     pub is_rate_limited: bool,
+    /// One of [`RetryPolicy::header_names`] is there.
+    pub has_retriable_header: bool,
 }
 
 impl RetryConditions {
@@ -158,7 +162,8 @@ impl RetryPolicy {
             Some(14) => on(On::GRPC_UNAVAILABLE),
             _ => false,
         };
-        by_status || listed() || by_grpc()
+        let by_header = || on(On::RETRIABLE_HEADERS) && response.has_retriable_header;
+        by_status || listed() || by_header() || by_grpc()
     }
 
     /// How long to wait before the `number`th retry, counted from 1: a random time below
@@ -186,6 +191,7 @@ mod tests {
             conditions: RetryConditions::of(names.iter().map(String::as_str)),
             retry_on: names,
             status_codes: status_codes.to_vec(),
+            header_names: Vec::new(),
             retry_remote_localities: false,
             exclude_tried: true,
             backoff_base_ms: 25,

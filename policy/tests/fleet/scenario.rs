@@ -229,6 +229,7 @@ fn draw_retry(random: &mut Random) -> RetryPolicy {
         retry_on: names.split(',').map(str::to_string).collect(),
         conditions: RetryConditions::of(names.split(',')),
         status_codes: Vec::new(),
+        header_names: Vec::new(),
         retry_remote_localities: false,
         exclude_tried: random.below(4) > 0,
         backoff_base_ms: 25,
