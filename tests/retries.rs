@@ -283,16 +283,29 @@ fn a_body_over_the_cap_is_streamed_without_a_retry() {
         let upstream = by_path();
         let spec = "{role: gateway, limits: {maxReplayBodyBytes: 1000}}";
         let (proxy, address) = start_with(driver, &[upstream.address], spec);
-        let body = "x".repeat(100_000);
-        let head = format!(
-            "POST /5xx/503/200 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
-             content-length: {}\r\n\r\n",
-            body.len()
-        );
-        let (answer, _) = converse(address, &[head.as_bytes(), body.as_bytes()]);
-        assert_eq!(status(&answer), 503);
-        assert_eq!(stat(&proxy, "upstream_rq_retry"), 0);
-        assert_eq!(stat(&proxy, "retry_or_shadow_abandoned"), 1);
+        let mut abandoned = 0;
+        // The last is one byte within it. Bodies come behind their head, or together with it.
+        for (length, together) in [(100_000, false), (20_000, true), (1001, true), (1000, true)] {
+            let body = "x".repeat(length);
+            let mut message = format!(
+                "POST /5xx/503/200/{length} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+                 content-length: {length}\r\n\r\n"
+            );
+            let rest = match together {
+                true => {
+                    message += &body;
+                    ""
+                }
+                false => &body,
+            };
+            let (answer, _) = converse(address, &[message.as_bytes(), rest.as_bytes()]);
+            let is_kept = length <= 1000;
+            abandoned += u64::from(!is_kept);
+            let expected = if is_kept { 200 } else { 503 };
+            assert_eq!(status(&answer), expected, "{driver} {length}");
+            assert_eq!(stat(&proxy, "upstream_rq_retry"), u64::from(is_kept));
+            assert_eq!(stat(&proxy, "retry_or_shadow_abandoned"), abandoned);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use ringroad_policy::explain::{Request, explain};
 use support::*;
 
 /// Messages of warnings of this code.
@@ -252,5 +253,68 @@ fn hosts_that_a_sidecar_leaves_out_again_are_told() {
     }
     for hosts in ["['~/*']", "['./*', '~./b.com']", "['*/*', '~other/*']"] {
         assert_eq!(told(hosts), none, "{hosts}");
+    }
+}
+
+#[test]
+fn routes_of_a_kind_that_the_gateway_does_not_serve_are_told() {
+    const TO: &str = "route: [{destination: {host: a.com, port: {number: 80}}}]";
+    let told = |server: &str, routes: &str| {
+        let gateway = GATEWAY.replace("protocol: HTTP}", &format!("protocol: {server}"));
+        let spec = format!("hosts: [x.test]\ngateways: [edge]\n{routes}\n");
+        let text = gateway + &service("a.com", 80, 1) + &rule("r", &spec);
+        let found = messages(&text, "no-effect").into_iter();
+        found
+            .filter(|one| one.contains("they bind nothing"))
+            .count()
+    };
+    let http = format!("http: [{{{TO}}}]");
+    let tcp = format!("tcp: [{{{TO}}}]");
+    let tls = format!("tls: [{{match: [{{sniHosts: [x.test]}}], {TO}}}]");
+    let passthrough = "TLS}\n    tls: {mode: PASSTHROUGH}";
+    let ending = "HTTPS}\n    tls: {mode: SIMPLE, credentialName: x}";
+    for (server, http_binds, tls_binds, tcp_binds) in [
+        ("HTTP}", true, false, false),
+        ("TCP}", false, false, true),
+        (passthrough, false, true, false),
+        (ending, true, false, false),
+    ] {
+        for (routes, binds) in [(&http, http_binds), (&tls, tls_binds), (&tcp, tcp_binds)] {
+            assert_eq!(
+                told(server, routes),
+                usize::from(!binds),
+                "{server} {routes}"
+            );
+        }
+    }
+    assert_eq!(told("HTTP}", &format!("{http}\n{tcp}")), 1);
+    // The mesh takes them.
+    let spec = format!("hosts: [a.com]\ngateways: [edge, mesh]\n{tcp}\n");
+    let text = GATEWAY.to_string() + &service("a.com", 80, 1) + &rule("r", &spec);
+    assert_eq!(messages(&text, "no-effect"), [] as [String; 0]);
+}
+
+#[test]
+fn a_rule_that_is_kept_from_its_gateway_is_told() {
+    let rule = |export: &str| {
+        let spec = format!(
+            "hosts: [x.test]\ngateways: [default/edge]\n{export}\n\
+             http: [{{name: own, route: [{{destination: {{host: a.com}}}}]}}]\n"
+        );
+        let text = GATEWAY.to_string() + &service("a.com", 80, 1);
+        text + &rule("r", &spec).replace("{name: r}", "{name: r, namespace: other}")
+    };
+    let hidden = rule("exportTo: [.]");
+    let [message] = messages(&hidden, "no-effect").try_into().expect("one");
+    assert!(message.contains("from namespace `default`"), "{message}");
+    let request = Request::for_url("http://x.test:8080/").expect("a URL");
+    let told = explain(&snapshot(&hidden), &[], &request, None);
+    let [passed] = told.passed_over.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(passed.route, "own");
+    assert!(passed.because.contains("exportTo"), "{passed:?}");
+    for export in ["", "exportTo: ['*']", "exportTo: [default]"] {
+        assert_eq!(messages(&rule(export), "no-effect"), [] as [String; 0]);
     }
 }

@@ -289,7 +289,9 @@ async fn exchange(
         true => limits.settings.max_replay_body_bytes as usize,
         false => 0,
     };
-    replay.begin(first_piece, most_replayed);
+    if !replay.begin(first_piece, most_replayed) {
+        cluster.stats.retry_or_shadow_abandoned.add(1);
+    }
     if body.complete {
         request.timeouts.request_complete(&connection.deadline);
         mirrors.launch(worker, replay);

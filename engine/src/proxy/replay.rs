@@ -13,15 +13,16 @@ pub struct Replay {
 
 impl Replay {
     /// Begins with what came together with the head. `most_bytes` is 0 when nobody will ask for
-    /// the body again.
-    pub fn begin(&mut self, first: Chunk, most_bytes: usize) {
+    /// the body again. False: it is too long to be kept already.
+    pub fn begin(&mut self, first: Chunk, most_bytes: usize) -> bool {
         self.pieces.clear();
         self.bytes = first.len();
         self.most_bytes = most_bytes;
-        self.is_lost = false;
+        self.is_lost = most_bytes > 0 && self.bytes > most_bytes;
         if !first.is_empty() {
             self.pieces.push(first);
         }
+        !self.is_lost
     }
 
     /// Lets go of the pieces.
@@ -32,7 +33,9 @@ impl Replay {
     /// The piece that goes out together with the head.
     pub fn first(&mut self) -> Chunk {
         match self.pieces.first() {
-            Some(first) if self.most_bytes > 0 && !rt::buffers_are_short() => first.share(),
+            Some(first) if self.most_bytes > 0 && !self.is_lost && !rt::buffers_are_short() => {
+                first.share()
+            }
             Some(_) => {
                 self.is_lost = true;
                 self.pieces.pop().unwrap_or_default()

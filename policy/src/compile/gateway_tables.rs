@@ -10,7 +10,8 @@ use super::routes::{RouteScope, build_routes};
 use crate::resource::Object;
 use crate::resource::virtual_service::VirtualService;
 use crate::settings::ProxySettings;
-use crate::snapshot::{ExcludedRule, RouteTable};
+use crate::snapshot::{ExcludedRoute, ExcludedRule, RouteTable};
+use crate::source::FieldPath;
 
 /// A virtual host while VirtualServices are being added to it.
 struct Draft {
@@ -38,6 +39,7 @@ pub fn build_table(
             .tls
             .as_ref()
             .is_some_and(|tls| tls.https_redirect);
+        excluded.extend(hidden_rules(bound, compiler));
         for (at, object) in services_of_gateway(compiler, &bound.gateway) {
             let server_hosts = hosts_for(bound, &object.metadata.namespace);
             let hosts = resolved_hosts(object, compiler.settings);
@@ -164,19 +166,48 @@ pub fn services_of_gateway<'r>(
     compiler: &Compiler<'r>,
     gateway: &str,
 ) -> Vec<(usize, &'r Object<VirtualService>)> {
-    let namespace = compiler.settings.namespace.as_str();
-    compiler.virtual_services(|object| {
-        object
-            .spec
-            .gateways
-            .iter()
-            .any(|name| resolve_gateway(name, &object.metadata.namespace) == gateway)
-            && is_exported(
-                &object.spec.export_to,
-                &object.metadata.namespace,
-                namespace,
-            )
-    })
+    compiler.virtual_services(|object| names(object, gateway) && is_visible(object, compiler))
+}
+
+fn names(object: &Object<VirtualService>, gateway: &str) -> bool {
+    let mut gateways = object.spec.gateways.iter();
+    gateways.any(|name| resolve_gateway(name, &object.metadata.namespace) == gateway)
+}
+
+fn is_visible(object: &Object<VirtualService>, compiler: &Compiler<'_>) -> bool {
+    let namespace = &compiler.settings.namespace;
+    is_exported(
+        &object.spec.export_to,
+        &object.metadata.namespace,
+        namespace,
+    )
+}
+
+/// Those that name the gateway of a server and are kept from it, for those who ask why.
+fn hidden_rules(bound: &BoundServer<'_>, compiler: &Compiler<'_>) -> Vec<ExcludedRule> {
+    let hidden = compiler
+        .virtual_services(|object| names(object, &bound.gateway) && !is_visible(object, compiler));
+    let because = format!(
+        "its exportTo keeps it from namespace {}",
+        compiler.settings.namespace
+    );
+    let rules = hidden.into_iter().map(|(_, object)| {
+        let hosts = resolved_hosts(object, compiler.settings);
+        let routes = object.spec.http.iter().enumerate();
+        let routes = routes.map(|(index, rule)| ExcludedRoute {
+            name: rule.name.clone(),
+            origin: object
+                .metadata
+                .origin(FieldPath::root().field("spec").field("http").index(index)),
+            because: because.clone(),
+            position: 0,
+        });
+        ExcludedRule {
+            hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            routes: routes.collect(),
+        }
+    });
+    rules.collect()
 }
 
 /// The hosts of a VirtualService, fully qualified.

@@ -15,6 +15,7 @@ mod destination_rules;
 mod duplicate_services;
 mod endpoint_slices;
 mod findings;
+mod gateway_bindings;
 mod gateway_chains;
 mod gateway_tables;
 mod gateways;
@@ -140,6 +141,7 @@ pub fn compile(
     references::report(&mut compiler);
     impossible_matches::report(&mut compiler);
     claim_matches::report(&mut compiler);
+    gateway_bindings::report(&mut compiler);
     idle_imports::report(&mut compiler);
     idle_ports::report(&mut compiler);
     unknown_destinations::report(&mut compiler);
