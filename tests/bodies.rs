@@ -7,7 +7,7 @@ use harness::{
     DRIVERS, LogLines, PATIENCE, Proxy, folder, free_address, gateway, settings, splitting, until,
 };
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -163,6 +163,37 @@ fn a_slow_upstream_holds_the_upload_back() {
         let mut answer = String::new();
         client.read_to_string(&mut answer).expect("an answer");
         assert!(answer.ends_with(&format!("\r\n\r\n{LEN}")), "{answer}");
+    }
+}
+
+#[test]
+fn a_client_that_resets_an_upload_which_nobody_reads_is_noticed() {
+    for driver in DRIVERS {
+        // It takes connections into its queue, and nothing from them.
+        let upstream = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let upstream_address = upstream.local_addr().expect("an address");
+        let (proxy, address) = start(driver, upstream_address, "{role: gateway}");
+        let mut client = TcpStream::connect(address).expect("connects");
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n";
+        client.write_all(head.as_bytes()).expect("is sent");
+        client
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .expect("set");
+        // Until nothing more is taken.
+        while client.write(&[b'x'; 1 << 16]).is_ok() {}
+        let active = || proxy.stat("cluster.outbound|80||up0.test.upstream_cx_active");
+        assert_eq!(active(), 1);
+        socket2::SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .expect("set");
+        drop(client);
+        until("the end of its upstream connection", || active() == 0);
+        assert!(
+            proxy
+                .admin("/stats/prometheus")
+                .body
+                .contains("response_flags=\"DC\"")
+        );
     }
 }
 

@@ -2,13 +2,18 @@
 
 use super::attempt::{ClientFailure, RequestBody, RoutedRequest};
 use super::body::{BodyFailure, SourceFailure};
+use super::deadline::{Elapsed, until};
 use super::retries::client_gone;
-use crate::rt::{Buffer, Chunk, Deadline};
+use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::transport::Transport;
 use ringroad_codec::http1::CONTINUE;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::time::Duration;
+
+/// How often a client is looked at while its upstream takes nothing of what it has sent.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The client's side of a request that is on its way: the rest of its body goes upstream, then the
 /// client is watched, so that one that leaves does not keep an upstream busy.
@@ -50,9 +55,10 @@ impl ClientSide<'_, '_> {
             // If it cannot be sent, nothing comes.
             self.stream.send_detached(out, Chunk::default());
         }
+        let look_at = Deadline::new();
         // What earlier tries have sent already.
         for at in 1..self.body.replay.len() {
-            self.send(self.body.replay.piece(at)).await?;
+            self.send(self.body.replay.piece(at), &look_at).await?;
         }
         while !self.body.body.complete {
             let piece = self.receive().await.map_err(BodyFailure::Source)?;
@@ -61,7 +67,7 @@ impl ClientSide<'_, '_> {
                 stats.retry_or_shadow_abandoned.add(1);
             }
             self.can_repeat.set(self.body.can_repeat());
-            self.send(piece).await?;
+            self.send(piece, &look_at).await?;
             if self.body.body.complete {
                 self.request.timeouts.request_complete(self.deadline);
                 let mirrors = &mut self.body.mirrors;
@@ -91,8 +97,18 @@ impl ClientSide<'_, '_> {
         received
     }
 
-    async fn send(&self, piece: Chunk) -> Result<(), BodyFailure> {
-        let sent = self.upstream.send(Buffer::default(), piece).await;
-        sent.map_err(|_| BodyFailure::Sink)
+    /// Nothing is received from the client meanwhile, so it is looked at whether it still is there.
+    async fn send(&self, piece: Chunk, look_at: &Deadline) -> Result<(), BodyFailure> {
+        let mut sent = pin!(self.upstream.send(Buffer::default(), piece));
+        loop {
+            look_at.set(Some(rt::now() + LOOK_INTERVAL));
+            match until(look_at, sent.as_mut()).await {
+                Ok(sent) => return sent.map_err(|_| BodyFailure::Sink),
+                Err(Elapsed) if self.stream.is_over() => {
+                    return Err(BodyFailure::Source(SourceFailure::Broken));
+                }
+                Err(Elapsed) => {}
+            }
+        }
     }
 }

@@ -228,6 +228,12 @@ impl Stream {
         sys::confirmed_bytes(self.raw_fd().ok()?)
     }
 
+    /// Whether the connection is over for both sides, as after a reset. Told also while what came before
+    /// has not been received.
+    pub fn is_over(&self) -> bool {
+        self.raw_fd().is_ok_and(sys::is_over)
+    }
+
     /// The peer's address.
     ///
     /// # Errors

@@ -246,12 +246,13 @@ pub(super) fn set_keepalive(
     Ok(())
 }
 
-/// How many bytes of a TCP connection the peer has confirmed. Linux: `tcpi_bytes_acked`.
-pub(super) fn confirmed_bytes(fd: RawFd) -> Option<u64> {
-    /// Where it is in `tcp_info`, in words of eight bytes, before which are eight single bytes,
-    /// 24 words of four and two rates.
-    const BYTES_ACKED: usize = 15;
-    let mut info = [0u64; BYTES_ACKED + 1];
+/// Linux: `tcp_info` up to `tcpi_bytes_acked`, in words of eight bytes: eight single bytes, 24 words
+/// of four, two rates.
+type TcpInfo = [u64; 16];
+
+/// What the kernel tells of a TCP connection; `None` for what is none.
+fn tcp_info(fd: RawFd) -> Option<TcpInfo> {
+    let mut info = TcpInfo::default();
     let mut length = size_of_val(&info) as libc::socklen_t;
     let place = info.as_mut_ptr().cast();
     // SAFETY: as many bytes are writable as the length says.
@@ -265,7 +266,19 @@ pub(super) fn confirmed_bytes(fd: RawFd) -> Option<u64> {
         )
     };
     check(found).ok()?;
-    (length as usize == size_of_val(&info)).then_some(info[BYTES_ACKED])
+    (length as usize == size_of_val(&info)).then_some(info)
+}
+
+/// How many bytes of a TCP connection the peer has confirmed.
+pub(super) fn confirmed_bytes(fd: RawFd) -> Option<u64> {
+    tcp_info(fd)?.last().copied()
+}
+
+/// Whether a TCP connection is over for both sides, as after a reset, whatever was received before.
+pub(super) fn is_over(fd: RawFd) -> bool {
+    /// `TCP_CLOSE` of `net/tcp_states.h`, which `tcpi_state`, the first byte, then has.
+    const CLOSED: u8 = 7;
+    tcp_info(fd).is_some_and(|[first, ..]| first.to_ne_bytes()[0] == CLOSED)
 }
 
 /// Makes closing send a reset.

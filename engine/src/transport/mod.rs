@@ -174,6 +174,16 @@ impl Transport {
         }
     }
 
+    /// Whether a connection of its own is over for both sides, as after a reset, while bytes from
+    /// before may wait. A stream of HTTP/2 does not tell.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_over(),
+            Self::Tls(stream) => stream.is_over(),
+            Self::Http2(_) => false,
+        }
+    }
+
     /// Our own address.
     ///
     /// # Errors

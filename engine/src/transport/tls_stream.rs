@@ -196,6 +196,10 @@ impl TlsStream {
         self.socket.reset_on_close();
     }
 
+    pub fn is_over(&self) -> bool {
+        self.socket.is_over()
+    }
+
     pub fn confirmed_bytes(&self) -> Option<u64> {
         self.socket.confirmed_bytes()
     }
