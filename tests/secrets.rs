@@ -2,10 +2,11 @@
 
 mod harness;
 
-use harness::pki::{Authority, Identity, secret};
+use harness::pki::{Authority, Identity, connect, secret};
 use harness::{Proxy, answering, folder, free_address, https_gateway, ringroad, settings, until};
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A gateway with this `tls` block, and a secret beside it.
 fn config(tls: &str, secret: &str) -> tempfile::TempDir {
@@ -231,6 +232,43 @@ fn roots_that_come_and_go_are_logged() {
         proxy.log().contains("not that of the certificate")
     });
     assert_eq!(count(&place), 2, "{}", proxy.log());
+}
+
+#[test]
+fn a_path_that_leads_nowhere_leaves_its_server_what_it_had() {
+    let authority = Authority::new();
+    let identity = authority.issue(&["shop.test"]);
+    let files = folder(&[("c.pem", &identity.certificate), ("k.pem", &identity.key)]);
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let address = free_address();
+    let gate = |mode: &str, key: &str, more: &str| {
+        let tls = format!(
+            "{{mode: {mode}, serverCertificate: {}, privateKey: {}{more}}}",
+            path("c.pem"),
+            path(key)
+        );
+        https_gateway(address, &[("shop.test", &tls)])
+    };
+    let proxy = Proxy::start(folder(&[("gate.yaml", &gate("SIMPLE", "k.pem", ""))]), &[]);
+    let client = Arc::new(authority.client(None));
+    let is_served = || connect(address, "shop.test", &client).is_ok();
+    assert!(is_served());
+    let complaint = |name: &str| {
+        until("the complaint", || {
+            let log = proxy.log();
+            let mut lines = log.lines().filter(|line| line.contains("WARN"));
+            lines.any(|line| line.contains(&path(name)) && line.contains("what was in use stays"))
+        });
+    };
+    proxy.put("gate.yaml", &gate("SIMPLE", "nowhere.pem", ""));
+    complaint("nowhere.pem");
+    assert!(is_served());
+    // Whoever asks for certificates of clients from now on does not get on without.
+    let more = format!(", caCertificates: {}", path("no-roots.pem"));
+    proxy.put("gate.yaml", &gate("MUTUAL", "k.pem", &more));
+    until("nobody is served", || !is_served());
+    proxy.put("gate.yaml", &gate("SIMPLE", "k.pem", ""));
+    until("all is well", is_served);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::pki::{Authority, Identity, TlsUpstream, connect, get_with_kind, secret};
+use harness::pki::{Authority, Identity, TlsUpstream, connect, get_with_kind, ocsp_answer, secret};
 use harness::tcp::{echo, raw_gateway, route, service};
 use harness::{
     DRIVERS, Proxy, Upstream, folder, free_address, https_gateway, settings, splitting, until,
@@ -104,14 +104,33 @@ fn an_answer_of_the_authority_is_stapled_where_there_is_one() {
     fs::create_dir(&own).expect("made");
     fs::write(own.join("tls.crt"), &identity.certificate).expect("written");
     fs::write(own.join("tls.key"), &identity.key).expect("written");
-    let _proxy = Proxy::start(config, &[]);
+    let proxy = Proxy::start(config, &[]);
     let stapled = || harness::pki::staple(address, "shop.test", &authority);
     assert_eq!(stapled(), b"");
-    // Nobody here looks into it: that is for clients.
-    fs::write(own.join("tls.ocsp-staple"), b"an answer of the authority").expect("written");
-    until("the staple", || stapled() == b"an answer of the authority");
-    fs::write(own.join("tls.ocsp-staple"), b"a newer one").expect("written");
-    until("the newer one", || stapled() == b"a newer one");
+    let put = |answer: &[u8]| fs::write(own.join("tls.ocsp-staple"), answer).expect("written");
+    let first = ocsp_answer(&identity, "20980101000000Z");
+    put(&first);
+    until("the staple", || stapled() == first);
+    let newer = ocsp_answer(&identity, "20990101000000Z");
+    put(&newer);
+    until("the newer one", || stapled() == newer);
+    // What helps no client is left out.
+    let of_another = ocsp_answer(&authority.issue(&["shop.test"]), "20990101000000Z");
+    let over = ocsp_answer(&identity, "20210101000000Z");
+    for (answer, why) in [
+        (&b"nonsense"[..], "is no answer of OCSP"),
+        (&of_another, "is about another certificate"),
+        (&over, "has expired"),
+    ] {
+        put(answer);
+        until(why, || stapled().is_empty());
+        until("a word about it", || {
+            proxy.log().contains(why) && proxy.stat("server.certificates_unreadable") == 1
+        });
+        put(&newer);
+        until("the staple again", || stapled() == newer);
+    }
+    assert_eq!(proxy.stat("server.certificates_unreadable"), 0);
 }
 
 #[test]
@@ -124,25 +143,33 @@ fn certificates_of_one_folder_have_answers_of_their_own() {
         path.display().to_string()
     };
     let address = free_address();
-    let tls = |name: &str| {
-        let identity = authority.issue(&[name]);
+    let until_then = "20990101000000Z";
+    let identities = ["one.test", "other.test"].map(|name| (name, authority.issue(&[name])));
+    let answers = identities
+        .each_ref()
+        .map(|(_, identity)| ocsp_answer(identity, until_then));
+    let put_bytes = |name: &str, bytes: &[u8]| {
+        fs::write(files.path().join(name), bytes).expect("written");
+    };
+    let tls = |(name, identity): &(&str, Identity)| {
         let certificate = put(&format!("{name}.pem"), &identity.certificate);
         let key = put(&format!("{name}.key"), &identity.key);
         format!("{{mode: SIMPLE, serverCertificate: {certificate}, privateKey: {key}}}")
     };
-    let (one, other) = (tls("one.test"), tls("other.test"));
+    let (one, other) = (tls(&identities[0]), tls(&identities[1]));
     let servers = [("one.test", one.as_str()), ("other.test", other.as_str())];
-    put("one.test.pem.ocsp", "of one");
-    put("tls.ocsp-staple", "of the folder");
+    put_bytes("one.test.pem.ocsp", &answers[0]);
+    put_bytes("tls.ocsp-staple", &answers[1]);
     let _proxy = Proxy::start(
         folder(&[("gate.yaml", &https_gateway(address, &servers))]),
         &["--driver", "auto"],
     );
     let stapled = |name: &str| harness::pki::staple(address, name, &authority);
-    assert_eq!(stapled("one.test"), b"of one");
-    assert_eq!(stapled("other.test"), b"of the folder");
-    put("other.test.pem.ocsp", "of the other");
-    until("its own", || stapled("other.test") == b"of the other");
+    assert_eq!(stapled("one.test"), answers[0]);
+    assert_eq!(stapled("other.test"), answers[1], "that of the folder");
+    let newer = ocsp_answer(&identities[1].1, "20991231000000Z");
+    put_bytes("other.test.pem.ocsp", &newer);
+    until("its own", || stapled("other.test") == newer);
 }
 
 #[test]

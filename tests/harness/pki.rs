@@ -295,6 +295,33 @@ impl ServerCertVerifier for AnyName {
     }
 }
 
+/// An answer of OCSP (RFC 6960) that says that a certificate is good until then, such as
+/// `20991231235959Z`. Nobody has signed it.
+pub fn ocsp_answer(identity: &Identity, until: &str) -> Vec<u8> {
+    use x509_parser::prelude::{FromDer as _, X509Certificate};
+    fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let len = u16::try_from(content.len()).expect("short");
+        [&[tag, 0x82][..], &len.to_be_bytes(), &content].concat()
+    }
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
+    let certificate = certificate.expect("PEM");
+    let (_, parsed) = X509Certificate::from_der(&certificate).expect("a certificate");
+    let (sequence, octets, time) = (0x30, 0x04, 0x18);
+    let hashes = [&der(octets, &[b"name"])[..], &der(octets, &[b"key"])].concat();
+    let serial_number = der(0x02, &[parsed.raw_serial()]);
+    let id = der(sequence, &[&der(sequence, &[]), &hashes, &serial_number]);
+    let then = der(time, &[b"20200101000000Z"]);
+    let next = der(0xa0, &[&der(time, &[until.as_bytes()])]);
+    let single = der(sequence, &[&id, &[0x80, 0], &then, &next]);
+    let by = der(0xa2, &[&der(octets, &[b"key"])]);
+    let data = der(sequence, &[&by, &then, &der(sequence, &[&single])]);
+    let basic = der(sequence, &[&data, &der(sequence, &[]), &der(0x03, &[&[0]])]);
+    let kind = der(0x06, &[&[43, 6, 1, 5, 5, 7, 48, 1, 1]]);
+    let bytes = der(sequence, &[&kind, &der(octets, &[&basic])]);
+    der(sequence, &[&der(0x0a, &[&[0]]), &der(0xa0, &[&bytes])])
+}
+
 /// What a server staples to its certificate.
 pub fn staple(address: SocketAddr, name: &str, authority: &Authority) -> Vec<u8> {
     let verifier = Arc::new(AnyName::of(authority));

@@ -88,8 +88,17 @@ impl Described for UpstreamTls {
     type Context = ClientContext;
     const WHOM: &'static str = "upstreams";
 
-    fn all(snapshot: &Snapshot) -> Vec<Arc<Self>> {
+    fn all(snapshot: &Snapshot) -> Vec<(String, Arc<Self>)> {
         clients(snapshot)
+    }
+
+    fn moves(&self, before: &Self) -> bool {
+        let mut moved = self.clone();
+        moved.trust.clone_from(&before.trust);
+        if self.credential.is_some() && before.credential.is_some() {
+            moved.credential.clone_from(&before.credential);
+        }
+        moved == *before
     }
 
     fn read(&self, places: &Places<'_>, seen: &mut Fingerprint) -> Result<ClientMaterial, String> {

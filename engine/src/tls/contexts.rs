@@ -21,8 +21,12 @@ pub(super) trait Described: Eq + Hash + Sized {
     /// Whom it is spoken with, for people.
     const WHOM: &'static str;
 
-    /// All that a snapshot has.
-    fn all(snapshot: &Snapshot) -> Vec<Arc<Self>>;
+    /// All that a snapshot has, and where: a server or a cluster that keeps its place from one
+    /// snapshot to the next.
+    fn all(snapshot: &Snapshot) -> Vec<(String, Arc<Self>)>;
+
+    /// Whether nothing but where certificates and roots come from is another than in `before`.
+    fn moves(&self, before: &Self) -> bool;
 
     /// Reads all that it names.
     ///
@@ -106,17 +110,23 @@ impl News {
 }
 
 /// Contexts by their descriptions, or why there is none.
-struct Table<D: Described>(HashMap<Arc<D>, Result<Built<D::Context>, String>>);
+struct Table<D: Described> {
+    built: HashMap<Arc<D>, Result<Built<D::Context>, String>>,
+    places: HashMap<String, Arc<D>>,
+}
 
 impl<D: Described> Default for Table<D> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self {
+            built: HashMap::new(),
+            places: HashMap::new(),
+        }
     }
 }
 
 impl<D: Described> Table<D> {
     fn context(&self, tls: &D) -> Result<&Arc<D::Context>, &str> {
-        match self.0.get(tls) {
+        match self.built.get(tls) {
             Some(Ok(built)) => Ok(&built.context),
             Some(Err(why)) => Err(why),
             None => Err(NOT_READ),
@@ -126,14 +136,18 @@ impl<D: Described> Table<D> {
     /// The table for another snapshot, or for files that may have changed. What cannot be read
     /// keeps its old context, and is a problem.
     fn renewed(&self, round: &Round<'_>, news: &mut News) -> Self {
-        let mut next = HashMap::new();
-        for tls in D::all(round.places.snapshot) {
-            if next.contains_key(&tls) {
+        let mut next = Self::default();
+        for (place, tls) in D::all(round.places.snapshot) {
+            next.places.insert(place.clone(), tls.clone());
+            if next.built.contains_key(&tls) {
                 continue;
             }
-            let before = self.0.get(&tls).and_then(|known| known.as_ref().ok());
+            let before = self.good(&tls);
+            let whom = D::WHOM;
             let built = round.build(&*tls, before).or_else(|why| {
-                let whom = D::WHOM;
+                // What the same place had, where only a path or a name is another.
+                let moved = || self.places.get(&place).filter(|old| tls.moves(old));
+                let before = before.or_else(|| self.good(moved()?));
                 let (end, old) = match before {
                     Some(before) => {
                         let old = Built {
@@ -147,26 +161,37 @@ impl<D: Described> Table<D> {
                 news.problems.push(format!("TLS with {whom}: {why}; {end}"));
                 old
             });
-            if let (Some(before), Ok(built)) = (self.0.get(&tls), &built) {
+            if let Ok(built) = &built
+                && !built.is_old
+            {
+                let problems = built.report.problems.iter();
+                news.problems
+                    .extend(problems.map(|problem| format!("TLS with {whom}: {problem}")));
+            }
+            if let (Some(before), Ok(built)) = (self.built.get(&tls), &built) {
                 built.note_since(before.as_ref().ok(), news);
             }
-            next.insert(tls, built);
+            next.built.insert(tls, built);
         }
-        Self(next)
+        next
+    }
+
+    fn good(&self, tls: &D) -> Option<&Built<D::Context>> {
+        self.built.get(tls)?.as_ref().ok()
     }
 
     fn is_same(&self, other: &Self) -> bool {
         let fingerprint =
             |built: &Result<Built<_>, String>| built.as_ref().ok().map(|built| built.fingerprint);
-        self.0.len() == other.0.len()
-            && self.0.iter().all(|(tls, built)| {
-                let other = other.0.get(tls);
+        self.built.len() == other.built.len()
+            && self.built.iter().all(|(tls, built)| {
+                let other = other.built.get(tls);
                 other.is_some_and(|other| fingerprint(other) == fingerprint(built))
             })
     }
 
     fn reports(&self) -> impl Iterator<Item = &CertificateReport> {
-        self.0.values().flatten().map(|built| &*built.report)
+        self.built.values().flatten().map(|built| &*built.report)
     }
 }
 
@@ -303,19 +328,23 @@ impl TlsKeeper {
 }
 
 /// The descriptions of all servers.
-pub(super) fn servers(snapshot: &Snapshot) -> Vec<Arc<DownstreamTls>> {
-    fn of_chains(chains: &FilterChains, found: &mut Vec<Arc<DownstreamTls>>) {
-        found.extend(chains.all().filter_map(|chain| chain.tls.clone()));
+pub(super) fn servers(snapshot: &Snapshot) -> Vec<(String, Arc<DownstreamTls>)> {
+    type Found = Vec<(String, Arc<DownstreamTls>)>;
+    fn of_chains(listener: &Listener, chains: &FilterChains, found: &mut Found) {
+        found.extend(chains.all().filter_map(|chain| {
+            let place = format!("{} {:?}", listener.name, chain.matches);
+            Some((place, chain.tls.clone()?))
+        }));
     }
-    fn of_listener(listener: &Listener, found: &mut Vec<Arc<DownstreamTls>>) {
+    fn of_listener(listener: &Listener, found: &mut Found) {
         match &listener.kind {
             ListenerKind::Http(_) => {}
-            ListenerKind::Chains(chains) => of_chains(chains, found),
+            ListenerKind::Chains(chains) => of_chains(listener, chains, found),
             ListenerKind::Intercepted(outbound) => {
                 for inner in outbound.listeners() {
                     of_listener(inner, found);
                 }
-                of_chains(&outbound.fallback, found);
+                of_chains(listener, &outbound.fallback, found);
             }
         }
     }
@@ -327,7 +356,9 @@ pub(super) fn servers(snapshot: &Snapshot) -> Vec<Arc<DownstreamTls>> {
 }
 
 /// The descriptions of all clusters that are reached by TLS.
-pub(super) fn clients(snapshot: &Snapshot) -> Vec<Arc<UpstreamTls>> {
+pub(super) fn clients(snapshot: &Snapshot) -> Vec<(String, Arc<UpstreamTls>)> {
     let clusters = snapshot.clusters.iter();
-    clusters.filter_map(|cluster| cluster.tls.clone()).collect()
+    clusters
+        .filter_map(|cluster| Some((cluster.name.clone(), cluster.tls.clone()?)))
+        .collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! Errors name the place and never what is in it.
 
+use super::ocsp;
 use super::report::CertificateFacts;
 use ringroad_policy::snapshot::{CredentialSource, Snapshot, TrustSource};
 use rustls::pki_types::pem::PemObject as _;
@@ -11,12 +12,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A certificate with its chain and key.
 pub struct Credential {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
     pub ocsp: Option<Vec<u8>>,
+    /// Why what lies there is not stapled.
+    pub ocsp_problem: Option<String>,
     /// For people: where it is from.
     pub place: String,
     /// The same of the key.
@@ -286,7 +290,9 @@ impl CredentialText {
     fn seen(self, seen: &mut Fingerprint) -> Self {
         seen.add(&self.chain);
         seen.add(&self.key);
-        seen.add(self.ocsp.as_deref().unwrap_or_default());
+        let ocsp = self.ocsp.as_deref().unwrap_or_default();
+        seen.add(ocsp);
+        seen.add(&[u8::from(ocsp::has_expired(ocsp, SystemTime::now()))]);
         self
     }
 
@@ -302,10 +308,21 @@ impl CredentialText {
             place,
             key_place,
         } = self;
+        let chain = certificates(chain, place)?;
+        let leaf = chain.first().map_or(&[][..], |leaf| leaf);
+        let judged = ocsp
+            .as_deref()
+            .map(|answer| ocsp::judge(answer, leaf, SystemTime::now()));
+        let refusal = judged.and_then(Result::err);
         Ok(Credential {
-            chain: certificates(chain, place)?,
+            ocsp: ocsp
+                .as_deref()
+                .filter(|_| refusal.is_none())
+                .map(<[u8]>::to_vec),
+            ocsp_problem: refusal
+                .map(|why| format!("the OCSP answer beside {place} {why}: it is not stapled")),
+            chain,
             key: PrivateKeyDer::from_pem_slice(key).map_err(|_| no_key(key, key_place))?,
-            ocsp: ocsp.as_deref().map(<[u8]>::to_vec),
             place: place.clone(),
             key_place: key_place.clone(),
         })

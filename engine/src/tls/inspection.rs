@@ -32,10 +32,10 @@ pub fn inspect_secrets(snapshot: &Snapshot, config_roots: &[PathBuf]) -> Vec<Dia
                 found.push(warning);
             }
         };
-    for tls in servers(snapshot) {
+    for (_, tls) in servers(snapshot) {
         inspect(&tls.origin, &tls.credentials, tls.trust.as_ref());
     }
-    for tls in clients(snapshot) {
+    for (_, tls) in clients(snapshot) {
         let trust = Some(&tls.trust).filter(|_| !tls.skips_verification);
         inspect(&tls.origin, tls.credential.as_slice(), trust);
     }

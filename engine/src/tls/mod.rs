@@ -11,6 +11,7 @@ mod client;
 mod contexts;
 mod credentials;
 mod inspection;
+mod ocsp;
 mod parameters;
 mod report;
 mod server;

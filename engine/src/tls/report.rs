@@ -12,6 +12,8 @@ pub struct CertificateReport {
     pub authorities: Vec<CertificateFacts>,
     /// What is shown to peers: the leaf of each chain.
     pub leaves: Vec<CertificateFacts>,
+    /// What is wrong, though it can be used.
+    pub problems: Vec<String>,
 }
 
 /// A certificate in use.

@@ -61,8 +61,17 @@ impl Described for DownstreamTls {
     type Context = ServerContext;
     const WHOM: &'static str = "clients";
 
-    fn all(snapshot: &Snapshot) -> Vec<Arc<Self>> {
+    fn all(snapshot: &Snapshot) -> Vec<(String, Arc<Self>)> {
         servers(snapshot)
+    }
+
+    fn moves(&self, before: &Self) -> bool {
+        let mut moved = self.clone();
+        moved.credentials.clone_from(&before.credentials);
+        if self.trust.is_some() && before.trust.is_some() {
+            moved.trust.clone_from(&before.trust);
+        }
+        moved == *before
     }
 
     fn read(&self, places: &Places<'_>, seen: &mut Fingerprint) -> Result<ServerMaterial, String> {
@@ -93,6 +102,7 @@ impl Described for DownstreamTls {
             let leaf = credential.chain.first();
             let facts = leaf.and_then(|leaf| CertificateFacts::read(leaf, &credential.place));
             report.leaves.extend(facts);
+            report.problems.extend(credential.ocsp_problem.clone());
             keys.push(certified_key(credential, &provider)?);
         }
         if keys.is_empty() {
@@ -177,6 +187,7 @@ pub(super) fn certified_key(
         ocsp,
         place,
         key_place,
+        ..
     } = credential;
     let mut certified = CertifiedKey::from_der(chain, key, provider)
         .map_err(|error| Credential::refusal(&place, &key_place, &error))?;

@@ -59,6 +59,7 @@ fn report() -> CertificateReport {
             not_before: 1_700_000_000,
             not_after: 32_503_680_000,
         }],
+        problems: Vec::new(),
     }
 }
 
