@@ -359,3 +359,26 @@ fn settings_of_http2_for_a_service_of_http1_are_idle() {
         assert_eq!(codes_of(&named), []);
     }
 }
+
+#[test]
+fn shares_for_places_without_endpoints_are_told() {
+    let found = |locality: &str| {
+        let settings = sidecar("default").replace(
+            "role: sidecar",
+            "workload: {locality: r1/z1}, role: sidecar",
+        );
+        let rule = destination_rule(
+            "a",
+            "host: a.com\ntrafficPolicy:\n  loadBalancer:\n    localityLbSetting:\n      \
+             distribute: [{from: 'r1/*', to: {'r1/*': 90, 'r2/*': 10}}]\n",
+        );
+        let service = service("a.com", 80, 2).replace("labels", &format!("{locality}labels"));
+        let all = codes_of(&(settings + &service + &rule));
+        all.into_iter()
+            .filter(|(code, _)| *code == "unused-endpoints")
+            .collect::<Vec<_>>()
+    };
+    let field = "spec.trafficPolicy.loadBalancer.localityLbSetting".to_string();
+    assert_eq!(found(""), [("unused-endpoints", field)]);
+    assert_eq!(found("locality: r2/z9, "), []);
+}

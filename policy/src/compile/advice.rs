@@ -36,6 +36,31 @@ pub fn report(listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>], findings: 
     }
     report_ejection(used.iter().filter_map(|at| clusters.get(*at)), findings);
     report_idle_streams(clusters, findings);
+    report_unused_endpoints(clusters, findings);
+}
+
+/// Endpoints of which none may be used, since they are in none of the places that share requests.
+fn report_unused_endpoints(clusters: &[Arc<Cluster>], findings: &mut Findings) {
+    for cluster in clusters {
+        let Some(Origin { document, field }) = &cluster.policy_origins.load_balancer else {
+            continue;
+        };
+        let mut priorities = cluster.priority_of_each().into_iter();
+        let is_known = !cluster.endpoints.is_empty() && cluster.discovery == Discovery::Static;
+        if !is_known || priorities.any(|priority| priority.is_some()) {
+            continue;
+        }
+        let place = Place::Field(Origin {
+            document: *document,
+            field: field.field("localityLbSetting"),
+        });
+        let message = format!(
+            "no endpoint of `{}` is in a place that gets a share: requests get 503 UH",
+            cluster.service.host
+        );
+        let help = "write places under `to:` that endpoints name in their `locality`";
+        findings.add(Diagnostic::warning("unused-endpoints", place, message).with_help(help));
+    }
 }
 
 /// Settings of HTTP/2 where everything behind them speaks HTTP/1.1.
