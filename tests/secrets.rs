@@ -272,6 +272,58 @@ fn a_path_that_leads_nowhere_leaves_its_server_what_it_had() {
 }
 
 #[test]
+fn files_that_cannot_serve_are_named_before_anything_runs() {
+    let authority = Authority::new();
+    let (good, other) = (authority.issue(&["a"]), authority.issue(&["b"]));
+    let files = folder(&[
+        ("c.pem", &good.certificate),
+        ("k.pem", &good.key),
+        ("other.pem", &other.key),
+        ("r.pem", &authority.pem),
+    ]);
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let tls = |certificate: &str, key: &str, roots: &str| {
+        format!(
+            "{{mode: MUTUAL, serverCertificate: {}, privateKey: {}, caCertificates: {}}}",
+            path(certificate),
+            path(key),
+            path(roots)
+        )
+    };
+    for (tls, said) in [
+        (
+            tls("nowhere.pem", "k.pem", "r.pem"),
+            "nowhere.pem: No such file",
+        ),
+        (
+            tls("c.pem", "nowhere.pem", "r.pem"),
+            "nowhere.pem: No such file",
+        ),
+        (
+            tls("c.pem", "k.pem", "nowhere.pem"),
+            "nowhere.pem: No such file",
+        ),
+        (
+            tls("c.pem", "other.pem", "r.pem"),
+            "is not that of the certificate",
+        ),
+    ] {
+        let config = config(&tls, "");
+        let told = joined(&check(config.path()));
+        assert!(told.contains("warning[unusable-file]"), "{said}: {told}");
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    for tls in [
+        tls("c.pem", "k.pem", "r.pem"),
+        tls("gone/c.pem", "gone/k.pem", "r.pem"),
+    ] {
+        let config = config(&tls, "");
+        let told = check(config.path());
+        assert!(!told.contains("warning"), "{told}");
+    }
+}
+
+#[test]
 fn certs_refuses_names_that_are_none() {
     let out = tempfile::tempdir().expect("a folder");
     let made = out.path().join("made");

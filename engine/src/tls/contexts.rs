@@ -309,8 +309,9 @@ impl TlsKeeper {
         };
         news.tell();
         let problems = news.problems;
-        for problem in &problems {
-            if !self.told.contains(problem) {
+        for (at, problem) in problems.iter().enumerate() {
+            // Several descriptions may have the same.
+            if !self.told.contains(problem) && !problems[..at].contains(problem) {
                 tracing::warn!("{problem}");
             }
         }
