@@ -15,9 +15,9 @@ const SIX: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 fn backends<const N: usize>(addresses: [IpAddr; N]) -> [Backend; N] {
     loop {
         let port = free_address().port();
-        let is_free = |ip: &IpAddr| TcpListener::bind(SocketAddr::new(*ip, port)).is_ok();
-        if addresses.iter().all(is_free) {
-            return addresses.map(|ip| Backend::start_at(SocketAddr::new(ip, port)));
+        let listeners = addresses.map(|ip| TcpListener::bind(SocketAddr::new(ip, port)));
+        if listeners.iter().all(Result::is_ok) {
+            return listeners.map(|listener| Backend::listen(listener.expect("is bound")));
         }
     }
 }

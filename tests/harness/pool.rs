@@ -134,7 +134,7 @@ impl Backend {
         Self::listen(TcpListener::bind(address).expect("the port is free"))
     }
 
-    fn listen(listener: TcpListener) -> Self {
+    pub fn listen(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             status: AtomicU16::new(200),
