@@ -3,9 +3,9 @@
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use super::keys::Scheme;
 use super::status::TokenError;
 
 /// How far clocks may differ, in seconds. Envoy's default.
@@ -24,7 +24,7 @@ pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
 /// A token that has been read, and not been verified.
 #[derive(Debug, Clone)]
 pub(super) struct Token<'t> {
-    pub algorithm: Algorithm,
+    pub scheme: Scheme,
     pub key_id: String,
     /// What is signed.
     pub signed: &'t str,
@@ -73,7 +73,7 @@ impl<'t> Token<'t> {
             serde_json::from_slice(&header).map_err(|_| TokenError::HeaderJson)?;
         let algorithm = header.get("alg").and_then(Value::as_str);
         let algorithm = algorithm.ok_or(TokenError::Algorithm)?;
-        let algorithm = algorithm
+        let scheme = algorithm
             .parse()
             .map_err(|_| TokenError::UnknownAlgorithm)?;
         let key_id = text_field(&header, "kid", TokenError::KeyId)?.unwrap_or_default();
@@ -95,7 +95,7 @@ impl<'t> Token<'t> {
         }
         decode_base64(signature).ok_or(TokenError::SignatureBase64)?;
         Ok(Self {
-            algorithm,
+            scheme,
             key_id: key_id.to_string(),
             signed,
             payload_base64: payload,

@@ -56,7 +56,7 @@ fn read(written: &Written, at: usize, metadata: &Metadata, findings: &mut Findin
     if source == KeySource::Inline && keys.is_empty() {
         let place = Place::Field(metadata.origin(field.field("jwks")));
         let message = "no key can be used, so each token is refused";
-        let help = "write a set `{\"keys\": [...]}` of RSA keys, EC keys on P-256 or P-384, or \
+        let help = "write a set `{\"keys\": [...]}` of RSA keys, EC keys on P-256, P-384 or P-521, or \
                     Ed25519 keys";
         findings.add(Diagnostic::warning("unusable-keys", place, message).with_help(help));
     }
