@@ -241,6 +241,72 @@ fn retriable_headers_are_named_since_none_can_be_told() {
 }
 
 #[test]
+fn conditions_on_codes_that_nobody_names_are_named() {
+    let retrying =
+        |on: &str, more: &str| route(&format!("retries: {{attempts: 1, retryOn: '{on}'}}{more}"));
+    let at = "spec.http[0].retries.retryOn";
+    assert_eq!(
+        codes_of(&retrying("5xx,retriable-status-codes", "")),
+        warned("no-effect", at)
+    );
+    assert_eq!(codes_of(&retrying("retriable-status-codes,418", "")), []);
+    let told = ", headers: {request: {set: {x-envoy-retriable-status-codes: '418'}}}";
+    assert_eq!(codes_of(&retrying("retriable-status-codes", told)), []);
+}
+
+#[test]
+fn faults_that_never_happen_or_take_no_time_are_named() {
+    let fault = |kind: &str| route(&format!("fault: {{{kind}}}"));
+    for (idle, at) in [
+        (
+            "abort: {httpStatus: 503, percentage: {value: 0}}",
+            "spec.http[0].fault.abort.percentage",
+        ),
+        (
+            "delay: {fixedDelay: 1s, percentage: {value: 0}}",
+            "spec.http[0].fault.delay.percentage",
+        ),
+        (
+            "delay: {percentage: {value: 1}}",
+            "spec.http[0].fault.delay",
+        ),
+    ] {
+        assert_eq!(codes_of(&fault(idle)), warned("no-effect", at), "{idle}");
+    }
+    let fine = "delay: {fixedDelay: 1s, percentage: {value: 0.1}}";
+    assert_eq!(codes_of(&fault(fine)), []);
+}
+
+#[test]
+fn hashes_of_nothing_and_least_numbers_that_count_as_others_are_named() {
+    let balanced = |hash: &str| {
+        policy(&format!(
+            "trafficPolicy: {{loadBalancer: {{consistentHash: {{{hash}}}}}}}\n"
+        ))
+    };
+    let at = "spec.trafficPolicy.loadBalancer.consistentHash";
+    for idle in ["", "ringHash: {minimumRingSize: 64}", "useSourceIp: false"] {
+        assert_eq!(codes_of(&balanced(idle)), warned("no-effect", at), "{idle}");
+    }
+    for fine in [
+        "httpHeaderName: x",
+        "useSourceIp: true",
+        "httpQueryParameterName: q",
+        "httpCookie: {name: c, ttl: 0s}",
+    ] {
+        assert_eq!(codes_of(&balanced(fine)), [], "{fine}");
+    }
+    let budget = |least: u32| {
+        policy(&format!(
+            "trafficPolicy: {{retryBudget: {{percent: 20, minRetryConcurrency: {least}}}}}\n"
+        ))
+    };
+    let at = "spec.trafficPolicy.retryBudget.minRetryConcurrency";
+    assert_eq!(codes_of(&budget(0)), warned("no-effect", at));
+    assert_eq!(codes_of(&budget(1)), []);
+}
+
+#[test]
 fn the_prefix_operator_in_a_redirect_is_named() {
     let redirect = |uri: &str| {
         let spec = format!(

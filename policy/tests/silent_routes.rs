@@ -96,7 +96,10 @@ fn a_share_of_the_only_destination_is_idle() {
 fn faults_and_mirrors_without_their_share_are_named() {
     idle("fault: {delay: {fixedDelay: 5s}}", "fault.delay");
     clean("fault: {delay: {fixedDelay: 5s, percentage: {value: 10}}}");
-    clean("fault: {delay: {fixedDelay: 5s, percentage: {value: 0}}}");
+    idle(
+        "fault: {delay: {fixedDelay: 5s, percentage: {value: 0}}}",
+        "fault.delay.percentage",
+    );
     idle("fault: {abort: {httpStatus: 500}}", "fault.abort");
     clean("fault: {abort: {httpStatus: 500, percentage: {value: 5}}}");
     idle("mirrorPercentage: {value: 10}", "mirrorPercentage");

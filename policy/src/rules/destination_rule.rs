@@ -1,6 +1,6 @@
 //! DestinationRule. Istio: `ValidateDestinationRule`.
 
-use super::idle_limits::check_max_retries;
+use super::idle_limits::{check_least_retries, check_max_retries};
 use super::layer4_routes::check_subset_name;
 use super::names::{check_host, check_labels_of};
 use super::replaced_policies;
@@ -15,6 +15,7 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     traffic_policy::check(&policy, report);
     let has_budget = policy.get("retryBudget").is_set();
     check_max_retries(&policy, has_budget, report);
+    check_least_retries(&policy.get("retryBudget"), report);
     let subsets = spec.get("subsets");
     let mut names: Vec<&str> = Vec::new();
     let items: Vec<Node<'_>> = subsets.items().collect();
@@ -37,6 +38,7 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
         traffic_policy::check(&own, report);
         let has_budget = has_budget || own.get("retryBudget").is_set();
         check_max_retries(&own, has_budget, report);
+        check_least_retries(&own.get("retryBudget"), report);
         names.push(subset.value()["name"].as_str().unwrap_or_default());
     }
     let selector = spec.get("workloadSelector");

@@ -11,7 +11,7 @@ pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
     check_fault_shares(&route.get("fault"), report);
     check_tries(route, report);
     check_delay(route, report);
-    check_retry_headers(route, report);
+    check_retry_conditions(route, report);
     check_rewritten_prefixes(route, report);
     let conditions = route.get("match");
     for condition in conditions.items() {
@@ -132,12 +132,22 @@ fn check_mirror_share(route: &Node<'_>, report: &mut Report<'_>) {
 fn check_fault_shares(fault: &Node<'_>, report: &mut Report<'_>) {
     for name in ["delay", "abort"] {
         let kind = fault.get(name);
-        let has_share = kind.get("percentage").is_set() || kind.get("percent").integer() != 0;
+        let share = kind.get("percentage");
+        let has_share = share.is_set() || kind.get("percent").integer() != 0;
         if kind.is_set() && !has_share {
             let message = format!("without `percentage` this {name} never happens");
             let help = "write `percentage: {value: 100}`";
             report.key_warning("no-effect", &kind, message, help);
+        } else if share.is_set() && share.get("value").number() == 0.0 {
+            let message = format!("0 percent: this {name} never happens");
+            let help = format!("write `value: 100` or a smaller share, or remove the {name}");
+            report.warning("no-effect", &share, message, help);
         }
+    }
+    let delay = fault.get("delay");
+    if delay.is_set() && !delay.get("fixedDelay").is_set() {
+        let message = "the delay has no length, so there is none";
+        report.key_warning("no-effect", &delay, message, "write `fixedDelay: 5s`");
     }
 }
 
@@ -187,33 +197,54 @@ fn check_delay(route: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Which headers these are, only a header of the request can tell.
-fn check_retry_headers(route: &Node<'_>, report: &mut Report<'_>) {
-    const NAME: &str = "retriable-headers";
-    const TELLS: &str = "x-envoy-retriable-header-names";
-    let tells = |node: &Node<'_>| {
+/// Conditions that need to be told more, which a header that the route sets can do.
+fn check_retry_conditions(route: &Node<'_>, report: &mut Report<'_>) {
+    let retries = route.get("retries");
+    let retry_on = retries.get("retryOn");
+    let names: Vec<&str> = retry_on.text().split(',').map(str::trim).collect();
+    let has_codes = names.iter().any(|name| name.parse::<u16>().is_ok());
+    for (name, header, what, help) in [
+        (
+            "retriable-headers",
+            "x-envoy-retriable-header-names",
+            "headers",
+            "another condition in its place",
+        ),
+        (
+            "retriable-status-codes",
+            "x-envoy-retriable-status-codes",
+            "codes",
+            "them into the list: `retryOn: 503,504`",
+        ),
+    ] {
+        let is_told = has_codes && what == "codes" || sets_request_header(route, header);
+        if is_told || !names.contains(&name) {
+            continue;
+        }
+        let message = format!("`{name}` retries nothing: nobody says which {what} are meant");
+        let help = format!(
+            "write `headers: {{request: {{set: {{{header}: VALUES}}}}}}`, which goes no further, or \
+             {help}"
+        );
+        report.warning("no-effect", &retry_on, message, help);
+    }
+}
+
+/// Whether the route, or its only destination, sets this header in requests.
+fn sets_request_header(route: &Node<'_>, header: &str) -> bool {
+    let sets = |node: &Node<'_>| {
         let headers = node.get("headers");
         let request = headers.get("request");
         ["set", "add"].into_iter().any(|operation| {
             let lines = request.get(operation);
             let mut lines = lines.entries();
-            lines.any(|(name, _)| name.eq_ignore_ascii_case(TELLS))
+            lines.any(|(name, _)| name.eq_ignore_ascii_case(header))
         })
     };
     let destinations = route.get("route");
     let mut destinations = destinations.items();
     let only = destinations.next().filter(|_| destinations.len() == 0);
-    let is_told = tells(route) || only.is_some_and(|only| tells(&only));
-    let retries = route.get("retries");
-    let retry_on = retries.get("retryOn");
-    if !is_told && retry_on.text().split(',').any(|name| name == NAME) {
-        let message = format!("`{NAME}` retries nothing: nobody says which headers are meant");
-        let help = format!(
-            "write `headers: {{request: {{set: {{{TELLS}: NAMES}}}}}}`, which goes no further, or \
-             another condition in its place"
-        );
-        report.warning("no-effect", &retry_on, message, help);
-    }
+    sets(route) || only.is_some_and(|only| sets(&only))
 }
 
 fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {

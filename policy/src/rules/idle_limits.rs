@@ -101,3 +101,37 @@ pub(super) fn check_connection_pool(pool: &Node<'_>, report: &mut Report<'_>) {
         }
     }
 }
+
+/// A consistent hash of nothing, which is a random choice. Istio: `ConsistentHashLB.hash_key`.
+pub(super) fn check_hash_key(hash: &Node<'_>, report: &mut Report<'_>) {
+    const KEYS: [&str; 4] = [
+        "httpHeaderName",
+        "httpCookie",
+        "useSourceIp",
+        "httpQueryParameterName",
+    ];
+    let has_key = KEYS.into_iter().any(|name| {
+        let key = hash.get(name);
+        key.is_true() || !key.text().is_empty() || !key.is_empty()
+    });
+    if hash.is_set() && !has_key {
+        let message = "nothing is hashed: each request goes to an endpoint by chance";
+        let help = "write `httpHeaderName:`, `httpCookie:`, `useSourceIp: true` or \
+                    `httpQueryParameterName:`";
+        report.key_warning("no-effect", hash, message, help);
+    }
+}
+
+/// A budget's least number of retries, of which 0 counts as not written. Istio: `applyRetryBudget`.
+pub(super) fn check_least_retries(budget: &Node<'_>, report: &mut Report<'_>) {
+    let least = budget.get("minRetryConcurrency");
+    if least.is_set() && least.integer() == 0 {
+        let message = "0 counts as not written, which is 3 retries at once";
+        report.warning(
+            "no-effect",
+            &least,
+            message,
+            "write 1 or more, or remove it",
+        );
+    }
+}

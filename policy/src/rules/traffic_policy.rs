@@ -1,5 +1,6 @@
 //! `trafficPolicy` of a DestinationRule, and the connection pools that a Sidecar has as well.
 
+use super::idle_limits::check_hash_key;
 use super::names::check_fqdn;
 use super::values::{
     check_file_path, check_not_negative, check_port, check_range, is_ip, report_missing,
@@ -170,6 +171,7 @@ pub(super) fn check_connection_pool(pool: &Node<'_>, report: &mut Report<'_>) {
 
 fn check_load_balancer(balancer: &Node<'_>, has_outlier: bool, report: &mut Report<'_>) {
     check_consistent_hash(&balancer.get("consistentHash"), report);
+    check_hash_key(&balancer.get("consistentHash"), report);
     let locality = balancer.get("localityLbSetting");
     let zone_aware = balancer.get("zoneAwareLbSetting");
     if locality.is_set() && zone_aware.is_set() {
