@@ -57,7 +57,7 @@ fn the_deadline_ends_what_does_not_finish() {
     proxy.signal(libc::SIGTERM);
     assert_eq!(proxy.wait().code(), Some(0));
     assert!(client.answer().is_err());
-    assert!(proxy.log().contains("deadline"), "{}", proxy.log());
+    proxy.until_logged("deadline");
 }
 
 /// People and log rotation send them by habit.

@@ -74,7 +74,7 @@ fn epoll_takes_over_where_io_uring_is_refused() {
     assert_eq!(driver["name"], "epoll");
     let reason = driver["reason"].as_str().expect("a reason");
     assert!(reason.contains("not permitted"), "{reason}");
-    assert!(proxy.log().contains(reason), "{}", proxy.log());
+    proxy.until_logged(reason);
 }
 
 #[test]

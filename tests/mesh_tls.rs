@@ -326,11 +326,8 @@ fn certificates_and_their_end_are_shown_and_keys_nowhere() {
     until("a problem", || {
         payment.stat("server.certificates_unreadable") == 1
     });
-    assert!(
-        payment
-            .log()
-            .contains("holds a private key where its certificate should be; what was in use stays")
-    );
+    payment
+        .until_logged("holds a private key where its certificate should be; what was in use stays");
     assert!(ask(inbound, "GET").is_err());
 
     for key in keys {

@@ -164,11 +164,7 @@ fn a_directory_that_vanishes_changes_nothing_and_may_come_back() {
     until("the notice", || {
         proxy.stat("config.last_reload_successful") == 0
     });
-    assert!(
-        proxy.log().contains(&proxy.config.display().to_string()),
-        "{}",
-        proxy.log()
-    );
+    proxy.until_logged(&proxy.config.display().to_string());
     assert_eq!(get(address, "a", "/").body, "one");
     assert_eq!(proxy.admin("/ready").status, 200);
     fs::rename(&aside, &proxy.config).expect("moved back");

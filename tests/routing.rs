@@ -304,7 +304,7 @@ spec:
         let rules = [FRAMING, &service("echo", &[upstream.address])].concat();
         let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &rules)]);
         let proxy = Proxy::start(config, &["--driver", driver]);
-        assert!(proxy.log().contains("framing-header"), "{}", proxy.log());
+        proxy.until_logged("framing-header");
         let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n";
         let both = format!("{request}\r\nfirst{request}connection: close\r\n\r\nagain");
         let (answers, _) = converse(address, &[both.as_bytes()]);

@@ -186,7 +186,7 @@ fn a_renewed_certificate_serves_new_handshakes_and_a_broken_one_none() {
             get(address, "shop.test", "/", &Arc::new(authority.client(None)))
         };
         assert!(ask(&before).is_err(), "there is no certificate yet");
-        assert!(proxy.log().contains("there is no secret `shop`"));
+        proxy.until_logged("there is no secret `shop`");
         write(&before.issue(&["shop.test"]));
         until("the first certificate", || ask(&before).is_ok());
         let client = Arc::new(before.client(None));

@@ -125,8 +125,16 @@ impl Proxy {
         self.child.id()
     }
 
+    /// What it has logged so far. The last lines may still be under way, even of what it has shown
+    /// otherwise: see `until_logged`.
     pub fn log(&self) -> String {
         self.log.lock().expect("not poisoned").clone()
+    }
+
+    pub fn until_logged(&self, part: &str) {
+        until(&format!("{part:?} in the log"), || {
+            self.log().contains(part)
+        });
     }
 
     pub fn stdout(&mut self) -> std::process::ChildStdout {
