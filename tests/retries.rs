@@ -39,6 +39,27 @@ spec:
   - match: [{uri: {prefix: /steered-max}}]
     headers: {request: {set: {x-envoy-retry-grpc-on: internal, x-envoy-max-retries: "4"}}}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /steered-share}}]
+    route:
+    - destination: {host: shop.test, port: {number: 80}}
+      weight: 50
+      headers: {request: {set: {x-envoy-retry-on: 5xx, x-envoy-max-retries: "3"}}}
+    - destination: {host: shop.test, port: {number: 80}}
+      weight: 50
+  - match: [{uri: {prefix: /steered-levels}}]
+    headers: {request: {set: {x-envoy-max-retries: "1"}, add: {x-envoy-retry-on: reset}}}
+    route:
+    - destination: {host: shop.test, port: {number: 80}}
+      weight: 100
+      headers: {request: {set: {x-envoy-retry-on: 5xx, x-envoy-max-retries: "3"}}}
+    - {destination: {host: shop.test, port: {number: 80}}, weight: 0}
+  - match: [{uri: {prefix: /steered-removed}}]
+    headers: {request: {remove: [X-Envoy-Retry-On]}}
+    route:
+    - destination: {host: shop.test, port: {number: 80}}
+      weight: 100
+      headers: {request: {set: {x-envoy-retry-on: 5xx}}}
+    - {destination: {host: shop.test, port: {number: 80}}, weight: 0}
   - match: [{uri: {prefix: /never}}]
     retries: {attempts: 0}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
@@ -166,6 +187,31 @@ fn headers_that_a_route_sets_steer_its_retries() {
                 assert!(leaked.is_none(), "{leaked:?}");
             }
         }
+    }
+}
+
+/// One of several destinations speaks for its own requests alone, and what the route sets or takes
+/// out comes after it.
+#[test]
+fn headers_that_one_of_several_destinations_sets_steer_the_retries_of_its_share() {
+    for driver in DRIVERS {
+        let upstream = by_path();
+        let (_proxy, address) = start(driver, &[upstream.address]);
+        let mut client = Client::connect(address).expect("connects");
+        let mut ask = |path: &str| {
+            let before = upstream.heads().len();
+            client.send("GET", "a.test", path).expect("an answer");
+            let heads = upstream.heads();
+            let leaked = heads[before..].iter().find(|head| head.contains("retr"));
+            assert!(leaked.is_none(), "{leaked:?}");
+            heads.len() - before
+        };
+        // Half of them with three retries, the others with the default, which leaves 503 alone.
+        let mut tries: Vec<usize> = (0..20).map(|_| ask("/steered-share/503")).collect();
+        tries.sort_unstable();
+        assert_eq!(tries, [[1; 10], [4; 10]].concat(), "{driver}");
+        assert_eq!(ask("/steered-levels/503"), 2, "{driver}");
+        assert_eq!(ask("/steered-removed/503"), 1, "{driver}");
     }
 }
 

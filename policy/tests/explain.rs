@@ -438,3 +438,60 @@ fn answers_of_a_route_are_told_with_their_place() {
         line_of("directResponse:").unwrap()
     );
 }
+
+#[test]
+fn the_retries_that_one_of_several_destinations_asks_for_are_told_with_it() {
+    let config = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.test]
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop}
+spec:
+  hosts: [shop.test]
+  gateways: [edge]
+  http:
+  - route:
+    - destination: {host: shop.test}
+      weight: 1
+      headers: {request: {set: {x-envoy-max-retries: "1"}}}
+    - {destination: {host: shop.test}, weight: 1}
+"#;
+    let files = [SourceFile {
+        path: "shop.yaml".into(),
+        text: config.to_string(),
+    }];
+    let snapshot = load(&files, &Overrides::default(), &DnsTable::default())
+        .snapshot
+        .unwrap();
+    let request = Request::for_url("http://shop.test:8080/").unwrap();
+    let told = explain(&snapshot, &files, &request, None);
+    let named = |name: &str, value: &str| (name == "retries").then(|| value.to_string());
+    let of_route = told
+        .settings
+        .iter()
+        .find_map(|one| named(&one.name, &one.value));
+    let of_destination = |at: usize| {
+        let mut settings = told.destinations[at].settings.iter();
+        settings.find_map(|one| named(&one.name, &one.value))
+    };
+    let on = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+    let retries = |count: u32| Some(format!("{count} on {on}, back-off from 25ms"));
+    assert_eq!(of_route, retries(2));
+    assert_eq!([of_destination(0), of_destination(1)], [retries(1), None]);
+    let headers = |at: usize| told.destinations[at].settings.iter();
+    assert!(headers(0).all(|one| one.name != "request header"));
+}

@@ -254,6 +254,24 @@ fn conditions_on_codes_that_nobody_names_are_named() {
     assert_eq!(codes_of(&retrying("retriable-status-codes", told)), []);
 }
 
+/// What one of several destinations sets holds for its share.
+#[test]
+fn conditions_whose_codes_one_of_several_destinations_names_are_let_be() {
+    let told = "headers: {request: {set: {x-envoy-retriable-status-codes: '418'}}}";
+    let shares =
+        "[{destination: {host: a.com}, weight: 1}, {destination: {host: a.com}, weight: 1}]";
+    let retrying = |shares: &str| {
+        let rule = "retries: {attempts: 1, retryOn: retriable-status-codes}";
+        let whole = route(rule).replace("[{destination: {host: a.com}}]", shares);
+        assert!(whole.contains(shares), "{whole}");
+        whole
+    };
+    let at = "spec.http[0].retries.retryOn";
+    assert_eq!(codes_of(&retrying(shares)), warned("no-effect", at));
+    let shares = shares.replacen("weight: 1", &format!("weight: 1, {told}"), 1);
+    assert_eq!(codes_of(&retrying(&shares)), []);
+}
+
 #[test]
 fn faults_that_never_happen_or_take_no_time_are_named() {
     let fault = |kind: &str| route(&format!("fault: {{{kind}}}"));

@@ -28,7 +28,7 @@ NOT_LOGGED = {"method": "not logged", "response_flags": "not logged"}
 # Figures of a cluster that both have to count alike, however long a scenario took.
 COUNTED = re.compile(
     r"upstream_rq_(retry.*|.*_overflow|timeout|per_try_timeout)|retry\..*|upstream_cx_(overflow|max_requests)"
-    r"|outlier_detection\.ejections_(active|overflow|enforced_.*)"
+    r"|outlier_detection\.ejections_(active|overflow|enforced_.*|detected_consecutive_.*)"
 )
 TIMER_SLACK_S = 0.01
 EXPECTED_TIME = "x-envoy-expected-rq-timeout-ms"

@@ -57,7 +57,35 @@ def steered(name, istio, envoy):
     return name, ours, theirs
 
 
+OWN = {"x-envoy-retry-on": "5xx", "x-envoy-max-retries": "3"}
+
+
+def steered_share(name, set_=None, add=None, remove=()):
+    """A route one of whose destinations says what is retried; the other one gets nothing."""
+    own = [{"header": {"key": k, "value": v}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"} for k, v in OWN.items()]
+    edits = {"set": set_ or {}, "add": add or {}, "remove": list(remove)}
+    shares = [{**destination()[0], "weight": 100, "headers": {"request": {"set": OWN}}}]
+    name, ours, theirs = retries(name, None, retry_policy(), target=shares + [{**destination("v2")[0], "weight": 0}])
+    ours["headers"] = {"request": edits}
+    del theirs["route"]["cluster"]
+    theirs["route"]["weighted_clusters"] = {"clusters": [{"name": "v1", "weight": 100, "request_headers_to_add": own}]}
+    theirs["request_headers_to_add"] = [
+        {"header": {"key": k, "value": v}, "append_action": action}
+        for entries, action in ((set_, "OVERWRITE_IF_EXISTS_OR_ADD"), (add, "APPEND_IF_EXISTS_OR_ADD"))
+        for k, v in (entries or {}).items()
+    ]
+    theirs["request_headers_to_remove"] = list(remove)
+    return name, ours, theirs
+
+
 RETRIES += [steered("steered", None, retry_policy()), steered("steered-never", {"attempts": 0}, None)]
+RETRIES += [
+    steered_share("steered-share"),
+    steered_share("steered-share-set", set_={"x-envoy-max-retries": "1"}),
+    steered_share("steered-share-add", add={"x-envoy-retry-on": "retriable-4xx"}),
+    steered_share("steered-share-add-max", add={"x-envoy-max-retries": "1"}),
+    steered_share("steered-share-remove", remove=["x-envoy-retry-on"]),
+]
 REFUSING = [
     retries("refused-default", None, retry_policy(), cluster="refused", target=REFUSED),
     retries("refused-never", {"attempts": 0}, None, cluster="refused", target=REFUSED),

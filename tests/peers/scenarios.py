@@ -121,6 +121,16 @@ def ejecting_gateway(run):
     eject(run, "/bad-502", "502")
 
 
+def ejecting_never(run):
+    """A threshold of 0 is none: nothing is ejected, and nothing detected."""
+    run.found["failures"] = count_bad(run, "/bad-503", 20)
+
+
+def ejecting_watched(run):
+    """Without a threshold of their own, five gateway errors are detected and let be."""
+    run.found["failures"] = count_bad(run, "/bad-503", 20)
+
+
 def ejecting_little(run):
     """A tenth of two endpoints is none."""
     run.found["failures"] = count_bad(run, "/bad-503", 20)
@@ -210,6 +220,8 @@ def all_scenarios():
         once_each,
         ejecting,
         ejecting_gateway,
+        ejecting_never,
+        ejecting_watched,
         ejecting_little,
         ejecting_all,
         ejecting_panic,

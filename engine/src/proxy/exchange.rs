@@ -243,7 +243,7 @@ async fn exchange(
     };
 
     // What all tries share.
-    let retry = route.retry.as_deref();
+    let retry = route.retry_of(plan.destination);
     let mut timeout_ms = route.timeout_ms.unwrap_or(0);
     let mut has_callers_deadline = false;
     if is_grpc {

@@ -110,17 +110,16 @@ struct Unlimited<'s> {
 }
 
 fn unlimited_retries<'s>(route: &'s Route, clusters: &'s [Arc<Cluster>]) -> Option<Unlimited<'s>> {
-    let retry = route.retry.as_ref()?;
-    let origin = retry.origin.as_ref()?;
-    let reached = route.destinations().iter().filter_map(|to| to.cluster);
-    let mut reached = reached.filter_map(|id| clusters.get(id.0 as usize));
-    let cluster = reached.find(|cluster| {
-        cluster.connection_pool.max_retries == UNLIMITED && cluster.retry_budget.is_none()
-    })?;
-    (retry.attempts >= MANY_ATTEMPTS).then_some(Unlimited {
-        attempts: retry.attempts,
-        origin,
-        cluster,
+    route.destinations().iter().find_map(|to| {
+        let cluster = clusters.get(to.cluster?.0 as usize)?;
+        let retry = route.retry_of(to)?;
+        let is_limited =
+            cluster.connection_pool.max_retries != UNLIMITED || cluster.retry_budget.is_some();
+        (retry.attempts >= MANY_ATTEMPTS && !is_limited).then_some(Unlimited {
+            attempts: retry.attempts,
+            origin: retry.origin.as_ref()?,
+            cluster,
+        })
     })
 }
 

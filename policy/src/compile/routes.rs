@@ -9,7 +9,7 @@ use super::header_operations::edits;
 use super::http_match::{conditions, exclusion};
 use super::names::{MESH, cluster_name, resolve_short_name};
 use super::registry::{Registry, Service};
-use super::retry_headers::steer;
+use super::retry_headers::RetryWishes;
 use super::route_list::RouteList;
 use super::route_policies::{
     FAULT_SIDE, cors, default_retry, default_retry_in_place, fault, fault_side, mirrors, retry,
@@ -261,6 +261,7 @@ impl RouteBuilder<'_, '_> {
                 request_headers: headers.request,
                 response_headers: headers.response,
                 host_rewrite: headers.authority,
+                retry: None,
                 origin: Some(origin),
             };
             if alone {
@@ -287,11 +288,31 @@ impl RouteBuilder<'_, '_> {
             None if stays => Some(default_retry_in_place()),
             None => Some(default_retry()),
         };
-        let policy = route.retry.take();
-        let origin = || self.origin(self.place.field("headers"));
-        route.retry = steer(&mut route.request_headers, policy, origin);
+        self.steer_retries(route, &mut destinations);
         route.action = RouteAction::Forward(destinations);
         Some(())
+    }
+
+    /// What headers of the route and of its destinations say about retries.
+    fn steer_retries(&self, route: &mut Route, destinations: &mut [snapshot::Destination]) {
+        let policy = route.retry.take();
+        for destination in destinations {
+            let mut wishes = RetryWishes::default();
+            wishes.take_from(&mut destination.request_headers);
+            if wishes.is_empty() {
+                continue;
+            }
+            wishes.take_from(&mut route.request_headers.clone());
+            let origin = || match &destination.origin {
+                Some(origin) => origin.clone(),
+                None => self.origin(self.place.clone()),
+            };
+            destination.retry = wishes.steer(policy.clone(), origin);
+        }
+        let mut wishes = RetryWishes::default();
+        wishes.take_from(&mut route.request_headers);
+        let origin = || self.origin(self.place.field("headers"));
+        route.retry = wishes.steer(policy, origin);
     }
 
     fn fault(&mut self) -> Option<Fault> {
@@ -477,6 +498,7 @@ pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String)
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             host_rewrite: None,
+            retry: None,
             origin: None,
         }]),
         timeout_ms: None,

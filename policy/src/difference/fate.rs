@@ -77,6 +77,9 @@ impl Fate {
                     let mut edits = Vec::new();
                     effects::edits("request header", &to.request_headers, &None, &mut edits);
                     effects::edits("response header", &to.response_headers, &None, &mut edits);
+                    if let Some(policy) = &to.retry {
+                        edits.push(effects::retries(policy, &places));
+                    }
                     let edits = edits.into_iter();
                     fate.treatment
                         .extend(edits.map(|edit| {

@@ -62,6 +62,7 @@ fn destination_of(
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         host_rewrite: None,
+        retry: None,
         origin: written.origin.clone(),
     };
     // Nothing but the connection can be asked.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::LocalAnswer;
 use super::balancing_view;
-use super::effects::{Setting, edits, milliseconds, milliseconds_or, setting};
+use super::effects::{Setting, edits, milliseconds, milliseconds_or, retries, setting};
 use super::places::{Places, Written};
 use crate::health::RetryBudget;
 use crate::snapshot::{
@@ -84,6 +84,9 @@ pub(super) fn destination(
     if let Some(host) = &destination.host_rewrite {
         view.settings
             .push(setting("host upstream", host.clone(), view.written.clone()));
+    }
+    if let Some(policy) = &destination.retry {
+        view.settings.push(retries(policy, places));
     }
     edits(
         "request header",

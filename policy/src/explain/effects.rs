@@ -6,7 +6,7 @@ use super::places::{Places, Written};
 use super::wording;
 use crate::snapshot::{
     AbortAnswer, CorsPolicy, FaultSide, HeaderEdits, HeaderValue, PartsPerMillion, PathMatch,
-    PathRewrite, RequestFacts, Route, RouteAction, Segment, WriteMode,
+    PathRewrite, RequestFacts, RetryPolicy, Route, RouteAction, Segment, WriteMode,
 };
 use crate::source::{FieldPath, Origin};
 
@@ -56,7 +56,13 @@ pub(crate) fn settings(
         let value = milliseconds_or(route.timeout_ms, "none");
         let written = places.of_optional(&route.timeout_origin);
         list.push(setting("timeout", value, written));
-        list.push(retries(route, places));
+        list.push(match &route.retry {
+            Some(policy) => retries(policy, places),
+            None => {
+                let written = places.of_optional(&field_of_rule(route, "retries"));
+                setting("retries", "none", written)
+            }
+        });
     }
     rewrites(route, facts, &at, &mut list);
     let headers = at("headers");
@@ -204,14 +210,8 @@ fn cross_origin(cors: &CorsPolicy, written: Option<Written>, list: &mut Vec<Sett
     add("cors preflights", format!("of other origins {others}"));
 }
 
-fn retries(route: &Route, places: &Places) -> Setting {
-    let Some(retry) = &route.retry else {
-        return setting(
-            "retries",
-            "none",
-            places.of_optional(&field_of_rule(route, "retries")),
-        );
-    };
+/// What is tried again.
+pub(crate) fn retries(retry: &RetryPolicy, places: &Places) -> Setting {
     let mut value = format!("{} on {}", retry.attempts, retry.retry_on.join(","));
     for code in &retry.status_codes {
         value += &format!(",{code}");

@@ -230,7 +230,7 @@ fn check_retry_conditions(route: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Whether the route, or its only destination, sets this header in requests.
+/// Whether the route, or one of its destinations, sets this header in requests.
 fn sets_request_header(route: &Node<'_>, header: &str) -> bool {
     let sets = |node: &Node<'_>| {
         let headers = node.get("headers");
@@ -242,9 +242,7 @@ fn sets_request_header(route: &Node<'_>, header: &str) -> bool {
         })
     };
     let destinations = route.get("route");
-    let mut destinations = destinations.items();
-    let only = destinations.next().filter(|_| destinations.len() == 0);
-    sets(route) || only.is_some_and(|only| sets(&only))
+    sets(route) || destinations.items().any(|one| sets(&one))
 }
 
 fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {

@@ -127,7 +127,16 @@ pub struct Destination {
     pub response_headers: HeaderEdits,
     /// Takes precedence over the route's.
     pub host_rewrite: Option<String>,
+    /// Of its own, by headers that it sets; `None` is the route's.
+    pub retry: Option<Arc<RetryPolicy>>,
     pub origin: Option<Origin>,
+}
+
+impl Route {
+    /// What is tried again of the requests to one of its destinations.
+    pub fn retry_of<'s>(&'s self, destination: &'s Destination) -> Option<&'s RetryPolicy> {
+        destination.retry.as_deref().or(self.retry.as_deref())
+    }
 }
 
 /// What a route table says about a request.

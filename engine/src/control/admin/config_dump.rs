@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ringroad_policy::snapshot::{
     Cluster, Destination, Discovery, Endpoint, HeaderEdits, HeaderMatch, HeaderValue, PathMatch,
-    Route, RouteAction, RouteTable, Snapshot, StringMatch, ValueMatch, WriteMode,
+    RetryPolicy, Route, RouteAction, RouteTable, Snapshot, StringMatch, ValueMatch, WriteMode,
 };
 use ringroad_policy::source::{Origin, SourceFile};
 use serde_json::{Value, json};
@@ -253,20 +253,25 @@ fn route(route: &Route, files: &[SourceFile]) -> Value {
         },
         "action": action,
         "timeout_ms": route.timeout_ms,
-        "retry": route.retry.as_ref().map(|retry| json!({
-            "attempts": retry.attempts,
-            "per_try_timeout_ms": retry.per_try_timeout_ms,
-            "retry_on": retry.retry_on,
-            "status_codes": retry.status_codes,
-        })),
+        "retry": route.retry.as_deref().map(retry),
         "request_headers": edits(&route.request_headers),
         "response_headers": edits(&route.response_headers),
         "host_rewrite": route.host_rewrite,
     })
 }
 
+fn retry(policy: &RetryPolicy) -> Value {
+    json!({
+        "attempts": policy.attempts,
+        "per_try_timeout_ms": policy.per_try_timeout_ms,
+        "retry_on": policy.retry_on,
+        "status_codes": policy.status_codes,
+    })
+}
+
 fn destination(destination: &Destination) -> Value {
     json!({
+        "retry": destination.retry.as_deref().map(retry),
         "cluster": destination.cluster_name,
         "exists": destination.cluster.is_some(),
         "weight": destination.weight,
