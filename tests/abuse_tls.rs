@@ -73,7 +73,7 @@ fn handshakes_that_stall_are_not_waited_for() {
             let mut rest = Vec::new();
             let _ = client.read_to_end(&mut rest);
         }
-        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert!(begun.elapsed() < harness::PATIENCE);
         let missed = || {
             stat(&proxy, address, "downstream_rq_header_timeout")
                 + stat(
@@ -155,7 +155,7 @@ fn a_flood_of_http2_is_answered_in_the_same_way() {
         client.settle();
         client.send(&frame(PING, 0, 0, b"01234567").repeat(1_500));
         assert_eq!(client.ending(), Ending::GoAway(ENHANCE_YOUR_CALM));
-        assert_eq!(proxy.stat("http2.inbound_control_frames_flood"), 1);
+        proxy.until_stat("http2.inbound_control_frames_flood", 1);
     }
 }
 
@@ -167,7 +167,7 @@ fn a_flood_of_connections_with_slow_heads() {
     for driver in DRIVERS {
         let upstream = harness::Upstream::start("hello");
         let address = free_address();
-        let limits = "{role: gateway, limits: {requestHeadTimeout: 3s}}";
+        let limits = "{role: gateway, limits: {requestHeadTimeout: 8s}}";
         let config = folder(&[
             ("gate.yaml", &harness::gateway(address)),
             ("settings.yaml", &settings(limits)),
@@ -200,7 +200,8 @@ fn a_flood_of_connections_with_slow_heads() {
                 break;
             }
         }
-        assert!(slowest < Duration::from_secs(2), "{driver}: {slowest:?}");
+        // A request that waited for them would wait for as long as they may take.
+        assert!(slowest < Duration::from_secs(6), "{driver}: {slowest:?}");
         until("all to be counted", || {
             stat(&proxy, address, "downstream_rq_header_timeout") == COUNT as u64
         });

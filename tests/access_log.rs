@@ -72,7 +72,7 @@ fn requests_refused_in_the_head_are_missing() {
     for format in ["TEXT", "JSON"] {
         let address = free_address();
         let spec = format!(
-            "{{role: gateway, accessLog: {{format: {format}}}, limits: {{requestHeadTimeout: 300ms}}}}"
+            "{{role: gateway, accessLog: {{format: {format}}}, limits: {{requestHeadTimeout: 1s}}}}"
         );
         let config = folder(&[
             ("gate.yaml", &gateway(address)),
@@ -131,7 +131,7 @@ fn requests_refused_in_the_head_are_missing() {
                     "{line}"
                 );
                 let lasted_ms = of("duration").as_u64().expect("a number");
-                assert_eq!(lasted_ms >= 300, status == 408, "{line}");
+                assert_eq!(lasted_ms >= 1000, status == 408, "{line}");
             }
         }
         // One that the client gives up within its head, as Envoy has it; nothing for one that ends
@@ -204,7 +204,7 @@ fn an_unknown_protocol_over_http2_is_refused_without_a_line() {
         "http.127.0.0.1_{}.downstream_rq_upgrade_refused",
         address.port()
     );
-    assert_eq!(proxy.stat(&refused), 1);
+    proxy.until_stat(&refused, 1);
     assert_eq!(upstream.requests(), 0);
 }
 

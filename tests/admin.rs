@@ -93,6 +93,7 @@ fn every_admin_path_answers() {
     let filtered = proxy.admin("/stats?filter=%5Econfig%5C.gen").body;
     assert_eq!(filtered, "config.generation: 1\n");
     let cluster = "cluster.outbound|80||up0.test.upstream_rq_total";
+    proxy.until_stat(cluster, 1);
     let used = proxy.admin("/stats?usedonly&filter=upstream_rq").body;
     assert!(used.contains(&format!("{cluster}: 1\n")), "{used}");
     assert!(!used.lines().any(|line| line.ends_with(": 0")), "{used}");
@@ -153,7 +154,7 @@ fn the_first_of_two_hosts_is_taken() {
 fn one_worker_is_told_of_in_the_singular() {
     let args = ["--workers", "1"];
     let proxy = Proxy::start_with_workers(folder(&[]), &args);
-    until("the log", || proxy.log().contains("1 worker on "));
+    proxy.until_logged("1 worker on ");
 }
 
 #[test]
@@ -181,12 +182,11 @@ fn routes_are_counted_by_themselves_where_they_are_told_to() {
             assert_eq!(get(address, "shop.test", path).status, 200);
         }
         let (host, name) = (format!("*:{}", address.port()), "upstream_rq_2xx");
-        assert_eq!(proxy.stat(&format!("vhost.{host}.route.api.{name}")), 3);
-        let metrics = proxy.admin("/stats/prometheus").body;
+        proxy.until_stat(&format!("vhost.{host}.route.api.{name}"), 3);
         let line = format!(
             "envoy_vhost_route_upstream_rq_completed{{envoy_route=\"api\",\
              envoy_virtual_host=\"{host}\"}} 3"
         );
-        assert!(metrics.contains(&line), "{line} not in {metrics}");
+        proxy.until_metrics(&line);
     }
 }

@@ -362,8 +362,7 @@ fn deny_comes_before_allow_and_trials_change_nothing() {
             ("rbac_shadow_allowed", 4),
             ("rbac_logged", 1),
         ] {
-            let sum = setup.sum_of(name);
-            assert_eq!(sum, value, "{name}");
+            setup.until_sum_of(name, value);
         }
     }
 }

@@ -2,16 +2,13 @@
 
 mod harness;
 
-use harness::{Proxy, answering, folder, free_address, gateway, get, ringroad, until};
+use harness::{PATIENCE, Proxy, answering, folder, free_address, gateway, get, ringroad, until};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const SERVICE: &str =
     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: bad}\nspec:\n";
-
-/// Generous, since machines are loaded; what is not bounded takes minutes, or all memory.
-const QUICKLY: Duration = Duration::from_secs(15);
 
 /// Name, text, and what the diagnostic has to say.
 fn bad_files() -> Vec<(&'static str, String, &'static str)> {
@@ -120,7 +117,8 @@ fn check_refuses_each_of_them_in_a_moment() {
             "{name}: a diagnostic of {} bytes",
             told.len()
         );
-        assert!(started.elapsed() < QUICKLY, "{name}");
+        // What is not bounded takes minutes, or all memory.
+        assert!(started.elapsed() < PATIENCE, "{name}");
     }
 }
 
@@ -144,21 +142,23 @@ fn a_hundred_megabytes_are_refused_quickly() {
     let text = line.repeat((100 << 20) / line.len());
     let before = proxy.resident_bytes();
     proxy.put("bad.yaml", &text);
-    let dropped = Instant::now();
     until("the refusal", || proxy.stat("config.reload_rejected") == 1);
-    assert!(dropped.elapsed() < QUICKLY, "{:?}", dropped.elapsed());
     let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
     assert!(told.contains("larger than"), "{told}");
     assert_eq!(get(address, "a", "/").body, "good");
     let grown = proxy.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more");
 
-    // The same in files that are each within the limit.
+    // The same in files that are each within the limit. They come all at once: to read some of them
+    // would take a while.
     proxy.remove("bad.yaml");
     let part = line.repeat((10 << 20) / line.len());
+    let beside = tempfile::tempdir_in(proxy.config.parent().expect("is in one")).expect("made");
     for at in 0..10 {
-        proxy.put(&format!("part{at}.yaml"), &part);
+        let path = beside.path().join(format!("part{at}.yaml"));
+        std::fs::write(path, &part).expect("written");
     }
+    std::fs::rename(beside.path(), proxy.config.join("parts")).expect("moved");
     until("the second refusal", || {
         let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
         told.contains("the configuration is larger than")

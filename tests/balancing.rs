@@ -386,7 +386,9 @@ fn least_request_spares_a_slow_upstream() {
             .map(|(after, before)| after - before)
             .collect();
         let share = counts[9] as f64 / counts.iter().sum::<usize>() as f64;
-        assert!(share <= 0.03, "{share}: {counts:?}");
+        // An even share is a tenth, and the cores that are short here make the fast ones slow, too.
+        // `policy/tests/balancing.rs` has the bar of 3 %, on virtual time.
+        assert!(share <= 0.06, "{share}: {counts:?}");
         assert!(counts[9] > 0);
     }
 }

@@ -5,6 +5,7 @@ mod harness;
 use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{
     DRIVERS, LogLines, PATIENCE, Proxy, folder, free_address, gateway, settings, splitting, until,
+    until_equal,
 };
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -182,18 +183,13 @@ fn a_client_that_resets_an_upload_which_nobody_reads_is_noticed() {
         // Until nothing more is taken.
         while client.write(&[b'x'; 1 << 16]).is_ok() {}
         let active = || proxy.stat("cluster.outbound|80||up0.test.upstream_cx_active");
-        assert_eq!(active(), 1);
+        until("its upstream connection", || active() == 1);
         socket2::SockRef::from(&client)
             .set_linger(Some(Duration::ZERO))
             .expect("set");
         drop(client);
         until("the end of its upstream connection", || active() == 0);
-        assert!(
-            proxy
-                .admin("/stats/prometheus")
-                .body
-                .contains("response_flags=\"DC\"")
-        );
+        proxy.until_metrics("response_flags=\"DC\"");
     }
 }
 
@@ -288,7 +284,9 @@ fn long_chunk_extensions_and_trailers_are_refused_and_counted() {
         }
         let stat =
             |name: &str| proxy.stat(&format!("http.{}_{}.{name}", address.ip(), address.port()));
-        assert_eq!(stat("downstream_rq_body_limit"), 6);
+        until_equal("bodies that were refused", 6, || {
+            stat("downstream_rq_body_limit")
+        });
         assert_eq!(stat("downstream_rq_body_error"), 0);
     }
 }
@@ -329,24 +327,23 @@ fn bodies_are_in_the_log_and_in_the_figures() {
         assert_eq!(line["bytes_received"], 1000, "{line}");
         assert_eq!(line["bytes_sent"], 2, "{line}");
         let listener = format!("http.{}_{}", address.ip(), address.port());
-        until("the bytes of the request", || {
-            proxy.stat(&format!("{listener}.downstream_cx_rx_bytes_total"))
-                == (head.len() + 1000) as u64
-        });
-        assert_eq!(
-            proxy.stat(&format!("{listener}.downstream_cx_tx_bytes_total")),
-            answer.len() as u64
-        );
+        let (received, sent) = (head.len() + 1000, answer.len());
+        for (name, bytes) in [("rx", received), ("tx", sent)] {
+            let name = format!("{listener}.downstream_cx_{name}_bytes_total");
+            proxy.until_stat(&name, bytes as u64);
+        }
         let sum = |name: &str| {
             let text = proxy.admin("/stats/prometheus").body;
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(&format!("{name}_sum{{")));
-            let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-            value.unwrap_or_else(|| panic!("no {name} in {text}"))
+            let mut lines = text.lines();
+            let line = lines.find(|line| line.starts_with(&format!("{name}_sum{{")));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         };
-        assert_eq!(sum("istio_request_bytes"), (head.len() + 1000) as f64);
-        assert_eq!(sum("istio_response_bytes"), answer.len() as f64);
+        for (name, bytes) in [
+            ("istio_request_bytes", received),
+            ("istio_response_bytes", sent),
+        ] {
+            until_equal(name, Some(bytes as f64), || sum(name));
+        }
 
         let head = "POST /chunks HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\
                     connection: close\r\n\r\n";

@@ -2,7 +2,10 @@
 
 mod harness;
 
-use harness::{Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, splitting, until};
+use harness::{
+    Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, get, splitting, until,
+    until_equal,
+};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -50,6 +53,10 @@ fn names_are_resolved() {
             upstream.address.port()
         );
         let (proxy, address) = start(driver, "named.test", &documents);
+        // On a slow machine the proxy does not wait for the first addresses.
+        until("the first addresses", || {
+            get(address, "a.test", "/").status == 200
+        });
         assert_eq!(answers(address, 3), ["by name"]);
         assert!(proxy.stat("dns.lookup_total") > 0);
         assert_eq!(proxy.stat("dns.lookup_failure"), 0);
@@ -149,7 +156,7 @@ fn pooled_connections_outlive_a_reload() {
             let of = |name| proxy.stat(&format!("cluster.outbound|80||{name}.upstream_rq_active"));
             of("up0.test") + of("up1.test")
         };
-        assert_eq!(active(), 1);
+        until_equal("requests in flight", 1, active);
         one.open_gate();
         two.open_gate();
         assert_eq!(waiting.answer().expect("an answer").status, 200);
@@ -177,7 +184,7 @@ fn idle_upstream_connections_are_closed_in_time() {
             stat("upstream_cx_idle_timeout") == 1 && stat("upstream_cx_active") == 0
         });
         assert_eq!(answers(address, 1), ["up"]);
-        assert_eq!(stat("upstream_cx_total"), 2);
+        until_equal("connections", 2, || stat("upstream_cx_total"));
     }
 }
 
@@ -199,6 +206,6 @@ fn connections_are_spread_evenly_over_the_workers() {
             clients.push(client);
         }
         let of = |worker: usize| proxy.stat(&format!("worker_{worker}.connections"));
-        assert_eq!([0, 1, 2, 3].map(of), [2, 2, 2, 2]);
+        until_equal("connections of each", [2; 4], || [0, 1, 2, 3].map(of));
     }
 }

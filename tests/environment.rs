@@ -94,7 +94,6 @@ fn a_driver_that_is_demanded_and_refused_ends_the_start() {
     );
 }
 
-/// The first core that this process may use.
 /// The kernel closes what a killed process had in its rings a little after its end.
 #[test]
 fn a_start_waits_a_moment_for_an_address_that_is_taken() {
@@ -103,7 +102,7 @@ fn a_start_waits_a_moment_for_an_address_that_is_taken() {
     let config = config(address);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(150));
             drop(taken);
         });
         let _proxy = Proxy::start(config, &[]);
@@ -111,6 +110,7 @@ fn a_start_waits_a_moment_for_an_address_that_is_taken() {
     });
 }
 
+/// The first core that this process may use.
 fn first_core() -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("is there");
     let mut lines = status.lines();

@@ -135,7 +135,7 @@ fn a_service_decides_and_sees_what_it_was_meant_to() {
             setup.sum_of("ext_authz_ok") == 1 && setup.sum_of("ext_authz_denied") == 1
         });
         let asked = "cluster.outbound|9191||judge.test.upstream_rq_total";
-        assert_eq!(setup.proxy.stat(asked), 2);
+        setup.proxy.until_stat(asked, 2);
     }
 }
 
@@ -253,11 +253,11 @@ fn a_service_that_fails_refuses_or_passes_as_the_provider_says() {
             );
             assert_eq!(closed.get("/asked", "").0, 429, "{answer}");
             assert!(closed.upstream.heads().is_empty());
-            assert_eq!(closed.sum_of("ext_authz_error"), 1);
+            closed.until_sum_of("ext_authz_error", 1);
             if at == 0 {
                 let open = setup(driver, judge.address, ", failOpen: true", "", Stdio::null());
                 assert_eq!(open.get("/asked", "").0, 200, "{answer}");
-                assert_eq!(open.sum_of("ext_authz_failure_mode_allowed"), 1);
+                open.until_sum_of("ext_authz_failure_mode_allowed", 1);
             }
         }
         // Nobody listens there.
@@ -279,7 +279,7 @@ fn a_slow_service_holds_up_its_own_requests_alone_and_not_for_ever() {
             // The answer never comes.
             let _ = connection.head();
         });
-        let provider = ", timeout: 300ms";
+        let provider = ", timeout: 2s";
         let mut setup = setup(driver, judge.address, provider, "", Stdio::piped());
         let log = LogLines::of(&mut setup.proxy);
         let mut waiting = Client::connect(setup.address).expect("connects");
@@ -289,9 +289,9 @@ fn a_slow_service_holds_up_its_own_requests_alone_and_not_for_ever() {
         assert_eq!(waiting.answer().expect("an answer").status, 403);
         let line = log.line_with("ext_authz_error");
         let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert!(line["duration"].as_u64() >= Some(300), "{line}");
+        assert!(line["duration"].as_u64() >= Some(2000), "{line}");
         let timeouts = "cluster.outbound|9191||judge.test.upstream_rq_timeout";
-        assert_eq!(setup.proxy.stat(timeouts), 1);
+        setup.proxy.until_stat(timeouts, 1);
     }
 }
 
@@ -471,7 +471,7 @@ fn checks_share_connections_and_survive_one_that_died() {
         }
         let total = "cluster.outbound|9191||judge.test.upstream_cx_total";
         assert!(setup.proxy.stat(total) <= 10, "connections are kept");
-        assert_eq!(setup.sum_of("ext_authz_ok"), 10);
+        setup.until_sum_of("ext_authz_ok", 10);
         assert_eq!(setup.sum_of("ext_authz_error"), 0);
     }
 }

@@ -64,8 +64,9 @@ fn ok_upstream() -> ScriptedUpstream {
     })
 }
 
-fn listener_stat(proxy: &Proxy, address: SocketAddr, name: &str) -> u64 {
-    proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()))
+#[track_caller]
+fn until_listener_stat(proxy: &Proxy, address: SocketAddr, name: &str, wanted: u64) {
+    proxy.until_stat(&format!("http.127.0.0.1_{}.{name}", address.port()), wanted);
 }
 
 #[test]
@@ -87,10 +88,8 @@ fn a_share_of_requests_is_aborted_and_never_forwarded() {
         // 100 expected; nine standard deviations either way.
         assert!((22..=178).contains(&aborted), "{aborted}");
         assert_eq!(upstream.heads().len(), 400 - aborted);
-        let counted = listener_stat(&proxy, address, "fault.aborts_injected");
-        assert_eq!(counted, aborted as u64);
-        let metrics = proxy.admin("/stats/prometheus").body;
-        assert!(metrics.contains("response_flags=\"FI\""), "{metrics}");
+        until_listener_stat(&proxy, address, "fault.aborts_injected", aborted as u64);
+        proxy.until_metrics("response_flags=\"FI\"");
     }
 }
 
@@ -116,15 +115,14 @@ fn a_delay_holds_the_request_and_not_its_timeout() {
     for driver in DRIVERS {
         let upstream = ok_upstream();
         let rule =
-            "timeout: 100ms\n    fault: {delay: {fixedDelay: 300ms, percentage: {value: 100}}}";
+            "timeout: 1500ms\n    fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}}";
         let services = [("main", upstream.address)];
         let (proxy, address) = start(driver, "{}", rule, &services, "{role: gateway}");
         let began = Instant::now();
         assert_eq!(get(address, "a.test", "/").status, 200);
-        assert!(began.elapsed() >= Duration::from_millis(300));
-        assert_eq!(listener_stat(&proxy, address, "fault.delays_injected"), 1);
-        let metrics = proxy.admin("/stats/prometheus").body;
-        assert!(metrics.contains("response_flags=\"DI\""), "{metrics}");
+        assert!(began.elapsed() >= Duration::from_secs(2));
+        until_listener_stat(&proxy, address, "fault.delays_injected", 1);
+        proxy.until_metrics("response_flags=\"DI\"");
     }
 }
 
@@ -140,21 +138,16 @@ fn only_so_many_requests_are_delayed_at_a_time() {
         client.start("GET", "a.test", "/").expect("sent");
         held.push(client);
     }
-    until("two delayed requests", || {
-        listener_stat(&proxy, address, "fault.delays_injected") == 2
-    });
+    until_listener_stat(&proxy, address, "fault.delays_injected", 2);
     assert_eq!(get(address, "a.test", "/").status, 200);
-    assert_eq!(listener_stat(&proxy, address, "fault.faults_overflow"), 1);
+    until_listener_stat(&proxy, address, "fault.faults_overflow", 1);
     // A client that leaves gives its place back.
     drop(held.pop());
-    until("the request to be given up", || {
-        listener_stat(&proxy, address, "downstream_cx_destroy_remote_active_rq") == 1
-    });
+    let given_up = "downstream_cx_destroy_remote_active_rq";
+    until_listener_stat(&proxy, address, given_up, 1);
     let mut client = Client::connect(address).expect("connects");
     client.start("GET", "a.test", "/").expect("sent");
-    until("a third delayed request", || {
-        listener_stat(&proxy, address, "fault.delays_injected") == 3
-    });
+    until_listener_stat(&proxy, address, "fault.delays_injected", 3);
 }
 
 #[test]
@@ -171,10 +164,7 @@ fn faults_on_the_upstream_side_are_retried_and_timed() {
         }
         let retried = proxy.stat("cluster.outbound|80||main.test.upstream_rq_retry");
         assert!(retried > 0);
-        assert_eq!(
-            listener_stat(&proxy, address, "fault.aborts_injected"),
-            retried
-        );
+        until_listener_stat(&proxy, address, "fault.aborts_injected", retried);
 
         let rule =
             "timeout: 100ms\n    fault: {delay: {fixedDelay: 60s, percentage: {value: 100}}}";
@@ -299,8 +289,8 @@ fn cross_origin_requests_get_what_the_policy_grants() {
             assert_eq!(granted, headers.contains("dev.test"), "{method} {headers}");
             assert_eq!(upstream.heads().len(), before + 1);
         }
-        assert_eq!(listener_stat(&proxy, address, "cors.origin_valid"), 3);
-        assert_eq!(listener_stat(&proxy, address, "cors.origin_invalid"), 2);
+        until_listener_stat(&proxy, address, "cors.origin_valid", 3);
+        until_listener_stat(&proxy, address, "cors.origin_invalid", 2);
 
         let ignoring = format!("{CORS}\n      unmatchedPreflights: IGNORE");
         let (_proxy, address) = start(driver, "{}", &ignoring, &services, "{role: gateway}");
@@ -354,7 +344,7 @@ spec:
             (aborted.status, aborted.body.as_str()),
             (418, "fault filter abort")
         );
-        assert_eq!(listener_stat(&proxy, address, "fault.aborts_injected"), 1);
+        until_listener_stat(&proxy, address, "fault.aborts_injected", 1);
         let began = Instant::now();
         assert_eq!(get(address, "a.test", "/delay").status, 503);
         assert!(began.elapsed() >= Duration::from_millis(200));

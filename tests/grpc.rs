@@ -9,7 +9,7 @@ use harness::http2::{
     Call, Http2Upstream, client, eventually, exchange, fields, ok_with, read_all, request, send_all,
 };
 use harness::pool::{ANY, cluster_stat, start_edited_http2_pool, start_http2_pool};
-use harness::{DRIVERS, free_address, until};
+use harness::{DRIVERS, free_address, until, until_equal};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 /// A message with its prefix.
@@ -99,7 +99,6 @@ fn statuses_and_messages_pass_and_are_counted() {
             let answer = call(&mut send, call_of("5", &[]), &message(b"two")).await;
             assert_eq!(status(&answer), "5");
         });
-        let metrics = proxy.admin("/stats/prometheus").body;
         for (family, grpc_status, value) in [
             ("istio_requests_total", "0", "1"),
             ("istio_requests_total", "5", "1"),
@@ -113,10 +112,14 @@ fn statuses_and_messages_pass_and_are_counted() {
                     && line.contains(&label)
                     && line.contains("request_protocol=\"grpc\"")
             };
-            let line = metrics.lines().find(is_it).unwrap_or_default();
-            assert!(
-                line.ends_with(&format!(" {value}")),
-                "{family} {label}: {line}"
+            until_equal(
+                &format!("{family} {label}"),
+                Some(value.to_string()),
+                || {
+                    let metrics = proxy.admin("/stats/prometheus").body;
+                    let line = metrics.lines().find(is_it)?;
+                    line.rsplit(' ').next().map(str::to_string)
+                },
             );
         }
     }
@@ -195,7 +198,7 @@ fn a_deadline_ends_the_call_on_both_sides() {
         let upstream = Http2Upstream::start(serve);
         let (_proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
         client(address, |mut send| async move {
-            let late = call_of("hang", &[("grpc-timeout", "100m")]);
+            let late = call_of("hang", &[("grpc-timeout", "1500m")]);
             let answer = call(&mut send, late, &message(b"one")).await;
             assert_eq!(status(&answer), "4");
         });
@@ -205,7 +208,7 @@ fn a_deadline_ends_the_call_on_both_sides() {
             .to_str()
             .expect("text")
             .to_string();
-        assert_eq!(left, "100m");
+        assert_eq!(left, "1500m");
     }
 }
 

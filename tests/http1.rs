@@ -275,7 +275,7 @@ fn h2c_is_served_as_http_1_1_and_other_upgrades_are_refused() {
             address.ip(),
             address.port()
         );
-        assert_eq!(proxy.stat(&refused), 1);
+        proxy.until_stat(&refused, 1);
     }
 }
 

@@ -5,7 +5,9 @@ mod harness;
 use harness::frames::{FrameClient, get_frame};
 use harness::http2::{client, eventually, exchange, request};
 use harness::raw::ScriptedUpstream;
-use harness::{DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
+use harness::{
+    DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until, until_equal,
+};
 use http::{HeaderMap, Method, StatusCode};
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
@@ -106,10 +108,14 @@ fn requests_reach_an_http1_upstream_and_their_answers_return() {
         ] {
             assert!(first.contains(line), "{line} in {first}");
         }
-        let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
-        assert_eq!(stat("downstream_cx_http2_total"), 1);
-        assert_eq!(stat("downstream_rq_http2_total"), 4);
-        assert_eq!(stat("downstream_rq_total"), 4);
+        for (name, count) in [
+            ("downstream_cx_http2_total", 1),
+            ("downstream_rq_http2_total", 4),
+            ("downstream_rq_total", 4),
+        ] {
+            let listener = format!("http.127.0.0.1_{}", address.port());
+            proxy.until_stat(&format!("{listener}.{name}"), count);
+        }
     }
 }
 
@@ -201,10 +207,10 @@ fn streams_share_a_connection_and_do_not_wait_for_each_other() {
             for answer in answers {
                 assert_eq!(answer.await.unwrap().unwrap().0.status(), StatusCode::OK);
             }
+            eventually("all requests", || heads.heads().len() == 51).await;
             drop(waiting);
             // A stream that its client gives up gives its upstream up.
         });
-        assert_eq!(heads.heads().len(), 51);
         let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
         until("the end of the requests", || {
             stat("downstream_rq_active") == 0
@@ -300,7 +306,9 @@ fn a_stream_that_stalls_within_its_body_is_told_so() {
             assert_eq!(answer.status(), StatusCode::OK);
         });
         let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
-        assert_eq!(stat("downstream_rq_idle_timeout"), 1);
+        until_equal("streams that were cut", 1, || {
+            stat("downstream_rq_idle_timeout")
+        });
     }
 }
 

@@ -128,7 +128,7 @@ fn active_requests_are_limited_and_requests_of_a_connection_are_counted() {
         assert_eq!(get(address, "a", "/").status, 200);
     }
     assert_eq!(upstream.connections(), 3);
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_max_requests"), 2);
+    until_cluster_stat(&proxy, "upstream_cx_max_requests", 2);
     until("the retired connections", || {
         upstream.open_connections() == 1
     });
@@ -192,18 +192,18 @@ fn a_connection_that_answers_no_ping_is_replaced() {
                 _ => call.answer(b"fine", None).await,
             }
         });
-        let http = "http2KeepAlive: {interval: 50ms, timeout: 1s}";
+        let http = "http2KeepAlive: {interval: 50ms, timeout: 3s}";
         let (proxy, address) = start_http2_pool(driver, &[upstream.address], http);
         assert_eq!(get(address, "a", "/").status, 200);
         // Answered PINGs keep it. Time is what is tested: without answers it were over by then.
-        std::thread::sleep(Duration::from_millis(1500));
+        std::thread::sleep(Duration::from_millis(3500));
         assert_eq!(get(address, "a", "/").status, 200);
         assert_eq!(upstream.connections(), 1);
         // A GET would be sent once more, on another connection.
         let mut client = Client::connect(address).expect("connects");
         let answer = client.send("POST", "a", "/freeze").expect("an answer");
         assert_eq!(answer.status, 503);
-        assert_eq!(cluster_stat(&proxy, "http2_keepalive_timeout"), 1);
+        until_cluster_stat(&proxy, "http2_keepalive_timeout", 1);
         assert_eq!(get(address, "a", "/").body, "fine");
         assert_eq!(upstream.connections(), 2);
     }
@@ -217,7 +217,7 @@ fn idle_connections_are_closed() {
     until("the end of the connection", || {
         upstream.open_connections() == 0
     });
-    assert_eq!(cluster_stat(&proxy, "upstream_cx_idle_timeout"), 1);
+    until_cluster_stat(&proxy, "upstream_cx_idle_timeout", 1);
     until_cluster_stat(&proxy, "upstream_cx_active", 0);
     assert_eq!(get(address, "a", "/").status, 200);
 }
@@ -326,7 +326,7 @@ fn a_drain_lets_streams_finish() {
         slow.start("GET", "a", "/slow").expect("sent");
         until("the request", || upstream.requests() == 1);
         proxy.signal(libc::SIGTERM);
-        until("the drain", || proxy.log().contains("drain"));
+        proxy.until_logged("drain");
         gate.open();
         assert_eq!(slow.answer().expect("an answer").body, "late");
         assert!(proxy.wait().success());

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// `h2` does not tell when a frame has left, and drops what waits when a stream or its connection
 /// ends.
-const UNTIL_SENT: Duration = Duration::from_millis(20);
+const UNTIL_SENT: Duration = Duration::from_millis(100);
 
 /// Answers with the body it got; the path asks for more.
 async fn echo(mut call: Call) {

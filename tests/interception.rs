@@ -110,7 +110,7 @@ impl Mesh {
         let [v4, v6] = addresses(number);
         let settings = settings(&format!(
             "{{role: sidecar, namespace: shop, interception: {{mode: REDIRECT}}, \
-             limits: {{requestHeadTimeout: 1s}}, workload: {{addresses: [{v4}, \"{v6}\"], \
+             limits: {{requestHeadTimeout: 3s}}, workload: {{addresses: [{v4}, \"{v6}\"], \
              labels: {{app: {name}}}, serviceAccount: {account}}}, \
              certificates: {}{more_settings}}}",
             self.certificates(account)
@@ -263,7 +263,9 @@ fn with_registry_only_nothing_goes_where_nobody_declares() {
     assert_eq!(answer.expect("an answer").status, 502);
     assert!(mesh.exchange(ORDER, "10.231.0.3:9001").is_err());
     let none = "cluster.BlackHoleCluster.upstream_cx_none_healthy";
-    assert_eq!(mesh.world.stat(ORDER, &order, none), 1);
+    harness::until("it is counted", || {
+        mesh.world.stat(ORDER, &order, none) == 1
+    });
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod harness;
 
 use harness::raw::{ScriptedUpstream, converse, status};
-use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until};
+use harness::{
+    Client, DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until, until_equal,
+};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -125,7 +127,7 @@ fn what_two_parsers_could_read_differently_is_refused_and_closed() {
 fn heads_have_a_longest_size_a_largest_count_and_a_longest_time() {
     for driver in DRIVERS {
         let upstream = answering();
-        let limits = "maxHeadBytes: 1000, maxHeaders: 10, requestHeadTimeout: 300ms";
+        let limits = "maxHeadBytes: 1000, maxHeaders: 10, requestHeadTimeout: 1s";
         let (proxy, address) = start(driver, upstream.address, limits);
         let long = format!(
             "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
@@ -134,15 +136,16 @@ fn heads_have_a_longest_size_a_largest_count_and_a_longest_time() {
         assert_eq!(status(&converse(address, &[long.as_bytes()]).0), 431);
         let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(10));
         assert_eq!(status(&converse(address, &[many.as_bytes()]).0), 431);
-        assert_eq!(listener_stat(&proxy, address, "downstream_rq_too_large"), 2);
+        until_equal("heads that were too large", 2, || {
+            listener_stat(&proxy, address, "downstream_rq_too_large")
+        });
         let (answer, _) = converse(address, &[b"GET / HTTP/1.1\r\nho"]);
         assert_eq!(status(&answer), 408, "{answer}");
         let (answer, _) = converse(address, &[]);
         assert_eq!(answer, "", "a connection that sends nothing is closed");
-        assert_eq!(
-            listener_stat(&proxy, address, "downstream_rq_header_timeout"),
-            2
-        );
+        until_equal("heads that took too long", 2, || {
+            listener_stat(&proxy, address, "downstream_rq_header_timeout")
+        });
         assert_eq!(upstream.heads().len(), 0);
     }
 }
@@ -166,7 +169,7 @@ fn a_client_that_stalls_within_its_body_is_told_so() {
                 connection.send("ok");
             }
         });
-        let (proxy, address) = start(driver, upstream.address, "requestBodyIdleTimeout: 300ms");
+        let (proxy, address) = start(driver, upstream.address, "requestBodyIdleTimeout: 1500ms");
         let begin = |path: &str, headers: &str| {
             let mut stream = TcpStream::connect(address).expect("connects");
             let head = format!(
@@ -196,9 +199,10 @@ fn a_client_that_stalls_within_its_body_is_told_so() {
         assert_eq!(status(&answer), 408, "{driver}: {answer}");
         assert!(answer.ends_with("stream timeout"), "{answer}");
         let stat = |name: &str| listener_stat(&proxy, address, name);
-        assert_eq!(stat("downstream_rq_idle_timeout"), 1);
-        let metrics = proxy.admin("/stats/prometheus").body;
-        assert!(metrics.contains("response_flags=\"SI\""), "{metrics}");
+        until_equal("bodies that were cut", 1, || {
+            stat("downstream_rq_idle_timeout")
+        });
+        proxy.until_metrics("response_flags=\"SI\"");
 
         // Both have paused for longer than the one that was cut.
         assert!(rest(early).ends_with("ok"));
@@ -216,10 +220,9 @@ fn idle_connections_are_closed_and_connections_are_counted() {
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         let (answer, _) = converse(address, &[request]);
         assert!(answer.ends_with("ok"), "{answer}");
-        assert_eq!(
-            listener_stat(&proxy, address, "downstream_cx_idle_timeout"),
-            1
-        );
+        until_equal("idle connections", 1, || {
+            listener_stat(&proxy, address, "downstream_cx_idle_timeout")
+        });
         let mut kept: Vec<TcpStream> = Vec::new();
         until("a connection over the limit", || {
             if let Ok(stream) = TcpStream::connect(address) {
@@ -249,7 +252,7 @@ fn running_out_of_descriptors_passes() {
         let crowd: Vec<_> = (0..100)
             .map_while(|_| TcpStream::connect(address).ok())
             .collect();
-        until("a refusal", || proxy.log().contains("Too many open files"));
+        proxy.until_logged("Too many open files");
         assert_eq!(page("/ready").status, 200);
         drop(crowd);
         until("an answer", || {

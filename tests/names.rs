@@ -4,7 +4,7 @@ mod harness;
 
 use harness::name_server::NameServer;
 use harness::pool::Backend;
-use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings, until};
+use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, get, settings, until};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -48,6 +48,13 @@ fn start(driver: &str, server: &NameServer, families: &str, services: &str) -> (
     (Proxy::start(config, &["--driver", driver]), address)
 }
 
+/// On a slow machine the proxy does not wait for the first addresses.
+fn until_known(address: SocketAddr, host: &str) {
+    until("the first addresses", || {
+        get(address, host, "/").status == 200
+    });
+}
+
 /// Sends `count` requests to `host` and says how many each backend got; none may fail.
 fn spread<const N: usize>(
     address: SocketAddr,
@@ -76,6 +83,8 @@ fn addresses_follow_their_time_to_live() {
         let port = backends[0].address.port();
         let services = named("quick", port) + &named("slow", port);
         let (proxy, address) = start(driver, &server, "V4_ONLY", &services);
+        until_known(address, "quick.test");
+        until_known(address, "slow.test");
         assert_eq!(spread(address, "quick.test", 20, &backends), [20, 0]);
 
         server.set("quick.test", &[TWO], 1);
@@ -91,8 +100,8 @@ fn addresses_follow_their_time_to_live() {
             one > 0 && two > 0
         });
 
-        server.set("quick.test", &[TWO], 1);
         server.set_failing(true);
+        server.set("quick.test", &[TWO], 1);
         let failures = proxy.stat("dns.lookup_failure");
         until("failed lookups", || {
             proxy.stat("dns.lookup_failure") > failures + 1
@@ -135,9 +144,11 @@ fn both_families_are_reached() {
             let port = backends[0].address.port();
             let services = named("both", port) + &named("six", port);
             let (_proxy, address) = start(driver, &server, families, &services);
+            until_known(address, "both.test");
             let got = spread(address, "both.test", 40, &backends).map(|count| count > 0);
             assert_eq!(got, expected, "{families}");
             if families == "V4_PREFERRED" {
+                until_known(address, "six.test");
                 assert_eq!(spread(address, "six.test", 10, &backends), [0, 10]);
             }
 

@@ -184,7 +184,9 @@ fn what_is_no_header_is_closed_and_counted() {
         // One that never comes to its end is not waited for.
         let (answer, _) = converse(setup.address, &[b"PROXY TCP4 203"]);
         assert_eq!(answer, "");
-        assert_eq!(setup.stat("downstream_rq_header_timeout"), 1);
+        until("the count", || {
+            setup.stat("downstream_rq_header_timeout") == 1
+        });
         // Without the setting the same bytes are no request.
         setup
             .proxy

@@ -42,7 +42,7 @@ fn a_broken_file_leaves_what_runs_and_says_where() {
     until("the refusal", || proxy.stat("config.reload_rejected") == 1);
     assert_eq!(proxy.stat("config.last_reload_successful"), 0);
     assert_eq!(get(address, "a", "/").body, "one");
-    until("the diagnostic", || proxy.log().contains("answer.yaml:1:"));
+    proxy.until_logged("answer.yaml:1:");
     proxy.put("answer.yaml", &answering("two"));
     until("the mended file", || get(address, "a", "/").body == "two");
     until("the good news", || {
@@ -136,11 +136,8 @@ fn a_kubernetes_volume_is_followed_through_its_swap_without_a_lost_request() {
             until("the swapped files", || ask() == body);
         }
         assert_eq!(proxy.stat("config.reload_rejected"), 0, "{}", proxy.log());
-        assert_eq!(
-            proxy.stat("config.generation"),
-            6,
-            "each swap is one change"
-        );
+        // Each swap is one change.
+        proxy.until_stat("config.generation", 6);
     }
 }
 
@@ -194,7 +191,7 @@ fn a_directory_that_loses_its_last_file_keeps_what_runs() {
     });
     proxy.put("all.yaml", &whole("two"));
     until("the new file", || get(address, "a", "/").body == "two");
-    assert_eq!(proxy.stat("config.last_reload_successful"), 1);
+    proxy.until_stat("config.last_reload_successful", 1);
     // No documents at all can be had, by a file that says so.
     proxy.put("all.yaml", "# nothing\n");
     until("the end of the listener", || {
@@ -226,11 +223,11 @@ fn a_file_that_appears_half_written_is_not_served() {
     file.write_all(rest.as_bytes()).expect("written");
     drop(file);
     until("the whole file", || get(address, "a", "/").body == "two");
-    assert_eq!(proxy.stat("config.last_reload_successful"), 1);
+    proxy.until_stat("config.last_reload_successful", 1);
 }
 
-/// Requests of a client that took longer than this were held up.
-const LATE: Duration = Duration::from_secs(2);
+/// Requests of a client that took longer than this were held up, even on a machine that is loaded.
+const LATE: Duration = Duration::from_secs(15);
 
 /// Weights, endpoints and pools change two hundred times while clients keep sending on kept
 /// connections: no request fails, none is sent twice, none is held up.

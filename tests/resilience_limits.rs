@@ -45,19 +45,15 @@ fn requests_wait_for_a_connection_until_too_many_do() {
             third.body,
             "upstream connect error or disconnect/reset before headers. reset reason: overflow"
         );
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_pending_overflow"), 1);
+        until_cluster_stat(&proxy, "upstream_rq_pending_overflow", 1);
         assert!(cluster_stat(&proxy, "upstream_cx_overflow") >= 1);
-        let metrics = proxy.admin("/stats/prometheus").body;
-        assert!(metrics.contains("response_flags=\"UO\""), "{metrics}");
+        proxy.until_metrics("response_flags=\"UO\"");
         upstream.open_gate();
         assert_eq!(first.answer().expect("an answer").status, 200);
         assert_eq!(second.answer().expect("an answer").status, 200);
         assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 1);
         until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
-        assert_eq!(
-            cluster_stat(&proxy, "circuit_breakers.default.rq_pending_open"),
-            0
-        );
+        until_cluster_stat(&proxy, "circuit_breakers.default.rq_pending_open", 0);
     }
 }
 
@@ -114,10 +110,10 @@ fn active_requests_are_limited_over_all_workers_and_no_place_is_lost() {
                 .map(|client| client.answer().expect("an answer").status)
                 .collect();
             statuses.sort_unstable();
+            until_cluster_stat(&proxy, "upstream_rq_active", 0);
             assert_eq!(statuses[..LIMIT], [200; LIMIT], "round {round}");
             assert_eq!(statuses[LIMIT..], [503; 2 * LIMIT], "round {round}");
         }
-        until_cluster_stat(&proxy, "upstream_rq_active", 0);
         let left = cluster_stat(&proxy, "circuit_breakers.default.remaining_rq");
         assert_eq!(left as usize, LIMIT);
     }
@@ -145,7 +141,7 @@ fn connections_stay_within_the_limit_under_load_and_nobody_starves() {
         let most = backend.most_open();
         assert!(most <= LIMIT + 1, "{most}");
         assert!(cluster_stat(&proxy, "upstream_rq_pending_total") >= 12 - 2 * LIMIT as u64);
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_total"), 1200);
+        until_cluster_stat(&proxy, "upstream_rq_total", 1200);
         until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
     }
 }
@@ -160,7 +156,7 @@ fn a_connection_takes_so_many_requests_and_lives_so_long() {
             assert_eq!(get(address, "a.test", "/").status, 200);
         }
         assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 3);
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_max_requests"), 3);
+        until_cluster_stat(&proxy, "upstream_cx_max_requests", 3);
         until("the end of the last", || backend.open() == 0);
 
         let policy = "connectionPool: {tcp: {maxConnectionDuration: 50ms}}";
@@ -226,17 +222,16 @@ fn retries_under_way_are_limited_by_number_or_by_budget() {
             // Each of the others gets the answer that it would have tried again after.
             for refused in 1..=4 {
                 assert_eq!(get(address, "a.test", "/").status, 503, "{policy}");
-                assert_eq!(cluster_stat(&proxy, "upstream_rq_retry_overflow"), refused);
+                until_cluster_stat(&proxy, "upstream_rq_retry_overflow", refused);
             }
-            let metrics = proxy.admin("/stats/prometheus").body;
-            assert!(metrics.contains("response_flags=\"UO\""), "{metrics}");
+            proxy.until_metrics("response_flags=\"UO\"");
             drop(closed);
             assert_eq!(first.answer().expect("an answer").status, 200);
             until("the end of the retry", || {
                 cluster_stat(&proxy, "circuit_breakers.default.rq_retry_open") == 0
             });
             assert_eq!(get(address, "a.test", "/").status, 200);
-            assert_eq!(cluster_stat(&proxy, "upstream_rq_retry"), 2);
+            until_cluster_stat(&proxy, "upstream_rq_retry", 2);
         }
     }
 }

@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::raw::{ScriptedConnection, ScriptedUpstream, converse, status};
-use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings};
+use harness::{Client, DRIVERS, Proxy, folder, free_address, gateway, settings, until_equal};
 use std::net::SocketAddr;
 use std::sync::{Barrier, Mutex};
 
@@ -65,11 +65,11 @@ spec:
     route: [{destination: {host: shop.test, port: {number: 80}}}]
   - match: [{uri: {prefix: /per-try}}]
     timeout: 10s
-    retries: {attempts: 2, perTryTimeout: 100ms, retryOn: gateway-error, backoff: 1ms}
+    retries: {attempts: 2, perTryTimeout: 1s, retryOn: gateway-error, backoff: 1ms}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
   - match: [{uri: {prefix: /in-all}}]
-    timeout: 150ms
-    retries: {attempts: 10, perTryTimeout: 100ms, retryOn: gateway-error, backoff: 1ms}
+    timeout: 1800ms
+    retries: {attempts: 10, perTryTimeout: 1s, retryOn: gateway-error, backoff: 1ms}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
   - route: [{destination: {host: shop.test, port: {number: 80}}}]
 ---
@@ -155,8 +155,15 @@ fn by_path() -> ScriptedUpstream {
     })
 }
 
+/// A figure of the one cluster.
 fn stat(proxy: &Proxy, name: &str) -> u64 {
     proxy.stat(&format!("cluster.outbound|80||shop.test.{name}"))
+}
+
+/// Waits until that figure is as wanted.
+#[track_caller]
+fn until_stat(proxy: &Proxy, name: &str, wanted: u64) {
+    proxy.until_stat(&format!("cluster.outbound|80||shop.test.{name}"), wanted);
 }
 
 /// A route's own `x-envoy-` headers about retries are for the proxy, as Envoy takes them: they are
@@ -256,9 +263,9 @@ fn what_is_retried_is_what_the_policy_says() {
             let expected: Vec<String> = (1..=tries).map(|n| n.to_string()).collect();
             assert_eq!(counts, expected, "{driver} {path}");
         }
-        assert_eq!(stat(&proxy, "upstream_rq_retry"), 11);
-        assert_eq!(stat(&proxy, "upstream_rq_retry_success"), 8);
-        assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 1);
+        until_stat(&proxy, "upstream_rq_retry", 11);
+        until_stat(&proxy, "upstream_rq_retry_success", 8);
+        until_stat(&proxy, "upstream_rq_retry_limit_exceeded", 1);
         let told = proxy.admin("/stats?filter=retry").body;
         for (name, count) in [
             ("upstream_rq_retry", 11),
@@ -271,8 +278,7 @@ fn what_is_retried_is_what_the_policy_says() {
             let line = format!("cluster.outbound|80||shop.test.{name}: {count}\n");
             assert!(told.contains(&line), "{line} not in {told}");
         }
-        let metrics = proxy.admin("/stats/prometheus").body;
-        assert!(metrics.contains("response_flags=\"URX\""), "{metrics}");
+        proxy.until_metrics("response_flags=\"URX\"");
     }
 }
 
@@ -287,7 +293,7 @@ fn a_retry_goes_to_an_endpoint_that_was_not_tried() {
             assert_eq!(answer.status, 200);
         }
         assert!(stat(&proxy, "upstream_rq_retry_success") > 0);
-        assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 0);
+        until_stat(&proxy, "upstream_rq_retry_limit_exceeded", 0);
     }
 }
 
@@ -297,10 +303,9 @@ fn nobody_to_connect_to_is_503_after_the_last_retry() {
         let (proxy, address) = start(driver, &[free_address()]);
         let answer = harness::get(address, "a.test", "/default/200");
         assert_eq!(answer.status, 503);
-        assert_eq!(stat(&proxy, "upstream_cx_connect_fail"), 3);
-        assert_eq!(stat(&proxy, "upstream_rq_retry_limit_exceeded"), 1);
-        let metrics = proxy.admin("/stats/prometheus").body;
-        assert!(metrics.contains("response_flags=\"URX,UF\""), "{metrics}");
+        until_stat(&proxy, "upstream_cx_connect_fail", 3);
+        until_stat(&proxy, "upstream_rq_retry_limit_exceeded", 1);
+        proxy.until_metrics("response_flags=\"URX,UF\"");
     }
 }
 
@@ -319,7 +324,7 @@ fn a_retry_sends_the_whole_body_again() {
         let (answer, _) = converse(address, &[head.as_bytes(), rest.as_bytes()]);
         assert_eq!(status(&answer), 200);
         assert!(answer.ends_with(&body), "{driver}: {} bytes", answer.len());
-        assert_eq!(stat(&proxy, "upstream_rq_retry_success"), 1);
+        until_stat(&proxy, "upstream_rq_retry_success", 1);
     }
 }
 
@@ -349,8 +354,8 @@ fn a_body_over_the_cap_is_streamed_without_a_retry() {
             abandoned += u64::from(!is_kept);
             let expected = if is_kept { 200 } else { 503 };
             assert_eq!(status(&answer), expected, "{driver} {length}");
-            assert_eq!(stat(&proxy, "upstream_rq_retry"), u64::from(is_kept));
-            assert_eq!(stat(&proxy, "retry_or_shadow_abandoned"), abandoned);
+            until_stat(&proxy, "upstream_rq_retry", u64::from(is_kept));
+            until_stat(&proxy, "retry_or_shadow_abandoned", abandoned);
         }
     }
 }
@@ -363,8 +368,8 @@ fn a_slow_try_is_cut_and_another_one_made() {
         let answer = harness::get(address, "a.test", "/per-try/hang/200");
         assert_eq!(answer.status, 200);
         assert_eq!(upstream.heads().len(), 2);
-        assert!(upstream.heads()[0].contains("x-envoy-expected-rq-timeout-ms: 100"));
-        assert_eq!(stat(&proxy, "upstream_rq_per_try_timeout"), 1);
+        assert!(upstream.heads()[0].contains("x-envoy-expected-rq-timeout-ms: 1000\r\n"));
+        until_stat(&proxy, "upstream_rq_per_try_timeout", 1);
 
         let answer = harness::get(address, "a.test", "/per-try/hang");
         assert_eq!(
@@ -372,16 +377,15 @@ fn a_slow_try_is_cut_and_another_one_made() {
             (504, "upstream request timeout")
         );
         assert_eq!(upstream.heads().len(), 5);
-        assert_eq!(stat(&proxy, "upstream_rq_per_try_timeout"), 4);
+        until_stat(&proxy, "upstream_rq_per_try_timeout", 4);
 
         let before = upstream.heads().len();
         let answer = harness::get(address, "a.test", "/in-all/hang");
         assert_eq!(answer.status, 504);
-        let tries = upstream.heads().len() - before;
-        assert_eq!(tries, 2, "the timeout of the route ends the second try");
-        assert_eq!(stat(&proxy, "upstream_rq_timeout"), 1);
-        let metrics = proxy.admin("/stats/prometheus").body;
-        assert!(metrics.contains("response_flags=\"URX,UT\""), "{metrics}");
+        // The timeout of the route ends the second try.
+        until_equal("tries", 2, || upstream.heads().len() - before);
+        until_stat(&proxy, "upstream_rq_timeout", 1);
+        proxy.until_metrics("response_flags=\"URX,UT\"");
     }
 }
 
@@ -404,16 +408,17 @@ fn a_grpc_caller_sets_the_limit_and_is_told_by_a_status() {
             answer.contains("grpc-message: upstream request timeout\r\n"),
             "{answer}"
         );
-        assert_eq!(stat(&proxy, "upstream_rq_5xx"), 1, "charged as HTTP 504");
-        assert_eq!(stat(&proxy, "upstream_rq_2xx"), 0);
+        // Charged as HTTP 504.
+        until_stat(&proxy, "upstream_rq_5xx", 1);
+        until_stat(&proxy, "upstream_rq_2xx", 0);
         let answer = call("/in-all/hang", "grpc-timeout: 1H\r\n");
         assert!(answer.contains("grpc-status: 14\r\n"), "{answer}");
         let heads = upstream.heads();
         let in_all: Vec<_> = heads.iter().filter(|h| h.contains("/in-all/")).collect();
-        assert!(in_all[0].contains("grpc-timeout: 100m\r\n"), "{in_all:?}");
+        assert!(in_all[0].contains("grpc-timeout: 1000m\r\n"), "{in_all:?}");
         assert!(!in_all[0].contains("1H"), "{in_all:?}");
         // A later try has what the earlier ones left of the whole.
-        assert!(!in_all[1].contains("grpc-timeout: 100m\r\n"), "{in_all:?}");
+        assert!(!in_all[1].contains("grpc-timeout: 1000m\r\n"), "{in_all:?}");
     }
 }
 
@@ -446,8 +451,7 @@ fn a_get_that_meets_dead_connections_is_sent_again_with_each_try() {
         let dead = heads.iter().filter(|head| head.contains("/5xx/dead"));
         // Three tries, and once more within the first.
         assert_eq!(dead.count(), 4, "{heads:?}");
-        let stat = |name: &str| proxy.stat(&format!("cluster.outbound|80||shop.test.{name}"));
-        assert_eq!(stat("upstream_rq_replayed"), 1);
-        assert_eq!(stat("upstream_rq_retry"), 2);
+        until_stat(&proxy, "upstream_rq_replayed", 1);
+        until_stat(&proxy, "upstream_rq_retry", 2);
     }
 }

@@ -5,7 +5,7 @@ mod harness;
 use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{
     Answer, Client, DRIVERS, LogLines, Proxy, Upstream, folder, free_address, gateway, get,
-    settings, splitting,
+    settings, splitting, until_equal,
 };
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -62,7 +62,7 @@ spec:
         remove: [x-secret]
     route: [{destination: {host: echo.test, port: {number: 80}}}]
   - match: [{uri: {prefix: /slow}}]
-    timeout: 200ms
+    timeout: 1500ms
     route: [{destination: {host: echo.test, port: {number: 80}}}]
   - match: [{uri: {prefix: /no-cluster}}]
     route: [{destination: {host: nowhere.test, port: {number: 80}}}]
@@ -167,10 +167,10 @@ fn requests_that_lead_nowhere_are_answered_with_their_flag() {
         }
         assert_eq!(shop.echo.heads(), Vec::<String>::new());
         let listener = format!("http.{}_{}", shop.address.ip(), shop.address.port());
-        assert_eq!(shop.proxy.stat(&format!("{listener}.no_route")), 2);
-        assert_eq!(shop.proxy.stat(&format!("{listener}.no_cluster")), 1);
+        shop.proxy.until_stat(&format!("{listener}.no_route"), 2);
+        shop.proxy.until_stat(&format!("{listener}.no_cluster"), 1);
         let none = "cluster.outbound|80||empty.test.upstream_cx_none_healthy";
-        assert_eq!(shop.proxy.stat(none), 1);
+        shop.proxy.until_stat(none, 1);
     }
 }
 
@@ -344,7 +344,7 @@ fn a_route_timeout_is_504_before_the_answer_and_a_cut_within_it() {
         assert_eq!(shop.logged("/slow")["response_flags"], "UT");
         let seen = shop.seen();
         assert!(
-            seen.contains("x-envoy-expected-rq-timeout-ms: 200\r\n"),
+            seen.contains("x-envoy-expected-rq-timeout-ms: 1500\r\n"),
             "{seen}"
         );
 
@@ -353,7 +353,7 @@ fn a_route_timeout_is_504_before_the_answer_and_a_cut_within_it() {
         assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
         assert_eq!(shop.logged("/slow-body")["response_flags"], "UT");
         let timeouts = "cluster.outbound|80||echo.test.upstream_rq_timeout";
-        assert_eq!(shop.proxy.stat(timeouts), 2);
+        shop.proxy.until_stat(timeouts, 2);
     }
 }
 
@@ -381,7 +381,9 @@ fn a_split_is_exact_in_each_block_of_each_worker() {
             client
         });
         let served = |worker: &str| proxy.stat(&format!("worker_{worker}.requests"));
-        assert_eq!((served("0"), served("1")), (1, 1), "one connection each");
+        until_equal("requests, one connection each", (1, 1), || {
+            (served("0"), served("1"))
+        });
         for client in &mut clients {
             let canaries: Vec<bool> = (1..1_000)
                 .map(|_| {

@@ -153,7 +153,7 @@ fn a_broken_key_file_is_named_and_its_renewal_is_logged() {
     );
     let proxy = Proxy::start(config(&tls, ""), &[]);
     let bad = format!("{} holds no private key", path("k.pem").display());
-    until("the complaint", || proxy.log().contains(&bad));
+    proxy.until_logged(&bad);
     assert!(
         !proxy.log().contains("serves new handshakes"),
         "{}",
@@ -168,9 +168,7 @@ fn a_broken_key_file_is_named_and_its_renewal_is_logged() {
     told(1);
     let encrypted = good.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     std::fs::write(path("k.pem"), encrypted).expect("written");
-    until("the second complaint", || {
-        proxy.log().contains("k.pem is encrypted")
-    });
+    proxy.until_logged("k.pem is encrypted");
     std::fs::write(path("k.pem"), &good.key).expect("written");
     told(2);
     let certificates = proxy.admin_json("/certs");
@@ -220,16 +218,10 @@ fn roots_that_come_and_go_are_logged() {
     });
     // A broken file changes nothing, and neither does its mending.
     std::fs::write(path("roots.pem"), "nonsense").expect("written");
-    until("the complaint", || {
-        proxy
-            .log()
-            .contains("roots.pem holds no certificate in PEM")
-    });
+    proxy.until_logged("roots.pem holds no certificate in PEM");
     std::fs::write(path("roots.pem"), &new.pem).expect("written");
     std::fs::write(path("c.pem"), new.issue(&["shop.test"]).certificate).expect("written");
-    until("the next reading", || {
-        proxy.log().contains("not that of the certificate")
-    });
+    proxy.until_logged("not that of the certificate");
     assert_eq!(count(&place), 2, "{}", proxy.log());
 }
 

@@ -27,8 +27,9 @@ fn start(
     (Proxy::start_with_workers(config, &args), address)
 }
 
-fn listener_stat(proxy: &Proxy, address: SocketAddr, name: &str) -> u64 {
-    proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()))
+#[track_caller]
+fn until_listener_stat(proxy: &Proxy, address: SocketAddr, name: &str, wanted: u64) {
+    proxy.until_stat(&format!("http.127.0.0.1_{}.{name}", address.port()), wanted);
 }
 
 const SHOP: &str = "{mode: SIMPLE, credentialName: shop}";
@@ -54,10 +55,8 @@ fn a_gateway_terminates_tls_for_each_of_its_names() {
             assert!(answer.ends_with("hello"), "{answer}");
         }
         assert!(get(address, "other.test", "/", &client).is_err());
-        until("the refused name", || {
-            listener_stat(&proxy, address, "no_filter_chain_match") == 1
-        });
-        assert_eq!(listener_stat(&proxy, address, "ssl_handshake"), 2);
+        until_listener_stat(&proxy, address, "no_filter_chain_match", 1);
+        until_listener_stat(&proxy, address, "ssl_handshake", 2);
 
         // Many requests on one connection, and one long answer.
         let mut stream = connect(address, "shop.test", &client).expect("a connection");
@@ -146,8 +145,8 @@ fn client_certificates_are_asked_for_and_verified() {
         ] {
             assert!(ask(refused.as_ref()).is_err());
         }
-        assert_eq!(listener_stat(&proxy, address, "ssl_fail_verify_no_cert"), 1);
-        assert_eq!(listener_stat(&proxy, address, "ssl_fail_verify_error"), 3);
+        until_listener_stat(&proxy, address, "ssl_fail_verify_no_cert", 1);
+        until_listener_stat(&proxy, address, "ssl_fail_verify_error", 3);
 
         let (_proxy, address) = start(
             driver,
@@ -201,9 +200,7 @@ fn a_renewed_certificate_serves_new_handshakes_and_a_broken_one_none() {
         assert!(answer.ends_with("hello"), "{answer}");
 
         std::fs::write(proxy.config.join("shop/tls.crt"), "nonsense").expect("written");
-        until("the complaint", || {
-            proxy.log().contains("what was in use stays")
-        });
+        proxy.until_logged("what was in use stays");
         assert!(ask(&after).is_ok());
         let key = std::fs::read_to_string(proxy.config.join("shop/tls.key")).expect("read");
         let secret_line = key.lines().nth(1).expect("a line");

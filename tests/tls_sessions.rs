@@ -130,7 +130,7 @@ fn an_answer_of_the_authority_is_stapled_where_there_is_one() {
         put(&newer);
         until("the staple again", || stapled() == newer);
     }
-    assert_eq!(proxy.stat("server.certificates_unreadable"), 0);
+    proxy.until_stat("server.certificates_unreadable", 0);
 }
 
 #[test]
@@ -205,9 +205,7 @@ fn an_upstream_whose_certificate_is_revoked_is_refused() {
     fs::write(&list, authority.revoke(&identity)).expect("written");
     until("this one is", || status() == 503);
     fs::write(&list, "nonsense").expect("written");
-    until("the complaint", || {
-        proxy.log().contains("holds no revocation list in PEM")
-    });
+    proxy.until_logged("holds no revocation list in PEM");
     assert_eq!(status(), 503, "what was in use stays");
     fs::write(&list, &other).expect("written");
     until("it is good again", || status() == 200);

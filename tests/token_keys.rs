@@ -244,7 +244,7 @@ fn the_first_request_finds_the_keys_of_a_server_that_answers() {
     let claims = json!({"iss": "shop", "sub": "ann", "exp": now_unix_s() + 600});
     let token = bearer(&signer.sign(&claims));
     for driver in DRIVERS {
-        let (server, _) = slow_key_server(signer.key_set(), Duration::from_millis(300));
+        let (server, _) = slow_key_server(signer.key_set(), Duration::from_millis(200));
         let setup = start(driver, &rule_of(&server, "/a"), Stdio::null());
         let (status, answer) = setup.get("/", &token);
         assert_eq!(status, 200, "at the start: {answer}");

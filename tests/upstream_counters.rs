@@ -3,9 +3,11 @@
 
 mod harness;
 
-use harness::pool::{Backend, CLUSTER, cluster_stat, pool, start_pool, start_retrying_pool};
+use harness::pool::{
+    Backend, CLUSTER, cluster_stat, pool, start_pool, start_retrying_pool, until_cluster_stat,
+};
 use harness::raw::{ScriptedUpstream, converse};
-use harness::{DRIVERS, Proxy, folder, free_address, gateway, get, settings, until};
+use harness::{DRIVERS, Proxy, folder, free_address, gateway, get, settings, until, until_equal};
 use std::sync::{Mutex, mpsc};
 
 /// The figures of the service's cluster whose names hold `upstream_rq_` and begin with `prefix`,
@@ -35,26 +37,24 @@ fn responses_are_counted_by_status_and_those_that_are_retried_apart() {
         assert_eq!(figures(&proxy, "retry."), [""; 0]);
         backend.set_status(503);
         assert_eq!(get(address, "a.test", "/").status, 503);
-        assert_eq!(
-            figures(&proxy, "upstream_rq_"),
-            [
-                "upstream_rq_200: 2",
-                "upstream_rq_2xx: 2",
-                "upstream_rq_404: 1",
-                "upstream_rq_4xx: 1",
-                "upstream_rq_503: 1",
-                "upstream_rq_5xx: 1",
-                "upstream_rq_completed: 4",
-            ]
-        );
-        assert_eq!(
-            figures(&proxy, "retry."),
-            [
-                "retry.upstream_rq_503: 1",
-                "retry.upstream_rq_5xx: 1",
-                "retry.upstream_rq_completed: 1",
-            ]
-        );
+        let by_status = [
+            "upstream_rq_200: 2",
+            "upstream_rq_2xx: 2",
+            "upstream_rq_404: 1",
+            "upstream_rq_4xx: 1",
+            "upstream_rq_503: 1",
+            "upstream_rq_5xx: 1",
+            "upstream_rq_completed: 4",
+        ];
+        let retried = [
+            "retry.upstream_rq_503: 1",
+            "retry.upstream_rq_5xx: 1",
+            "retry.upstream_rq_completed: 1",
+        ];
+        for (prefix, wanted) in [("upstream_rq_", &by_status[..]), ("retry.", &retried)] {
+            let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            until_equal(prefix, wanted, || figures(&proxy, prefix));
+        }
         let metrics = proxy.admin("/stats/prometheus").body;
         for line in [
             format!(
@@ -91,11 +91,9 @@ fn a_response_is_counted_when_its_head_has_come() {
         let (proxy, address) = start_pool(driver, "1", &[upstream.address], "tls: {}");
         let request = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
         let client = std::thread::spawn(move || converse(address, &[request]));
-        until("the counts", || {
-            cluster_stat(&proxy, "upstream_rq_completed") == 2
-        });
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_201"), 1);
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_103"), 1);
+        until_cluster_stat(&proxy, "upstream_rq_completed", 2);
+        until_cluster_stat(&proxy, "upstream_rq_201", 1);
+        until_cluster_stat(&proxy, "upstream_rq_103", 1);
         drop(ends);
         let (answer, _) = client.join().expect("the client");
         assert!(answer.contains("201 Created"), "{answer}");
@@ -126,7 +124,7 @@ fn what_never_came_as_far_as_the_upstream_is_not_counted_for_it() {
         proxy.put("pool.yaml", &nobody);
         until("the reload", || proxy.stat("config.generation") == 2);
         assert_eq!(get(address, "a.test", "/").status, 503);
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_503"), 1);
+        until_cluster_stat(&proxy, "upstream_rq_503", 1);
     }
 }
 
@@ -150,7 +148,7 @@ fn endpoints_and_picks_in_panic_are_counted() {
         for _ in 0..4 {
             get(address, "a.test", "/");
         }
-        assert_eq!(cluster_stat(&proxy, "lb_healthy_panic"), before + 4);
+        until_cluster_stat(&proxy, "lb_healthy_panic", before + 4);
         let metrics = proxy.admin("/stats/prometheus").body;
         let line = format!("envoy_cluster_membership_healthy{{cluster_name=\"{CLUSTER}\"}} 1");
         assert!(metrics.contains(&line), "{metrics}");

@@ -33,6 +33,12 @@ fn cluster_stat(proxy: &Proxy, name: &str) -> u64 {
     proxy.stat(&format!("cluster.outbound|80||up0.test.{name}"))
 }
 
+/// Waits until that figure is as wanted.
+#[track_caller]
+fn until_cluster_stat(proxy: &Proxy, name: &str, wanted: u64) {
+    proxy.until_stat(&format!("cluster.outbound|80||up0.test.{name}"), wanted);
+}
+
 #[test]
 fn an_upstream_that_refuses_is_503() {
     for driver in DRIVERS {
@@ -41,14 +47,9 @@ fn an_upstream_that_refuses_is_503() {
         assert_eq!(status(&answer), 503, "{answer}");
         assert!(answer.contains("remote connection failure"), "{answer}");
         // The first try and the two retries of Istio's default policy.
-        assert_eq!(cluster_stat(&proxy, "upstream_cx_connect_fail"), 3);
+        until_cluster_stat(&proxy, "upstream_cx_connect_fail", 3);
         assert_eq!(cluster_stat(&proxy, "upstream_cx_rx_bytes_total"), 0);
-        assert!(
-            proxy
-                .admin("/stats/prometheus")
-                .body
-                .contains("response_flags=\"URX,UF\"")
-        );
+        proxy.until_metrics("response_flags=\"URX,UF\"");
     }
 }
 
@@ -108,9 +109,7 @@ fn a_connect_that_takes_too_long_is_503_and_says_so() {
         let tries = cluster_stat(&proxy, "upstream_cx_total");
         assert!(tries >= 1);
         assert_eq!(cluster_stat(&proxy, "upstream_cx_connect_timeout"), tries);
-        until("the end of the connection", || {
-            cluster_stat(&proxy, "upstream_cx_active") == 0
-        });
+        until_cluster_stat(&proxy, "upstream_cx_active", 0);
     }
 }
 
@@ -158,10 +157,7 @@ fn broken_responses_are_answered_and_counted() {
                 "{path}: {answer}"
             );
             let label = format!("response_flags=\"{flag}\"");
-            assert!(
-                proxy.admin("/stats/prometheus").body.contains(&label),
-                "{path}"
-            );
+            proxy.until_metrics(&label);
             let (answer, _) = get(address, "/fine");
             assert_eq!(status(&answer), 200, "after {path}: {answer}");
         }
@@ -210,12 +206,10 @@ fn responses_that_could_be_read_differently_are_502() {
             assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{sent:?}: {answer}");
             assert_eq!(status(&get(address, "/fine").0), 200, "after {sent:?}");
         }
-        let errors = cluster_stat(&proxy, "upstream_cx_protocol_error");
-        assert_eq!(errors as usize, REFUSED.len() + 1);
+        let refused = REFUSED.len() as u64 + 1;
+        until_cluster_stat(&proxy, "upstream_cx_protocol_error", refused);
         // None of their connections is used again.
-        until("the end of those connections", || {
-            cluster_stat(&proxy, "upstream_cx_active") == 1
-        });
+        until_cluster_stat(&proxy, "upstream_cx_active", 1);
     }
 }
 
@@ -278,7 +272,7 @@ fn a_get_on_a_dead_reused_connection_is_sent_again_once() {
         assert_eq!(status(&get(address, "/first").0), 200);
         assert_eq!(status(&get(address, "/second").0), 200);
         assert_eq!(upstream.heads().len(), 3, "{:?}", upstream.heads());
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_replayed"), 1);
+        until_cluster_stat(&proxy, "upstream_rq_replayed", 1);
     }
 }
 
@@ -349,6 +343,6 @@ fn a_client_that_leaves_frees_its_upstream() {
             cluster_stat(&proxy, "upstream_rq_active") == 0
                 && cluster_stat(&proxy, "upstream_cx_active") == 0
         });
-        assert_eq!(cluster_stat(&proxy, "upstream_rq_tx_reset"), 1);
+        until_cluster_stat(&proxy, "upstream_rq_tx_reset", 1);
     }
 }

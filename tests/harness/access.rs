@@ -1,7 +1,7 @@
 //! A proxy with policies before an upstream that says yes to everything.
 
 use super::raw::{ScriptedUpstream, converse, status};
-use super::{Proxy, folder, free_address, gateway, settings, splitting};
+use super::{Proxy, folder, free_address, gateway, settings, splitting, until_equal};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -93,6 +93,12 @@ impl Setup {
         named
             .map(|(_, value)| value.parse::<u64>().expect("a number"))
             .sum()
+    }
+
+    /// Waits until that figure is as wanted.
+    #[track_caller]
+    pub fn until_sum_of(&self, name: &str, wanted: u64) {
+        until_equal(name, wanted, || self.sum_of(name));
     }
 
     pub fn last_head(&self) -> String {

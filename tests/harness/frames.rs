@@ -143,10 +143,9 @@ impl FrameClient {
         Self::over(stream, settings)
     }
 
-    /// Waits no longer than this for what it reads and writes.
+    /// Waits no longer than this for what it reads.
     pub fn set_patience(&self, patience: Duration) {
         self.stream.set_read_timeout(Some(patience)).expect("set");
-        self.stream.set_write_timeout(Some(patience)).expect("set");
     }
 }
 

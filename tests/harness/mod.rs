@@ -23,22 +23,40 @@ pub use documents::{answering, example, gateway, https_gateway, settings, splitt
 pub use process::{LogLines, Proxy, ringroad, with_open_files};
 pub use upstream::Upstream;
 
+use std::fmt::Debug;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long any condition may take; generous, since machines are loaded.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The drivers to test with.
 pub const DRIVERS: [&str; 2] = ["auto", "epoll"];
 
 /// Waits for a condition.
+#[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until `value` is as wanted. What is counted of a request is counted behind its last byte,
+/// so it may be a moment late for whoever has seen that byte.
+#[track_caller]
+pub fn until_equal<T: PartialEq + Debug>(what: &str, wanted: T, mut value: impl FnMut() -> T) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = value();
+        if found == wanted {
+            return;
+        }
+        let is_late = Instant::now() >= deadline;
+        assert!(!is_late, "{what} stays {found:?}, and not {wanted:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

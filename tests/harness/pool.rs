@@ -1,6 +1,6 @@
 //! A service with endpoints and a traffic policy of its own.
 
-use super::{Proxy, folder, free_address, gateway, settings, until};
+use super::{Proxy, folder, free_address, gateway, settings};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -103,10 +103,9 @@ pub fn cluster_stat(proxy: &Proxy, name: &str) -> u64 {
 }
 
 /// Waits for a figure of that cluster. An answer may arrive a moment before its request is over.
+#[track_caller]
 pub fn until_cluster_stat(proxy: &Proxy, name: &str, wanted: u64) {
-    until(&format!("{name} {wanted}"), || {
-        cluster_stat(proxy, name) == wanted
-    });
+    proxy.until_stat(&format!("cluster.{CLUSTER}.{name}"), wanted);
 }
 
 /// An endpoint that answers with a status that can be changed.

@@ -1,6 +1,6 @@
 //! The built binary: its commands, and a proxy that runs.
 
-use super::{Answer, get, until};
+use super::{Answer, get, until, until_equal};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -131,6 +131,7 @@ impl Proxy {
         self.log.lock().expect("not poisoned").clone()
     }
 
+    #[track_caller]
     pub fn until_logged(&self, part: &str) {
         until(&format!("{part:?} in the log"), || {
             self.log().contains(part)
@@ -169,6 +170,20 @@ impl Proxy {
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.map_or(0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until that figure is as wanted.
+    #[track_caller]
+    pub fn until_stat(&self, name: &str, wanted: u64) {
+        until_equal(name, wanted, || self.stat(name));
+    }
+
+    /// Waits until the metrics contain this text.
+    #[track_caller]
+    pub fn until_metrics(&self, part: &str) {
+        until(&format!("{part} in the metrics"), || {
+            self.admin("/stats/prometheus").body.contains(part)
+        });
     }
 
     /// Memory of the process that is in use, but for its text, which comes and goes.

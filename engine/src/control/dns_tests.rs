@@ -15,7 +15,7 @@ fn settings_for(server: &NameServer) -> DnsSettings {
 }
 
 async fn next(answers: &mut mpsc::UnboundedReceiver<Answer>) -> Answer {
-    tokio::time::timeout(Duration::from_secs(20), answers.recv())
+    tokio::time::timeout(Duration::from_secs(60), answers.recv())
         .await
         .expect("an answer in time")
         .expect("the resolver lives")

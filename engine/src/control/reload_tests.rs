@@ -180,7 +180,7 @@ impl Setup {
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !holds(self) {
             assert!(Instant::now() < deadline, "waited for: {what}");
             assert!(!self.task.is_finished(), "the loop ended");

@@ -1,6 +1,7 @@
 //! Accepting and connecting.
 
 use super::*;
+use socket2::{Domain, Socket, Type};
 use std::os::fd::AsRawFd;
 
 #[test]
@@ -122,11 +123,12 @@ fn connects_to_each_kind_of_address() {
 #[test]
 fn a_refused_connection_is_an_error() {
     on_both(|| async {
-        let free = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let error = Stream::connect(&free.into()).await.err().unwrap();
+        // Bound, so that nobody else gets the port, and without a listener.
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        silent.bind(&any.into()).unwrap();
+        let address = silent.local_addr().unwrap().as_socket().unwrap();
+        let error = Stream::connect(&address.into()).await.err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let nowhere = EndpointAddr::Unix("/nonexistent/socket".into());
         let error = Stream::connect(&nowhere).await.err().unwrap();

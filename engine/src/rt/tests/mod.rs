@@ -48,7 +48,7 @@ fn on_both_with<F: Future<Output = ()> + 'static>(
             let before = descriptors();
             let outcome = run(&options, test);
             // The kernel closes a ring's files a little later.
-            let patience = Instant::now() + Duration::from_secs(5);
+            let patience = Instant::now() + PATIENCE / 2;
             while descriptors() > before && Instant::now() < patience {
                 std::thread::sleep(Duration::from_millis(1));
             }

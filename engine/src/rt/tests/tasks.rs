@@ -104,7 +104,7 @@ fn timers_and_sockets_move_while_tasks_never_rest() {
             sleep_ms(2).await;
         }
         let late = begin.elapsed();
-        assert!(late < Duration::from_millis(500), "20 ms took {late:?}");
+        assert!(late < PATIENCE / 4, "20 ms took {late:?}");
         for round in 0..50u8 {
             plain.write_all(&[round]).unwrap();
             assert_eq!(&*stream.receive().await.unwrap(), [round]);
