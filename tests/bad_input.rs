@@ -149,8 +149,8 @@ fn a_hundred_megabytes_are_refused_quickly() {
     let grown = proxy.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more");
 
-    // The same in files that are each within the limit. They come all at once: to read some of them
-    // would take a while.
+    // The same in files that are each within the limit. They come all at once: to parse the first of
+    // them would take a while.
     proxy.remove("bad.yaml");
     let part = line.repeat((10 << 20) / line.len());
     let beside = tempfile::tempdir_in(proxy.config.parent().expect("is in one")).expect("made");

@@ -40,7 +40,8 @@ impl Default for ReadLimits {
 }
 
 /// What was read. A file that could not be read is in `files` with an empty text, so that a
-/// diagnostic can name it.
+/// diagnostic can name it. Where all of them are too large together, none has a text: to parse them
+/// would take memory and time for what is refused anyway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     pub files: Vec<SourceFile>,
@@ -267,6 +268,12 @@ fn read_listed(listing: &Listing, limits: &ReadLimits) -> Reading {
             path: entry.path.display().to_string(),
             text,
         });
+        if total_bytes > limits.max_total_bytes {
+            for file in &mut reading.files {
+                file.text = String::new();
+            }
+            break;
+        }
     }
     if listing.stopped_at_max_files {
         let message = format!("there are more than {} files to read", limits.max_files);

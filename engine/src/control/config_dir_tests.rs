@@ -135,6 +135,22 @@ fn limits_are_told_and_not_passed_over() {
     assert_eq!(codes(limits), Vec::<&str>::new());
 }
 
+/// A folder of many large files that are no configuration was parsed all the same, for minutes.
+#[test]
+fn what_is_too_large_together_is_not_kept_for_parsing() {
+    let root = folder();
+    for name in ["a.yaml", "b.yaml", "c.yaml", "d.yaml"] {
+        fs::write(root.path().join(name), "a: 1\n").expect("written");
+    }
+    let limits = ReadLimits {
+        max_total_bytes: 12,
+        ..ReadLimits::default()
+    };
+    let reading = read(&[root.path().to_path_buf()], &limits).expect("is there");
+    assert_eq!(reading.problems.len(), 1, "{:?}", reading.problems);
+    assert!(reading.files.iter().all(|file| file.text.is_empty()));
+}
+
 #[test]
 fn what_cannot_be_opened_is_named() {
     let root = folder();
