@@ -301,8 +301,13 @@ pub fn ocsp_answer(identity: &Identity, until: &str) -> Vec<u8> {
     use x509_parser::prelude::{FromDer as _, X509Certificate};
     fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
         let content = parts.concat();
-        let len = u16::try_from(content.len()).expect("short");
-        [&[tag, 0x82][..], &len.to_be_bytes(), &content].concat()
+        let len = u16::try_from(content.len()).expect("short").to_be_bytes();
+        let head = match len {
+            [0, len @ ..0x80] => vec![tag, len],
+            [0, len] => vec![tag, 0x81, len],
+            [high, low] => vec![tag, 0x82, high, low],
+        };
+        [head, content].concat()
     }
     let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
     let certificate = certificate.expect("PEM");
@@ -310,13 +315,16 @@ pub fn ocsp_answer(identity: &Identity, until: &str) -> Vec<u8> {
     let (sequence, octets, time) = (0x30, 0x04, 0x18);
     let hashes = [&der(octets, &[b"name"])[..], &der(octets, &[b"key"])].concat();
     let serial_number = der(0x02, &[parsed.raw_serial()]);
-    let id = der(sequence, &[&der(sequence, &[]), &hashes, &serial_number]);
+    let sha1 = der(sequence, &[&der(0x06, &[&[43, 14, 3, 2, 26]])]);
+    let id = der(sequence, &[&sha1, &hashes, &serial_number]);
     let then = der(time, &[b"20200101000000Z"]);
     let next = der(0xa0, &[&der(time, &[until.as_bytes()])]);
     let single = der(sequence, &[&id, &[0x80, 0], &then, &next]);
     let by = der(0xa2, &[&der(octets, &[b"key"])]);
     let data = der(sequence, &[&by, &then, &der(sequence, &[&single])]);
-    let basic = der(sequence, &[&data, &der(sequence, &[]), &der(0x03, &[&[0]])]);
+    let ecdsa = &[42, 134, 72, 206, 61, 4, 3, 2];
+    let by_ecdsa = der(sequence, &[&der(0x06, &[ecdsa])]);
+    let basic = der(sequence, &[&data, &by_ecdsa, &der(0x03, &[&[0]])]);
     let kind = der(0x06, &[&[43, 6, 1, 5, 5, 7, 48, 1, 1]]);
     let bytes = der(sequence, &[&kind, &der(octets, &[&basic])]);
     der(sequence, &[&der(0x0a, &[&[0]]), &der(0xa0, &[&bytes])])
