@@ -1,5 +1,5 @@
-//! What is counted for clusters, by Envoy's names: responses by status, those that were retried,
-//! endpoints, and picks in panic.
+//! What is counted by Envoy's names: for clusters responses by status, those that were retried,
+//! endpoints, and picks in panic; for listeners what became of the requests that were routed.
 
 mod harness;
 
@@ -152,5 +152,108 @@ fn endpoints_and_picks_in_panic_are_counted() {
         let metrics = proxy.admin("/stats/prometheus").body;
         let line = format!("envoy_cluster_membership_healthy{{cluster_name=\"{CLUSTER}\"}} 1");
         assert!(metrics.contains(&line), "{metrics}");
+    }
+}
+
+const ROUTES: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: routes}
+spec:
+  hosts: [a.test]
+  gateways: [gate]
+  http:
+  - {match: [{uri: {prefix: /direct}}], directResponse: {status: 204}}
+  - {match: [{uri: {prefix: /redirect}}], redirect: {uri: /new}}
+  - match: [{uri: {prefix: /fault}}]
+    fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    route: [{destination: {host: cut.test, port: {number: 80}}}]
+  - {match: [{uri: {prefix: /nowhere}}], route: [{destination: {host: none.test}}]}
+  - {match: [{uri: {prefix: /cut}}], route: [{destination: {host: cut.test, port: {number: 80}}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: cut}
+spec:
+  hosts: [cut.test]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+";
+
+#[test]
+fn what_becomes_of_routed_requests_is_counted_for_the_listener() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            let (path, _) = connection.head().expect("a head");
+            match path.split('?').next() {
+                Some("/cut/short") => {
+                    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")
+                }
+                _ => connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+            }
+        });
+        let (ip, port) = (upstream.address.ip(), upstream.address.port());
+        let endpoint = format!("  endpoints: [{{address: {ip}, ports: {{http: {port}}}}}]\n");
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("routes.yaml", &format!("{ROUTES}{endpoint}")),
+            ("settings.yaml", &settings("{role: gateway}")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        let listener = format!("http.{}_{}", address.ip(), address.port());
+        let names = [
+            "total",
+            "direct_response",
+            "reset_after_downstream_response_started",
+        ];
+        let counted = || {
+            let of = |name: String| proxy.stat(&format!("{listener}.{name}"));
+            let [total, direct, reset] = names.map(|name| of(format!("rq_{name}")));
+            let [no_route, no_cluster] = ["no_route", "no_cluster"].map(|name| of(name.into()));
+            [total, direct, reset, no_route, no_cluster]
+        };
+        let mut expected = [0; 5];
+        for (path, status, rises) in [
+            ("/cut/whole", "200", &[0][..]),
+            ("/direct", "204", &[0, 1]),
+            ("/redirect", "301", &[0, 1]),
+            ("/cut/short", "200", &[0]),
+            ("/cut/short?grpc", "200", &[0, 2]),
+            ("/unrouted", "404", &[0, 3]),
+            ("/nowhere", "503", &[0, 4]),
+            // An injected answer comes before the route is followed.
+            ("/fault", "418", &[]),
+        ] {
+            let kind = if path.ends_with("?grpc") {
+                "grpc"
+            } else {
+                "json"
+            };
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nhost: a.test\r\ncontent-type: application/{kind}\r\n\
+                 connection: close\r\n\r\n"
+            );
+            let (answer, _) = converse(address, &[request.as_bytes()]);
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+            for at in rises {
+                expected[*at] += 1;
+            }
+            until("the counts", || counted() == expected);
+        }
+        let completed = format!("{listener}.downstream_rq_completed");
+        until("the end of the last", || proxy.stat(&completed) == 8);
+        assert_eq!(counted(), expected);
+        let label = "envoy_http_conn_manager_prefix";
+        let line = format!(
+            "envoy_http_rq_direct_response{{{label}=\"{}_{}\"}} 2",
+            address.ip(),
+            address.port()
+        );
+        let metrics = proxy.admin("/stats/prometheus").body;
+        assert!(metrics.contains(&line), "{line} not in {metrics}");
     }
 }

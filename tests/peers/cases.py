@@ -283,6 +283,9 @@ def grpc():
         lines = ("Content-Type: application/grpc", f"grpc-timeout: {timeout}", "Content-Length: 0")
         yield Case(f"gRPC grpc-timeout {timeout}", get("/timeout/a", "act.test", *lines, method="POST"))
         yield Case(f"gRPC grpc-timeout {timeout} without a limit", get("/a", "plain.test", *lines, method="POST"))
+    lines = ("Content-Type: application/grpc", "Content-Length: 0")
+    for upstream in ("cut-short", "chunks-cut-short"):
+        yield Case(f"gRPC {upstream}", get(f"/{upstream}", "plain.test", *lines, method="POST"))
     lines = ("Content-Type: application/grpc", "grpc-timeout: 100m", "Content-Length: 0")
     yield Case("gRPC cut by its own limit", get("/stall", "plain.test", *lines, method="POST"), takes=(0.1, 0.2))
 

@@ -40,6 +40,8 @@ def observe(port, case, agent, peers):
     request = case.request
     if not case.status_only:
         request = request.replace(b"\r\n\r\n", b"\r\nUser-Agent: %s\r\n\r\n" % agent.encode(), 1)
+    side = "ringroad" if port == peers.ringroad else "envoy"
+    routed_before = peers.routed(side)
     began = time.monotonic()
     try:
         answer = ask(port, request)
@@ -49,6 +51,7 @@ def observe(port, case, agent, peers):
     found = {"status": answer.status}
     if case.status_only:
         return found
+    found["routed"] = {stat: n - routed_before[stat] for stat, n in peers.routed(side).items() if n != routed_before[stat]}
     while peers.count_seen() < case.arrivals and time.monotonic() - began < ARRIVAL_PATIENCE_S:
         time.sleep(0.005)
     seen = peers.take_seen()
@@ -59,15 +62,15 @@ def observe(port, case, agent, peers):
     flatten("response", answer.headers, found)
     found["arrivals"] = [(each["upstream"], each["headers"].get("x-envoy-attempt-count")) for each in seen]
     for each in seen:
-        side = f"upstream {each['upstream']}"
-        found = {what: value for what, value in found.items() if not what.startswith(side)}
-        found[f"{side} method"] = each["method"]
-        found[f"{side} path"] = each["path"]
-        found[f"{side} body length"] = each["length"]
+        at = f"upstream {each['upstream']}"
+        found = {what: value for what, value in found.items() if not what.startswith(at)}
+        found[f"{at} method"] = each["method"]
+        found[f"{at} path"] = each["path"]
+        found[f"{at} body length"] = each["length"]
         headers = mask_peer(each["headers"], port == peers.ringroad)
         if len(seen) > 1 and EXPECTED_TIME in headers:
             headers[EXPECTED_TIME] = [rough_ms(value) for value in headers[EXPECTED_TIME]]
-        flatten(side, headers, found)
+        flatten(at, headers, found)
     return found
 
 

@@ -35,6 +35,7 @@ MEANT = {
     ],
     "Targets that are no path": [
         ("path *", "log *"),
+        ("path *", "routed"),
         ("path /%00", "log request_id"),
         ("path /%00", "log x_forwarded_for"),
     ],

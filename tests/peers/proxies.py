@@ -3,11 +3,13 @@
 import contextlib
 import json
 import pathlib
+import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 
 import checks
@@ -60,12 +62,19 @@ class Peers:
         for upstream in self.upstreams:
             upstream.stopping.set()
 
-    def stats(self, name):
-        """All figures of a proxy by name."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin[name]}/stats", timeout=10) as answer:
+    def stats(self, name, pattern=""):
+        """The figures of a proxy by name, those that match."""
+        target = f"http://127.0.0.1:{self.admin[name]}/stats?filter={urllib.parse.quote(pattern)}"
+        with urllib.request.urlopen(target, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         pairs = (line.rpartition(": ") for line in lines)
         return {stat: value for stat, _, value in pairs}
+
+    def routed(self, name):
+        """What a proxy has counted of the requests that were routed, by Envoy's names."""
+        prefix = {"ringroad": f"http.127.0.0.1_{self.ringroad}.", "envoy": "http.gate."}[name]
+        figures = self.stats(name, f"^{re.escape(prefix)}(rq_(total|direct_|reset_)|no_route|no_cluster)")
+        return {stat.removeprefix(prefix): int(value) for stat, value in figures.items()}
 
     def access_log(self, name, wanted):
         """The entries of a proxy's access log by user agent, as soon as all that are wanted are there."""

@@ -30,6 +30,9 @@ impl Answer {
     /// The detail of [`Answer::upgrade_refused`].
     pub const UPGRADE_REFUSED: &'static str = "upgrade_failed";
 
+    /// The detail of what a route answers: [`Answer::direct`], [`Answer::redirect`].
+    pub const DIRECT_RESPONSE: &'static str = "direct_response";
+
     /// The detail of [`Answer::per_try_timeout`].
     pub const PER_TRY_TIMEOUT: &'static str = "upstream_per_try_timeout";
 
@@ -326,7 +329,7 @@ impl Answer {
         let body = Cow::Owned(body.to_vec());
         Self {
             body,
-            ..Self::new(status, ResponseFlags::NONE, "direct_response", "")
+            ..Self::new(status, ResponseFlags::NONE, Self::DIRECT_RESPONSE, "")
         }
     }
 
@@ -357,7 +360,7 @@ impl Answer {
         let headers = vec![("location", location)];
         Self {
             headers,
-            ..Self::new(status, ResponseFlags::NONE, "direct_response", "")
+            ..Self::new(status, ResponseFlags::NONE, Self::DIRECT_RESPONSE, "")
         }
     }
 }

@@ -359,7 +359,7 @@ async fn exchange(
                 details,
                 ended_by_close,
             } => {
-                record.fail(flags, details);
+                record.broken_off(flags, details);
                 record.finish(connection);
                 // A length or chunks tell the client that something is missing; a body that the
                 // close ends would look whole.

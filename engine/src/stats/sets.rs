@@ -76,6 +76,7 @@ stat_set! {
         Counter downstream_cx_handed_over: "Connections accepted here and handed to another worker (ours)",
         Counter downstream_rq_total: "Requests received",
         Gauge downstream_rq_active: "Requests in flight",
+        Counter downstream_rq_completed: "Requests that got an answer",
         Counter downstream_rq_1xx: "Interim responses sent",
         Counter downstream_rq_2xx: "Responses 2xx",
         Counter downstream_rq_3xx: "Responses 3xx",
@@ -114,6 +115,9 @@ stat_set! {
         Counter ssl_fail_verify_no_cert: "TLS handshakes without a certificate of the client",
         Counter ssl_fail_verify_error: "TLS handshakes whose client certificate was refused",
         Counter ssl_no_certificate: "Connections closed because their certificate could not be read",
+        Counter rq_total: "Requests that came as far as to be routed: neither refused nor answered before",
+        Counter rq_direct_response: "Requests that a route answered by itself, with a redirect too",
+        Counter rq_reset_after_downstream_response_started: "Responses of gRPC that broke off after their head had gone downstream",
         Counter no_route: "Requests with no virtual host or no route",
         Counter no_cluster: "Requests routed to a cluster that does not exist",
     }

@@ -155,6 +155,7 @@ impl<'a> Record<'a> {
     /// Its tries begin.
     pub fn forwarded(&mut self) {
         self.is_forwarded = true;
+        self.listener.stats.rq_total.add(1);
     }
 
     /// A try goes out on this connection. Its address costs a system call.
@@ -273,11 +274,16 @@ impl<'a> Record<'a> {
         self.details = answer.details.clone();
         self.flags.insert(answer.flags);
         self.transport_failure.clone_from(&answer.transport_failure);
-        if answer.flags.contains(ResponseFlags::NO_ROUTE_FOUND) {
-            self.listener.stats.no_route.add(1);
-        }
-        if answer.flags.contains(ResponseFlags::NO_CLUSTER_FOUND) {
-            self.listener.stats.no_cluster.add(1);
+        let stats = &self.listener.stats;
+        let by_router = match &*answer.details {
+            Answer::DIRECT_RESPONSE => Some(&stats.rq_direct_response),
+            _ if answer.flags.contains(ResponseFlags::NO_ROUTE_FOUND) => Some(&stats.no_route),
+            _ if answer.flags.contains(ResponseFlags::NO_CLUSTER_FOUND) => Some(&stats.no_cluster),
+            _ => None,
+        };
+        if let Some(counter) = by_router {
+            stats.rq_total.add(1);
+            counter.add(1);
         }
         if answer.details == Answer::UPGRADE_REFUSED {
             self.listener.stats.downstream_rq_upgrade_refused.add(1);
@@ -298,6 +304,16 @@ impl<'a> Record<'a> {
     /// Adds a flag, whatever comes of the request.
     pub fn flag(&mut self, flags: ResponseFlags) {
         self.flags.insert(flags);
+    }
+
+    /// The response broke off when its head had gone downstream.
+    pub fn broken_off(&mut self, flags: ResponseFlags, details: &'static str) {
+        // Envoy counts those of gRPC alone: others have told their status already.
+        if matches!(self.call, CallKind::Grpc(_)) {
+            let stats = &self.listener.stats;
+            stats.rq_reset_after_downstream_response_started.add(1);
+        }
+        self.fail(flags, details);
     }
 
     /// The request came to a bad end.
@@ -321,6 +337,7 @@ impl<'a> Record<'a> {
         };
         if let Some(counter) = by_class {
             counter.add(1);
+            self.listener.stats.downstream_rq_completed.add(1);
         }
         let head_bytes = self.request.map_or(0, |(head, ..)| head.head_len as u64);
         let body_bytes = self.received.map_or(0, |received| received.wire.get());
