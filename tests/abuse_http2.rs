@@ -4,9 +4,9 @@
 mod harness;
 
 use harness::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Ending, FrameClient, GOAWAY,
-    HEADERS, INITIAL_WINDOW_SIZE, PADDED, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-    block, frame, get_frame, literal, string_length, window_update,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Ending, FrameClient,
+    GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PADDED, PING, PRIORITY, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, frame, get_frame, literal, string_length, window_update,
 };
 use harness::raw::ScriptedUpstream;
 use harness::{
@@ -94,6 +94,34 @@ fn floods_of_frames_without_content() {
     ends_an_attack("inbound_control_frames_flood", |_| {
         frame(0xbb, 0, 0, &[0; 50])
     });
+}
+
+/// A line of the log for each, none of which named the client.
+#[test]
+fn answers_to_pings_that_nobody_sent_fill_the_log() {
+    for driver in DRIVERS {
+        let upstream = upstream();
+        let (proxy, address) = start(driver, upstream.address, "");
+        let mut client = FrameClient::connect(address, &[]);
+        client.settle();
+        let mut answer_pings = |stream| {
+            client.send(&frame(PING, ACK, 0, b"01234567").repeat(100));
+            client.send(&get_frame(stream, "/"));
+            client.until("the answer", |frame| {
+                frame.stream == stream && frame.ends_stream()
+            });
+        };
+        answer_pings(1);
+        // Lines come in order.
+        proxy.signal(libc::SIGHUP);
+        proxy.until_logged("SIGHUP");
+        assert!(!proxy.log().contains("PING"), "{}", proxy.log());
+        // Whoever wants to know it is told.
+        let level = harness::post(proxy.admin, "/logging?level=debug");
+        assert_eq!(level.status, 200);
+        answer_pings(3);
+        proxy.until_logged("PING ack that we never sent");
+    }
 }
 
 #[test]

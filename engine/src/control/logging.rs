@@ -6,10 +6,11 @@ use std::io::{self, Write as _};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use super::line_sink::LineSink;
 
@@ -51,6 +52,7 @@ pub fn start(level: LevelFilter) -> io::Result<LogLevel> {
     // It fails only when a log runs already.
     let _ = tracing_subscriber::registry()
         .with(filter)
+        .with(QuietProtocols)
         .with(lines)
         .try_init();
     Ok(LogLevel(handle))
@@ -72,6 +74,17 @@ pub fn print(text: String) {
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush(FLUSH_DEADLINE);
+    }
+}
+
+/// Leaves out what the library of HTTP/2 says of single frames as warnings, except at the level
+/// `debug`: a peer could fill the log with them.
+struct QuietProtocols;
+
+impl<S: Subscriber> Layer<S> for QuietProtocols {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let is_of_peer = event.metadata().target().starts_with("h2::");
+        !is_of_peer || LevelFilter::current() >= LevelFilter::DEBUG
     }
 }
 
