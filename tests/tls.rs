@@ -164,6 +164,68 @@ fn client_certificates_are_asked_for_and_verified() {
     }
 }
 
+/// As in Envoy: one list of fingerprints, those of certificates and those of keys.
+#[test]
+fn a_certificate_is_in_one_of_the_lists_and_refused() {
+    use base64::Engine as _;
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let authority = Authority::new();
+    let upstream = Upstream::start("hello");
+    let good = authority.issue(&["client.test"]);
+    let der = CertificateDer::from_pem_slice(good.certificate.as_bytes()).expect("PEM");
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).expect("a certificate");
+    let key = ring::digest::digest(&ring::digest::SHA256, parsed.public_key().raw);
+    let key = base64::prelude::BASE64_STANDARD.encode(key);
+    let hash = harness::pki::sha256_of_pem(good.certificate.as_bytes());
+    let other = "0".repeat(64);
+    for (lists, passes) in [
+        (
+            format!("verifyCertificateSpki: ['{key}'], verifyCertificateHash: ['{other}']"),
+            true,
+        ),
+        (
+            format!("verifyCertificateHash: ['{other}', '{hash}']"),
+            true,
+        ),
+        (format!("verifyCertificateHash: ['{other}']"), false),
+    ] {
+        let tls = format!("{{mode: MUTUAL, credentialName: shop, {lists}}}");
+        let server = authority.issue(&["shop.test"]);
+        let documents = [secret("shop", &server, Some(&authority.pem))];
+        let servers = [("shop.test", tls.as_str())];
+        let (_proxy, address) = start("auto", &servers, upstream.address, &documents);
+        let client = Arc::new(authority.client(Some(&good)));
+        let answer = get(address, "shop.test", "/", &client);
+        assert_eq!(answer.is_ok(), passes, "{lists}: {answer:?}");
+    }
+}
+
+/// Authorities of companies give wildcards below their one label, and Envoy takes them.
+#[test]
+fn an_upstream_with_a_wildcard_below_one_label_is_refused() {
+    let authority = Authority::new();
+    for (names, status) in [(["*.test"], 200), (["*.other"], 503), (["*.up0.test"], 503)] {
+        let identity = authority.issue(&names);
+        let upstream = harness::pki::TlsUpstream::start(&identity);
+        let address = free_address();
+        let files = folder(&[("root.pem", &authority.pem)]);
+        let root = files.path().join("root.pem").display().to_string();
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: up0}}\n\
+             spec: {{host: up0.test, trafficPolicy: {{tls: {{mode: SIMPLE, caCertificates: {root}}}}}}}\n"
+        );
+        let config = folder(&[
+            ("gate.yaml", &harness::gateway(address)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+            ("rule.yaml", &rule),
+        ]);
+        let _proxy = Proxy::start(config, &[]);
+        let answer = harness::get(address, "up0.test", "/");
+        assert_eq!(answer.status, status, "{names:?}");
+    }
+}
+
 #[test]
 fn a_renewed_certificate_serves_new_handshakes_and_a_broken_one_none() {
     for driver in DRIVERS {

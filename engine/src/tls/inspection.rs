@@ -26,7 +26,9 @@ pub fn inspect_secrets(snapshot: &Snapshot, config_roots: &[PathBuf]) -> Vec<Dia
             };
             let place = origin.clone().map_or(Place::Nowhere, Place::Field);
             let message = format!("{why}; handshakes fail");
-            let warning = match sources.iter().any(is_secret) || trust.is_some_and(is_secret_too) {
+            let warning = match sources.iter().any(credential_is_in_secret)
+                || trust.is_some_and(trust_is_in_secret)
+            {
                 true => Diagnostic::warning("unusable-secret", place, message)
                     .with_help("mend the secret, or correct its name here"),
                 false => Diagnostic::warning("unusable-file", place, message)
@@ -73,11 +75,11 @@ fn judge(
     Ok(())
 }
 
-fn is_secret(source: &CredentialSource) -> bool {
+fn credential_is_in_secret(source: &CredentialSource) -> bool {
     matches!(source, CredentialSource::Secret { .. })
 }
 
-fn is_secret_too(trust: &TrustSource) -> bool {
+fn trust_is_in_secret(trust: &TrustSource) -> bool {
     matches!(trust, TrustSource::Secret { .. })
 }
 
