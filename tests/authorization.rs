@@ -382,6 +382,42 @@ fn a_provider_that_is_not_defined_denies_what_it_should_decide_about() {
     }
 }
 
+/// The length that a token told took the place of that of the body: what was left of it was read as
+/// another request.
+#[test]
+fn a_body_is_cut_by_what_a_token_says() {
+    let signer = Signer::rsa("a", "RS256");
+    let tokens = authentication(&json!([{
+        "issuer": "shop", "jwks": signer.key_set(),
+        "outputClaimToHeaders": [
+            {"header": "Content-Length", "claim": "length"},
+            {"header": "Host", "claim": "sub"},
+        ],
+        "outputPayloadToHeader": "transfer-encoding",
+    }]));
+    let token = signer.sign(&json!({"iss": "shop", "sub": "evil.test", "length": "0"}));
+    let hidden = "GET /hidden HTTP/1.1\r\nhost: shop.test\r\n\r\n";
+    for driver in DRIVERS {
+        let setup = start(driver, &tokens, Stdio::null());
+        for token in [String::new(), format!("{}\r\n", bearer(&token))] {
+            let request = format!(
+                "POST /pay HTTP/1.1\r\nhost: shop.test\r\n{token}connection: close\r\n\
+                 content-length: {}\r\n\r\n{hidden}",
+                hidden.len()
+            );
+            let (answer, _) = converse(setup.address, &[request.as_bytes()]);
+            assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+            let heads = setup.upstream.heads();
+            let head = heads.iter().rfind(|head| head.starts_with("POST /pay "));
+            let head = head.expect("it arrived");
+            let length = format!("\r\ncontent-length: {}\r\n", hidden.len());
+            assert!(head.contains(&length), "{head}");
+            assert!(head.contains("\r\nhost: shop.test\r\n"), "{head}");
+            assert!(!head.contains("transfer-encoding"), "{head}");
+        }
+    }
+}
+
 /// An upstream that reads trailers as headers took them for what a token says.
 #[test]
 fn headers_of_a_token_pass_as_trailers() {

@@ -138,7 +138,7 @@ fn a_denial_by_http_attributes_alone_denies_tcp() {
     let field = "spec.rules[0]";
     for rule in [
         "to: [{operation: {methods: [GET]}}]",
-        "from: [{source: {requestPrincipals: ['*']}}]",
+        "from: [{source: {notRequestPrincipals: ['*']}}]",
     ] {
         assert_only(&deny(rule), "denies-tcp", field, "denies all TCP");
     }

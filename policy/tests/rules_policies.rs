@@ -198,6 +198,16 @@ fn tokens_have_an_issuer_and_keys_that_can_be_read() {
             "empty-value",
             ".fromParams[0]",
         ),
+        (
+            "issuer: a, fromHeaders: [{name: x user}]",
+            "invalid-header",
+            ".fromHeaders[0].name",
+        ),
+        (
+            "issuer: a, outputPayloadToHeader: ':path'",
+            "invalid-header",
+            ".outputPayloadToHeader",
+        ),
     ] {
         let path = format!("jwtRules[0]{path}");
         refused("RequestAuthentication", &rule(broken), code, &path);
@@ -208,6 +218,28 @@ fn tokens_have_an_issuer_and_keys_that_can_be_read() {
         warnings,
         [("private-key", "spec.jwtRules[0].jwks".to_string())]
     );
+}
+
+/// A body was cut, or read as another request, where a token set its length.
+#[test]
+fn tokens_set_no_header_that_says_where_a_message_ends_or_goes() {
+    for name in ["Content-Length", "transfer-encoding", "host"] {
+        for (field, path) in [
+            (
+                format!("outputPayloadToHeader: {name}"),
+                "outputPayloadToHeader",
+            ),
+            (
+                format!("outputClaimToHeaders: [{{header: {name}, claim: a}}]"),
+                "outputClaimToHeaders[0].header",
+            ),
+        ] {
+            let spec = format!("jwtRules: [{{issuer: a, jwksUri: 'https://a/k', {field}}}]");
+            let path = format!("spec.jwtRules[0].{path}");
+            let found = warnings(&object("RequestAuthentication", &spec));
+            assert_eq!(found, [("framing-header", path)], "{spec}");
+        }
+    }
 }
 
 #[test]

@@ -283,6 +283,37 @@ fn tls_of_servers_fits_their_protocol_and_mode() {
 }
 
 #[test]
+fn certificates_are_pinned_by_fingerprints() {
+    let server = |field: &str| {
+        format!(
+            "servers: [{{port: {{number: 443, name: s, protocol: HTTPS}}, hosts: [a.com], \
+             tls: {{mode: MUTUAL, credentialName: c, {field}}}}}]"
+        )
+    };
+    let (digits, groups) = ("0a".repeat(32), ["0A"; 32].join(":"));
+    accepted(
+        "Gateway",
+        &server(&format!("verifyCertificateHash: ['{digits}', '{groups}']")),
+    );
+    let key = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    accepted(
+        "Gateway",
+        &server(&format!("verifyCertificateSpki: ['{key}']")),
+    );
+    for (name, value) in [
+        ("verifyCertificateHash", "abc"),
+        ("verifyCertificateHash", &digits[1..]),
+        ("verifyCertificateHash", key),
+        ("verifyCertificateSpki", "abc"),
+        ("verifyCertificateSpki", digits.as_str()),
+    ] {
+        let path = format!("servers[0].tls.{name}[0]");
+        let spec = server(&format!("{name}: ['{value}']"));
+        refused("Gateway", &spec, "invalid-fingerprint", &path);
+    }
+}
+
+#[test]
 fn services_resolve_in_ways_that_fit_their_hosts_and_endpoints() {
     let http = "ports: [{number: 80, name: http, protocol: HTTP}]";
     for fine in [

@@ -9,6 +9,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::request_authentication::{JwtRule as Written, RequestAuthentication};
 use crate::resource::{Metadata, Object};
 use crate::settings::{ProxySettings, duration};
+use crate::snapshot::tokens_may_set;
 use crate::source::FieldPath;
 
 /// How long fetching keys may take. Istio's default.
@@ -61,13 +62,17 @@ fn read(written: &Written, at: usize, metadata: &Metadata, findings: &mut Findin
         findings.add(Diagnostic::warning("unusable-keys", place, message).with_help(help));
     }
     let claims = written.output_claim_to_headers.iter();
+    let claims = claims.filter(|item| tokens_may_set(&item.header));
+    let payload_header = Some(written.output_payload_to_header.to_ascii_lowercase());
     JwtRule {
         issuer: written.issuer.clone(),
         audiences: written.audiences.clone(),
         locations: locations(written),
         source,
         keys: Arc::new(keys),
-        payload_header: written.output_payload_to_header.to_ascii_lowercase(),
+        payload_header: payload_header
+            .filter(|name| tokens_may_set(name))
+            .unwrap_or_default(),
         claim_headers: claims
             .map(|item| ClaimHeader {
                 header: item.header.to_ascii_lowercase(),

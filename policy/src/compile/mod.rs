@@ -21,12 +21,14 @@ mod gateway_tables;
 mod gateways;
 mod header_operations;
 mod http_match;
+mod idle_access_rules;
 mod idle_imports;
 mod idle_ports;
 mod impossible_matches;
 mod layer4;
 pub(crate) mod names;
 mod peer_authentication;
+mod peer_findings;
 mod policy_fields;
 mod policy_findings;
 mod policy_targets;
@@ -147,6 +149,8 @@ pub fn compile(
     unknown_destinations::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
     policy_findings::report(&mut compiler, &listeners);
+    idle_access_rules::report(&mut compiler, &listeners);
+    peer_findings::report(&mut compiler, &listeners);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let Compiler {
         registry,

@@ -64,8 +64,22 @@ pub(super) fn check_path_templates(paths: &Node<'_>, report: &mut Report<'_>) {
             let message = format!("the path `{}` {problem}", path.text());
             let help = "write `{*}` for one segment and `{**}` for all that are left";
             report.error("invalid-path", &path, message, help);
+        } else if has_inner_star(path.text()) {
+            let message = format!(
+                "the `*` inside of `{}` stands for itself, and no client sends one",
+                path.text()
+            );
+            let help = "write `{*}` for one segment, as in `/a/{*}/b`";
+            report.warning("partial-wildcard", &path, message, help);
         }
     }
+}
+
+/// A `*` that is neither a template nor at an end.
+fn has_inner_star(path: &str) -> bool {
+    let plain = path.replace("{**}", "").replace("{*}", "");
+    let inner = plain.strip_suffix('*').or(plain.strip_prefix('*'));
+    inner.unwrap_or(&plain).contains('*')
 }
 
 fn template_problem(path: &str) -> Option<&'static str> {

@@ -37,7 +37,14 @@ fn report_name(name: &str, node: &Node<'_>, is_key: bool, report: &mut Report<'_
 
 /// A name in a list of CORS headers; `*` is all of them.
 pub(super) fn check_cors_name(name: &Node<'_>, report: &mut Report<'_>) {
-    if name.text() != "*" && !is_header_name(name.text()) {
+    if name.text() != "*" {
+        check_name(name, report);
+    }
+}
+
+/// The name of any header.
+pub(super) fn check_name(name: &Node<'_>, report: &mut Report<'_>) {
+    if !is_header_name(name.text()) {
         report_name(name.text(), name, false, report);
     }
 }

@@ -1,10 +1,11 @@
 //! RequestAuthentication. Istio: `ValidateRequestAuthentication`.
 
-use super::headers::check_plain_name;
+use super::headers::{check_name, check_plain_name, is_authority};
 use super::json_web_keys;
 use super::selectors::check_targets;
 use super::values::{check_no_empty_text, check_no_null_item, report_missing};
 use crate::schema::{Node, Report};
+use crate::snapshot::tokens_may_set;
 
 pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     check_targets(spec, report);
@@ -34,9 +35,11 @@ fn check_rule(rule: &Node<'_>, report: &mut Report<'_>) {
     }
     let from_headers = rule.get("fromHeaders");
     check_no_null_item(&from_headers, report);
-    for header in from_headers.items() {
-        if header.is_set() && header.get("name").text().is_empty() {
-            report_missing(&header, "the header has no name", "write `name:`", report);
+    for header in from_headers.items().filter(Node::is_set) {
+        let name = header.get("name");
+        match name.text().is_empty() {
+            true => report_missing(&header, "the header has no name", "write `name:`", report),
+            false => check_name(&name, report),
         }
     }
     check_no_empty_text(&rule.get("fromParams"), report);
@@ -51,8 +54,28 @@ fn check_rule(rule: &Node<'_>, report: &mut Report<'_>) {
             report_missing(&claim, "a claim or its header has no name", help, report);
         } else {
             check_plain_name(&header, true, report);
+            check_told_header(&header, report);
         }
     }
+    let payload = rule.get("outputPayloadToHeader");
+    if !payload.text().is_empty() {
+        check_name(&payload, report);
+        check_told_header(&payload, report);
+    }
+}
+
+/// A header in which the upstream is told what a token says.
+fn check_told_header(header: &Node<'_>, report: &mut Report<'_>) {
+    let name = header.text();
+    if tokens_may_set(name) {
+        return;
+    }
+    let message = match is_authority(name) {
+        true => format!("`{name}` says where a request goes, so no token sets it"),
+        false => format!("`{name}` belongs to the connection, so no token sets it"),
+    };
+    let help = "write the name of a header that nobody else uses, such as `x-user`";
+    report.warning("framing-header", header, message, help);
 }
 
 /// `http` or `https`, a host, and a port that is one; or a file.

@@ -2,6 +2,8 @@
 
 use super::values::{check_file_path, report_missing};
 use crate::schema::{Node, Report};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 
 /// OpenSSL's names of the cipher suites that BoringSSL has, those that are carried first.
 const CIPHER_SUITES: [&str; 15] = [
@@ -44,6 +46,7 @@ pub(super) fn check(tls: &Node<'_>, report: &mut Report<'_>) {
         return;
     }
     check_ciphers(tls, report);
+    check_fingerprints(tls, report);
     check_paths(tls, report);
     check_versions(tls, report);
     let skips = tls.get("insecureSkipVerify");
@@ -80,8 +83,46 @@ pub(super) fn check(tls: &Node<'_>, report: &mut Report<'_>) {
             }
         }
         mode => {
+            if mode == "SIMPLE" {
+                check_unverified_clients(tls, report);
+            }
             check_sources(tls, report);
             check_termination(tls, mode, report);
+        }
+    }
+}
+
+/// Envoy refuses these.
+fn check_fingerprints(tls: &Node<'_>, report: &mut Report<'_>) {
+    let is_hash = |text: &str| {
+        let is_grouped = text.split(':').all(|group| group.len() == 2);
+        let digits = text.replace(':', "");
+        let has_form = is_grouped || digits.len() == text.len();
+        has_form && digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let is_base64 = |text: &str| {
+        let bytes = BASE64_STANDARD.decode(text);
+        bytes.is_ok_and(|bytes| bytes.len() == 32)
+    };
+    for (name, what, is_one) in [
+        (
+            "verifyCertificateHash",
+            "64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` prints them",
+            &is_hash as &dyn Fn(&str) -> bool,
+        ),
+        (
+            "verifyCertificateSpki",
+            "the SHA-256 of the public key in base64, which has 44 characters",
+            &is_base64,
+        ),
+    ] {
+        let list = tls.get(name);
+        for value in list.items() {
+            if !is_one(value.text()) {
+                let message = format!("`{}` is no SHA-256 fingerprint", value.text());
+                let help = format!("write {what}");
+                report.error("invalid-fingerprint", &value, message, help);
+            }
         }
     }
 }
@@ -141,6 +182,26 @@ fn check_versions(tls: &Node<'_>, report: &mut Report<'_>) {
     };
     let help = "write `TLSV1_3`, or remove it";
     report.warning("no-effect", &newest, message, help);
+}
+
+/// What says how to verify clients, where none is asked for a certificate: everybody gets in.
+fn check_unverified_clients(tls: &Node<'_>, report: &mut Report<'_>) {
+    for name in [
+        "subjectAltNames",
+        "verifyCertificateHash",
+        "verifyCertificateSpki",
+        "caCertificates",
+        "caCertCredentialName",
+    ] {
+        let field = tls.get(name);
+        if is_written(&field) {
+            let message = format!(
+                "mode SIMPLE asks no client for a certificate, so `{name}` keeps nobody out"
+            );
+            let help = "write `mode: MUTUAL` to verify clients, or remove it";
+            report.key_warning("no-effect", &field, message, help);
+        }
+    }
 }
 
 /// Certificates come from one place.

@@ -281,6 +281,7 @@ fn check_client_tls(tls: &Node<'_>, report: &mut Report<'_>) {
     let ca = tls.get("caCertificates");
     let names = tls.get("subjectAltNames");
     let mode = tls.get("mode").text().to_string();
+    check_idle_tls(tls, &mode, report);
     let skips = tls.get("insecureSkipVerify");
     if skips.is_true() && ["SIMPLE", "MUTUAL"].contains(&mode.as_str()) {
         let verifies =
@@ -313,6 +314,49 @@ fn check_client_tls(tls: &Node<'_>, report: &mut Report<'_>) {
             let help = "write `clientCertificate:` and `privateKey:`, or `credentialName:`";
             report_missing(tls, message, help, report);
         }
+    }
+}
+
+/// Fields that the mode does not look at, and names that are never indicated.
+fn check_idle_tls(tls: &Node<'_>, mode: &str, report: &mut Report<'_>) {
+    const OWN: [&str; 2] = ["clientCertificate", "privateKey"];
+    const PEER: [&str; 4] = ["caCertificates", "caCrl", "subjectAltNames", "sni"];
+    let (idle, why, help): (Vec<&str>, _, _) = match mode {
+        "DISABLE" => (
+            [&OWN[..], &PEER, &["credentialName"]].concat(),
+            "mode DISABLE speaks plain text",
+            "remove it, or write `mode: SIMPLE`",
+        ),
+        "SIMPLE" => (
+            OWN.to_vec(),
+            "mode SIMPLE shows no certificate of its own",
+            "write `mode: MUTUAL` to show it, or remove it",
+        ),
+        "ISTIO_MUTUAL" => (
+            [&OWN[..], &["caCertificates", "caCrl", "credentialName"]].concat(),
+            "mode ISTIO_MUTUAL shows the certificate of the workload, and trusts its roots",
+            "remove it, or write `mode: MUTUAL`",
+        ),
+        _ => return,
+    };
+    for name in idle {
+        let field = tls.get(name);
+        if !field.text().is_empty() || !field.is_empty() {
+            let message = format!("{why}, so `{name}` has no effect");
+            report.key_warning("no-effect", &field, message, help);
+        }
+    }
+    let sni = tls.get("sni");
+    let is_address = sni.text().parse::<std::net::IpAddr>().is_ok();
+    if mode != "DISABLE" && (sni.text().contains('*') || is_address) {
+        let what = if is_address {
+            "an address"
+        } else {
+            "a wildcard"
+        };
+        let message = format!("`{}` is {what}, which is never indicated", sni.text());
+        let help = "write the whole name that the server knows";
+        report.warning("no-effect", &sni, message, help);
     }
 }
 

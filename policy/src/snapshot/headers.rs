@@ -18,6 +18,12 @@ pub fn is_framing_header(name: &str) -> bool {
     .any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// Whether what a token says may be told the upstream in this header. Neither the framing of a
+/// message nor its host is for tokens to say: a body would be cut, and be read as another request.
+pub fn tokens_may_set(name: &str) -> bool {
+    !is_framing_header(name) && !name.eq_ignore_ascii_case("host")
+}
+
 /// What a level of the configuration changes in a head.
 ///
 /// Removals come first, then [`HeaderEdits::write`] in order. Levels are applied destination

@@ -51,7 +51,7 @@ pub use filter_chain::{
 };
 pub use headers::{
     FormatContext, FormatError, HeaderEdits, HeaderValue, HeaderWrite, Operator, Segment,
-    WriteMode, is_framing_header,
+    WriteMode, is_framing_header, tokens_may_set,
 };
 pub use hosts::{HostIndex, without_port};
 pub use listener::{Direction, Doors, Interception, Listener, ListenerKind};
