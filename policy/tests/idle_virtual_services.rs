@@ -56,9 +56,77 @@ fn a_rule_of_the_mesh_for_no_service_is_not_silent() {
         let text = rule("r", spec) + GATEWAY;
         assert_eq!(unbound(&text), [] as [String; 0], "{spec}");
     }
-    // A gateway takes no part in the mesh.
-    let text = GATEWAY.to_string() + &service("a.com", 8080, 1) + &answers("r", "[b.com]");
-    assert_eq!(messages(&text, "unbound-rule"), [] as [String; 0]);
+}
+
+#[test]
+fn a_rule_that_names_no_gateway_is_not_silent_at_a_gateway() {
+    let edge = GATEWAY.to_string() + &service("a.com", 8080, 1);
+    let bound_to = |gateways: &str| {
+        let spec =
+            format!("hosts: [a.com]\n{gateways}http: [{{directResponse: {{status: 200}}}}]\n");
+        edge.clone() + &rule("r", &spec)
+    };
+    for (gateways, reason) in [
+        ("", "without `gateways`"),
+        ("gateways: [mesh]\n", "`mesh` is for sidecars"),
+    ] {
+        let text = bound_to(gateways);
+        let [message] = messages(&text, "unbound-rule").try_into().expect("one");
+        assert!(message.contains(reason), "{message}");
+        // Who asks for such a request is told of it.
+        let request = Request::for_url("http://a.com:8080/").expect("a URL");
+        let told = explain(&snapshot(&text), &[], &request, None);
+        let passed_over: Vec<&str> = told.passed_over.iter().map(|one| &*one.because).collect();
+        assert_eq!(passed_over, ["it names no gateway, so it is for sidecars"]);
+    }
+    for gateways in ["gateways: [edge]\n", "gateways: [mesh, edge]\n"] {
+        assert_eq!(messages(&bound_to(gateways), "unbound-rule"), [""; 0]);
+    }
+    // Others delegate to one without hosts, and a sidecar takes it.
+    let text = edge.clone() + &rule("r", "http: [{directResponse: {status: 200}}]\n");
+    assert_eq!(messages(&text, "unbound-rule"), [""; 0]);
+    let text = sidecar("default") + &bound_to("");
+    assert_eq!(messages(&text, "unbound-rule"), [""; 0]);
+}
+
+#[test]
+fn a_gateway_for_other_workloads_is_not_silent() {
+    let labelled = |labels: &str| {
+        let settings = sidecar("default").replace(
+            "role: sidecar",
+            &format!("role: gateway, workload: {{labels: {{{labels}}}}}"),
+        );
+        messages(&(settings + GATEWAY), "selects-nothing")
+    };
+    let [message] = labelled("app: q").try_into().expect("one");
+    assert!(message.contains("which are app: q"), "{message}");
+    assert_eq!(labelled("istio: ingressgateway, app: q"), [""; 0]);
+    // Nobody has said which workload this is.
+    assert_eq!(messages(GATEWAY, "selects-nothing"), [""; 0]);
+}
+
+#[test]
+fn routes_at_servers_that_redirect_everybody_are_not_silent() {
+    let server = |port: u16, protocol: &str, tls: &str| {
+        format!(
+            "  - port: {{number: {port}, name: p{port}, protocol: {protocol}}}\n    hosts: ['*']\n    \
+             tls: {tls}\n"
+        )
+    };
+    let gateway = |servers: &[String]| {
+        let head = "---\napiVersion: networking.istio.io/v1\nkind: Gateway\n\
+                    metadata: {name: edge}\nspec:\n  servers:\n";
+        let spec = "hosts: ['*']\ngateways: [edge]\nhttp: [{directResponse: {status: 200}}]\n";
+        head.to_string() + &servers.concat() + &rule("r", spec)
+    };
+    let redirecting = server(80, "HTTP", "{httpsRedirect: true}");
+    let [message] = messages(&gateway(&[redirecting.clone()]), "no-effect")
+        .try_into()
+        .expect("one");
+    assert!(message.contains("redirect to HTTPS"), "{message}");
+    let https = "{mode: SIMPLE, credentialName: c}";
+    let both = gateway(&[redirecting, server(443, "HTTPS", https)]);
+    assert_eq!(messages(&both, "no-effect"), [""; 0]);
 }
 
 #[test]

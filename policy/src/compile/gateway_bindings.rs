@@ -1,5 +1,5 @@
-//! VirtualServices that name a gateway and get nothing from it: it has no server for their kind of
-//! routes, or they are kept from its namespace.
+//! VirtualServices that come to nothing at a gateway, since they name none, or one without servers
+//! for their routes, or are kept from its namespace; and Gateways that are for other workloads.
 
 use super::Compiler;
 use super::names::{MESH, is_exported, resolve_gateway};
@@ -11,9 +11,13 @@ use crate::resource::virtual_service::VirtualService;
 use crate::settings::Role;
 use crate::source::FieldPath;
 
-/// Warns of both.
+/// Warns of all of them.
 pub fn report(compiler: &mut Compiler<'_>) {
     let resources = compiler.resources;
+    if compiler.settings.role == Role::Gateway {
+        report_unselected(compiler);
+        report_unnamed(compiler);
+    }
     for object in &resources.virtual_services {
         let namespace = &object.metadata.namespace;
         let names = object.spec.gateways.iter();
@@ -37,6 +41,74 @@ pub fn report(compiler: &mut Compiler<'_>) {
 fn name_of(gateway: &Object<Gateway>) -> String {
     let metadata = &gateway.metadata;
     format!("{}/{}", metadata.namespace, metadata.name)
+}
+
+/// Warns of Gateways whose selector asks for other labels than this workload has.
+fn report_unselected(compiler: &mut Compiler<'_>) {
+    let settings = compiler.settings;
+    let gateways = compiler.resources.gateways.iter();
+    for object in gateways.filter(|object| !settings.selected_by(&object.spec.selector)) {
+        let own = settings.workload.labels.iter();
+        let own: Vec<String> = own
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        let own = match own.is_empty() {
+            true => "none".to_string(),
+            false => own.join(", "),
+        };
+        let message = format!(
+            "the selector asks for other labels than those of this workload, which are {own}: none \
+             of these servers listens here"
+        );
+        let field = FieldPath::root().field("spec").field("selector");
+        let place = Place::Key(object.metadata.origin(field));
+        let help = "write labels that the workload has, correct `workload.labels` of ProxySettings, \
+                    or keep the Gateways of other workloads elsewhere";
+        let warning = Diagnostic::warning("selects-nothing", place, message);
+        compiler.findings.add(warning.with_help(help));
+    }
+}
+
+/// Whether a VirtualService is for sidecars alone, as it is when it names no gateway.
+pub fn is_for_mesh(object: &Object<VirtualService>) -> bool {
+    let namespace = &object.metadata.namespace;
+    let mut gateways = object.spec.gateways.iter();
+    // Without hosts it is for others to delegate to.
+    !object.spec.hosts.is_empty() && gateways.all(|name| resolve_gateway(name, namespace) == MESH)
+}
+
+/// Warns of VirtualServices that no gateway can take, since they name none.
+fn report_unnamed(compiler: &mut Compiler<'_>) {
+    let resources = compiler.resources;
+    let known: Vec<String> = resources.gateways.iter().map(name_of).collect();
+    for object in resources
+        .virtual_services
+        .iter()
+        .filter(|one| is_for_mesh(one))
+    {
+        let spec = FieldPath::root().field("spec");
+        let (reason, place) = match object.spec.gateways.is_empty() {
+            true => (
+                "without `gateways` a VirtualService is for sidecars",
+                Place::Key(object.metadata.origin(spec)),
+            ),
+            false => (
+                "`mesh` is for sidecars",
+                Place::Field(object.metadata.origin(spec.field("gateways"))),
+            ),
+        };
+        let message = format!("{reason}, and this is a gateway: it is bound nowhere");
+        let help = match known.as_slice() {
+            [] => "write `gateways:` with the Gateway that is to take it".to_string(),
+            [only] => format!("write `gateways: [{only}]`"),
+            [first, rest @ ..] => {
+                let more = if rest.len() > 1 { ", ..." } else { "" };
+                format!("write `gateways: [{first}]`, or one of {}{more}", rest[0])
+            }
+        };
+        let warning = Diagnostic::warning("unbound-rule", place, message);
+        compiler.findings.add(warning.with_help(help));
+    }
 }
 
 fn report_hidden(
@@ -88,6 +160,9 @@ fn report_kinds(
     for (list, _) in lists.iter().filter(|(_, is_empty)| !is_empty) {
         let mut servers = gateways.iter().flat_map(|gateway| &gateway.spec.servers);
         if servers.any(|server| kind_of(server) == Some(list)) {
+            if *list == "http" {
+                report_redirected(object, gateways, compiler);
+            }
             continue;
         }
         let servers = match *list {
@@ -107,4 +182,36 @@ fn report_kinds(
         let warning = Diagnostic::warning("no-effect", place, message);
         compiler.findings.add(warning.with_help(help));
     }
+}
+
+/// Warns of routes at servers that send everybody to HTTPS before any route is asked.
+fn report_redirected(
+    object: &Object<VirtualService>,
+    gateways: &[&Object<Gateway>],
+    compiler: &mut Compiler<'_>,
+) {
+    let redirects = |server: &Server| {
+        let protocol = Protocol::parse(&server.port.protocol);
+        protocol.is_http() && server.tls.as_ref().is_some_and(|tls| tls.https_redirect)
+    };
+    let servers = gateways.iter().flat_map(|gateway| {
+        let servers = gateway.spec.servers.iter().enumerate();
+        servers.map(move |(at, server)| (*gateway, at, server))
+    });
+    let mut servers = servers.filter(|(.., server)| kind_of(server) == Some("http"));
+    let Some((gateway, at, first)) = servers.next() else {
+        return;
+    };
+    if !redirects(first) || !servers.all(|(.., server)| redirects(server)) {
+        return;
+    }
+    let field = |name: &str| FieldPath::root().field("spec").field(name);
+    let message = "all servers that it is bound to redirect to HTTPS before a route is asked";
+    let help = "add a server of protocol HTTPS to the Gateway, or remove `httpsRedirect`";
+    let server = gateway.metadata.origin(field("servers").index(at));
+    let place = Place::Key(object.metadata.origin(field("http")));
+    let warning = Diagnostic::warning("no-effect", place, message)
+        .with_help(help)
+        .with_related(server, "a server that redirects");
+    compiler.findings.add(warning);
 }

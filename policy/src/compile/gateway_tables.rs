@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Compiler;
+use super::gateway_bindings::is_for_mesh;
 use super::gateways::BoundServer;
 use super::names::{intersection, is_exported, resolve_gateway, resolve_short_name};
 use super::route_list::RouteList;
@@ -183,15 +184,20 @@ fn is_visible(object: &Object<VirtualService>, compiler: &Compiler<'_>) -> bool 
     )
 }
 
-/// Those that name the gateway of a server and are kept from it, for those who ask why.
+/// Those that name the gateway of a server and are kept from it, and those that name none, for
+/// those who ask why.
 fn hidden_rules(bound: &BoundServer<'_>, compiler: &Compiler<'_>) -> Vec<ExcludedRule> {
-    let hidden = compiler
-        .virtual_services(|object| names(object, &bound.gateway) && !is_visible(object, compiler));
-    let because = format!(
-        "its exportTo keeps it from namespace {}",
-        compiler.settings.namespace
-    );
+    let hidden = compiler.virtual_services(|object| {
+        is_for_mesh(object) || names(object, &bound.gateway) && !is_visible(object, compiler)
+    });
     let rules = hidden.into_iter().map(|(_, object)| {
+        let because = match is_for_mesh(object) {
+            true => "it names no gateway, so it is for sidecars".to_string(),
+            false => format!(
+                "its exportTo keeps it from namespace {}",
+                compiler.settings.namespace
+            ),
+        };
         let hosts = resolved_hosts(object, compiler.settings);
         let routes = object.spec.http.iter().enumerate();
         let routes = routes.map(|(index, rule)| ExcludedRoute {
