@@ -120,7 +120,7 @@ fn routes_at_servers_that_redirect_everybody_are_not_silent() {
         head.to_string() + &servers.concat() + &rule("r", spec)
     };
     let redirecting = server(80, "HTTP", "{httpsRedirect: true}");
-    let [message] = messages(&gateway(&[redirecting.clone()]), "no-effect")
+    let [message] = messages(&gateway(std::slice::from_ref(&redirecting)), "no-effect")
         .try_into()
         .expect("one");
     assert!(message.contains("redirect to HTTPS"), "{message}");

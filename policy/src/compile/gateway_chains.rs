@@ -111,7 +111,9 @@ fn applies(
 }
 
 /// Where the bytes of a server go: by the first `tcp` rule that applies.
-fn route_of_bytes(bound: &BoundServer<'_>, compiler: &Compiler<'_>) -> Option<TcpRoute> {
+fn route_of_bytes(bound: &BoundServer<'_>, compiler: &mut Compiler<'_>) -> Option<TcpRoute> {
+    let mut applying = Vec::new();
+    let mut route = None;
     for object in services_of_server(bound, compiler) {
         for (index, rule) in object.spec.tcp.iter().enumerate() {
             let mut matches = rule.r#match.iter();
@@ -121,15 +123,20 @@ fn route_of_bytes(bound: &BoundServer<'_>, compiler: &Compiler<'_>) -> Option<Tc
                 continue;
             }
             let place = FieldPath::root().field("spec").field("tcp").index(index);
+            applying.push(object.metadata.origin(place.clone()));
+            if applying.len() > 1 {
+                continue;
+            }
             let rule = Layer4Rule {
                 metadata: &object.metadata,
                 place,
                 route: &rule.route,
             };
-            return compiler.layer4(bound.server.port.number).route(&rule);
+            route = compiler.layer4(bound.server.port.number).route(&rule);
         }
     }
-    None
+    compiler.byte_rules.note(&applying);
+    route
 }
 
 /// A chain for each match of a `tls` rule that applies to a server which passes TLS through.

@@ -7,6 +7,7 @@ mod authentication;
 mod authorization;
 mod balancing;
 mod base64;
+mod byte_rules;
 mod claim_matches;
 mod client_tls;
 mod clusters;
@@ -22,6 +23,7 @@ mod gateways;
 mod header_operations;
 mod http_match;
 mod idle_access_rules;
+mod idle_http_policies;
 mod idle_imports;
 mod idle_ports;
 mod impossible_matches;
@@ -63,6 +65,7 @@ use crate::settings::{ProxySettings, Role};
 use crate::snapshot::{Access, DnsTable, Secrets, Snapshot};
 
 use balancing::{ProxyPlaces, proxy_places};
+use byte_rules::ByteRules;
 use clusters::Clusters;
 use destination_rules::RuleIndex;
 use findings::Findings;
@@ -93,6 +96,8 @@ struct Compiler<'r> {
     bound_rules: HashSet<usize>,
     /// Hosts that are declared, but not for this namespace.
     unexported: Unexported,
+    /// What the servers of gateways that carry bytes have come to.
+    byte_rules: ByteRules,
 }
 
 /// Compiles what validation has let pass. The diagnostics hold an error only for what validation
@@ -116,6 +121,7 @@ pub fn compile(
         hidden_hosts: HashSet::new(),
         bound_rules: HashSet::new(),
         unexported: Unexported::new(resources, &settings),
+        byte_rules: ByteRules::default(),
     };
     compiler.findings.name_all(&resources.virtual_services);
     compiler.http_rules = delegates::rules(resources, &settings, &mut compiler.findings);
@@ -144,6 +150,7 @@ pub fn compile(
     impossible_matches::report(&mut compiler);
     claim_matches::report(&mut compiler);
     gateway_bindings::report(&mut compiler);
+    byte_rules::report(&mut compiler);
     idle_imports::report(&mut compiler);
     idle_ports::report(&mut compiler);
     unknown_destinations::report(&mut compiler);
@@ -152,6 +159,13 @@ pub fn compile(
     idle_access_rules::report(&mut compiler, &listeners);
     peer_findings::report(&mut compiler, &listeners);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
+    let doors_too = doors.as_ref();
+    idle_http_policies::report(
+        &listeners,
+        doors_too,
+        &compiler.clusters.list,
+        &mut compiler.findings,
+    );
     let Compiler {
         registry,
         clusters,

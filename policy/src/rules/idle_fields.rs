@@ -6,7 +6,7 @@ use crate::schema::{Node, Report, duration_ns};
 
 pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
     check_answered(route, report);
-    check_only_weight(route, report);
+    check_only_weight(route, "request", report);
     check_mirror_share(route, report);
     check_fault_shares(&route.get("fault"), report);
     check_tries(route, report);
@@ -76,8 +76,8 @@ fn check_answered(route: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// A share of something, given to the only destination there is.
-fn check_only_weight(route: &Node<'_>, report: &mut Report<'_>) {
+/// A share of `what` there are, given to the only destination there is.
+pub(super) fn check_only_weight(route: &Node<'_>, what: &str, report: &mut Report<'_>) {
     let destinations = route.get("route");
     let mut items = destinations.items();
     let (Some(only), None) = (items.next(), items.next()) else {
@@ -87,7 +87,7 @@ fn check_only_weight(route: &Node<'_>, report: &mut Report<'_>) {
     // One below 0 is an error of its own.
     if weight.integer() > 0 && weight.integer() != 100 {
         let message = format!(
-            "the only destination gets every request, not {} of 100",
+            "the only destination gets every {what}, not {} of 100",
             weight.integer()
         );
         let help = "add the destination that gets the rest, or remove `weight`";

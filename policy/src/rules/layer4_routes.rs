@@ -1,5 +1,6 @@
 //! Destinations, and the routes of `tls` and `tcp` in a VirtualService.
 
+use super::idle_fields::check_only_weight;
 use super::names::{check_host, check_labels_of, host_covers, is_dns_label, report_host};
 use super::values::{check_ip_or_cidr, check_port, check_port_number, is_ip, report_missing};
 use super::virtual_service::{Context, check_gateway_names};
@@ -82,15 +83,15 @@ pub(super) fn check_tls(route: &Node<'_>, context: &Context<'_>, report: &mut Re
         for host in sni_hosts.items() {
             check_sni_host(&host, context, report);
         }
-        check_connection(&condition, report);
+        check_connection(&condition, context, report);
     }
     check_forward(route, "TLS", report);
 }
 
-pub(super) fn check_tcp(route: &Node<'_>, report: &mut Report<'_>) {
+pub(super) fn check_tcp(route: &Node<'_>, context: &Context<'_>, report: &mut Report<'_>) {
     let conditions = route.get("match");
     for condition in conditions.items() {
-        check_connection(&condition, report);
+        check_connection(&condition, context, report);
     }
     check_forward(route, "TCP", report);
 }
@@ -102,10 +103,30 @@ fn check_forward(route: &Node<'_>, what: &str, report: &mut Report<'_>) {
         report_missing(route, message, "write `route:` with a destination", report);
     }
     check_weights(&destinations, report);
+    check_only_weight(route, "connection", report);
+    for destination in destinations.items().filter(|_| destinations.len() > 1) {
+        if destination.get("weight").integer() == 0 {
+            let message = "this destination has weight 0 beside others and gets no connection";
+            let help = "give it a weight, or remove it";
+            report.warning("zero-weight", &destination, message, help);
+        }
+    }
 }
 
 /// What `tls` and `tcp` matches have in common.
-fn check_connection(condition: &Node<'_>, report: &mut Report<'_>) {
+fn check_connection(condition: &Node<'_>, context: &Context<'_>, report: &mut Report<'_>) {
+    if context.is_for_gateways {
+        // Istio: `l4SingleMatch`.
+        for name in ["destinationSubnets", "sourceLabels", "sourceNamespace"] {
+            let field = condition.get(name);
+            if !field.is_empty() || !field.text().is_empty() {
+                let message =
+                    format!("at a gateway `{name}` is not looked at: the match holds without it");
+                let help = "remove it, or match by `port`, `gateways` or `sniHosts`";
+                report.key_warning("no-effect", &field, message, help);
+            }
+        }
+    }
     for subnet in condition.get("destinationSubnets").items() {
         check_ip_or_cidr(&subnet, report);
     }

@@ -60,7 +60,7 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
         layer4_routes::check_tls(&route, &context, report);
     }
     for route in tcp.items() {
-        layer4_routes::check_tcp(&route, report);
+        layer4_routes::check_tcp(&route, &context, report);
     }
     for routes in [&http, &tls, &tcp] {
         check_bound_gateways(routes, &gateways, &context, report);

@@ -1,0 +1,165 @@
+//! Routes and policies of TCP that do less than they seem to: each is named, and the form that does
+//! what was meant is not.
+
+mod support;
+
+use ringroad_policy::diagnostic::Place;
+use support::*;
+
+/// A gateway with two ports that carry bytes.
+const PORTS: &str = "---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  servers:
+  - {port: {number: 9001, name: tcp, protocol: TCP}, hosts: ['*']}
+  - {port: {number: 9002, name: tcp-two, protocol: TCP}, hosts: ['*']}
+";
+
+fn tcp_service(host: &str) -> String {
+    service(host, 9000, 2).replace("name: http, protocol: HTTP", "name: tcp, protocol: TCP")
+}
+
+/// Code and field of each warning.
+fn of_text(text: &str) -> Vec<(&'static str, String)> {
+    let loaded = load_text(text);
+    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
+    let found = loaded.diagnostics.iter().map(|found| {
+        let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
+            panic!("{found:?}")
+        };
+        assert!(found.help.is_some(), "what to write instead: {found:?}");
+        (found.code, origin.field.to_string())
+    });
+    found.collect()
+}
+
+/// What is said of these rules at a gateway.
+fn at_gateway(rules: &str) -> Vec<(&'static str, String)> {
+    let spec = format!("hosts: ['*']\ngateways: [edge]\ntcp:\n{rules}");
+    of_text(&(PORTS.to_string() + &tcp_service("a.com") + &rule("r", &spec)))
+}
+
+/// What is said of them in the mesh.
+fn in_mesh(rules: &str) -> Vec<(&'static str, String)> {
+    let spec = format!("hosts: [a.com]\ntcp:\n{rules}");
+    of_text(&(sidecar("default") + &tcp_service("a.com") + &rule("r", &spec)))
+}
+
+const TO_A: &str = "route: [{destination: {host: a.com}}]";
+
+#[test]
+fn conditions_that_a_gateway_does_not_look_at_are_named() {
+    for condition in [
+        "destinationSubnets: [10.0.0.0/8]",
+        "sourceLabels: {app: q}",
+        "sourceNamespace: n",
+    ] {
+        let rules = format!("- {{match: [{{{condition}}}], {TO_A}}}\n");
+        let name = condition.split(':').next().expect("a name");
+        let field = format!("spec.tcp[0].match[0].{name}");
+        assert_eq!(at_gateway(&rules), [("no-effect", field)]);
+        assert_eq!(in_mesh(&rules), []);
+    }
+}
+
+#[test]
+fn rules_that_no_connection_comes_to_are_named() {
+    let dead = |at: usize| vec![("unreachable-route", format!("spec.tcp[{at}]"))];
+    let of_9001 = format!("- {{match: [{{port: 9001}}], {TO_A}}}\n");
+    let of_9002 = of_9001.replace("9001", "9002");
+    let of_all = format!("- {{{TO_A}}}\n");
+    assert_eq!(at_gateway(&(of_all.clone() + &of_9001)), dead(1));
+    assert_eq!(at_gateway(&(of_9001.clone() + &of_9001 + &of_9002)), {
+        let mut both = dead(1);
+        // The same is told of the text by itself.
+        both.insert(0, ("duplicate-match", "spec.tcp[1].match[0]".to_string()));
+        both
+    });
+    assert_eq!(at_gateway(&(of_9001.clone() + &of_9002)), []);
+    // It is for the other port.
+    assert_eq!(at_gateway(&(of_9001 + &of_all)), []);
+    assert_eq!(in_mesh(&(of_all.clone() + &of_all)), dead(1));
+    assert_eq!(in_mesh(&of_all), []);
+}
+
+#[test]
+fn a_second_rule_for_the_port_of_a_gateway_is_named_across_documents() {
+    let bound = |name: &str| {
+        let spec = format!("hosts: ['*']\ngateways: [edge]\ntcp: [{{{TO_A}}}]\n");
+        rule(name, &spec)
+    };
+    let text = PORTS.to_string() + &tcp_service("a.com") + &bound("one");
+    assert_eq!(of_text(&text), []);
+    let found = of_text(&(text + &bound("two")));
+    assert_eq!(
+        found.last().expect("a finding").0,
+        "unreachable-route",
+        "{found:?}"
+    );
+}
+
+#[test]
+fn weights_that_share_nothing_are_named() {
+    let shares = |weights: &[u32]| {
+        let each = weights.iter().map(|weight| {
+            format!("{{destination: {{host: a.com, port: {{number: 9000}}}}, weight: {weight}}}")
+        });
+        let each: Vec<String> = each.collect();
+        at_gateway(&format!("- route: [{}]\n", each.join(", ")))
+    };
+    let at = |field: &str| format!("spec.tcp[0].route[0]{field}");
+    assert_eq!(shares(&[30]), [("no-effect", at(".weight"))]);
+    assert_eq!(shares(&[0, 30]), [("zero-weight", at(""))]);
+    assert_eq!(shares(&[100]), []);
+    assert_eq!(shares(&[10, 30]), []);
+}
+
+#[test]
+fn policies_for_requests_where_only_bytes_come_are_named() {
+    let with = |protocol: &str, policy: &str| {
+        let spec = format!("hosts: ['*']\ngateways: [edge]\n{protocol}: [{{{TO_A}}}]\n");
+        let gateway = match protocol {
+            "http" => GATEWAY,
+            _ => PORTS,
+        };
+        let policy = format!("host: a.com\ntrafficPolicy: {{{policy}}}\n");
+        let text = gateway.to_string() + &tcp_service("a.com") + &rule("r", &spec);
+        of_text(&(text + &destination_rule("d", &policy)))
+    };
+    for (policy, field) in [
+        (
+            "loadBalancer: {consistentHash: {httpHeaderName: x}}",
+            "loadBalancer.consistentHash.httpHeaderName",
+        ),
+        (
+            "loadBalancer: {consistentHash: {httpQueryParameterName: x}}",
+            "loadBalancer.consistentHash.httpQueryParameterName",
+        ),
+        ("retryBudget: {percent: 20}", "retryBudget"),
+        (
+            "connectionPool: {http: {maxRetries: 3}}",
+            "connectionPool.http.maxRetries",
+        ),
+        (
+            "connectionPool: {http: {http2MaxRequests: 3}}",
+            "connectionPool.http.http2MaxRequests",
+        ),
+        (
+            "connectionPool: {http: {maxRequestsPerConnection: 3}}",
+            "connectionPool.http.maxRequestsPerConnection",
+        ),
+    ] {
+        let at = format!("spec.trafficPolicy.{field}");
+        assert_eq!(with("tcp", policy), [("no-effect", at)], "{policy}");
+        // Requests are routed to a port of TCP as well, such as one that wants TLS.
+        assert_eq!(with("http", policy), [], "{policy}");
+    }
+    for policy in [
+        "loadBalancer: {consistentHash: {useSourceIp: true}}",
+        "connectionPool: {tcp: {maxConnections: 3}, http: {http1MaxPendingRequests: 2}}",
+    ] {
+        assert_eq!(with("tcp", policy), [], "{policy}");
+    }
+}
