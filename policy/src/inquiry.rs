@@ -3,8 +3,9 @@
 use crate::compile::names::{is_subset, is_wildcard};
 use crate::explain::wording;
 use crate::snapshot::{
-    ConnectionFacts, Decision, ExcludedRule, HeaderName, Mismatch, RequestFacts, Route, RouteTable,
-    Trace, VirtualHost, path::Normalization, without_port,
+    ConnectionFacts, Decision, Direction, ExcludedRule, ForwardedCert, HeaderName, Mismatch,
+    RequestFacts, Route, RouteTable, SeenHeaders, Trace, VirtualHost, path::Normalization,
+    without_port,
 };
 
 /// A request as a tool knows it.
@@ -116,7 +117,7 @@ impl Decided<'_> {
 
 impl Inquiry<'_> {
     /// The decision of the data path's matcher.
-    pub(crate) fn decide_by<'s>(&self, table: &'s RouteTable) -> Decided<'s> {
+    pub(crate) fn decide_by<'s>(&self, table: &'s RouteTable, direction: Direction) -> Decided<'s> {
         let (target, query) = match self.target.split_once('?') {
             Some((target, query)) => (target, Some(query)),
             None => (self.target, None),
@@ -125,24 +126,37 @@ impl Inquiry<'_> {
             Ok(normal) => normal,
             Err(error) => return Decided::refused(Refusal::BadPath(error.to_string())),
         };
-        let mut watch = Watch {
-            facts: RequestFacts {
+        let ask = |scheme| {
+            let headers = SeenHeaders {
+                came: self.headers,
+                direction,
+                scheme,
+                peer: None,
+                client_cert: ForwardedCert::default(),
+                request_id: None,
+                is_upgrade: true,
+            };
+            let facts = RequestFacts {
                 claims: None,
                 method: self.method,
-                scheme: self.scheme.unwrap_or("http"),
+                scheme,
                 authority: self.authority,
                 path: &normal,
                 query,
-                headers: self.headers,
+                headers: &headers,
                 connection: ConnectionFacts::UNKNOWN,
-            },
-            passed_over: Vec::new(),
+            };
+            let mut watch = Watch {
+                facts,
+                passed_over: Vec::new(),
+            };
+            let decision = table.route_traced(&facts, &mut watch);
+            (decision, watch.passed_over)
         };
-        let mut decision = watch.decide(table);
+        let (mut decision, mut passed_over) = ask(self.scheme.unwrap_or("http"));
         let redirects = matches!(decision, Decision::HttpsRedirect(_));
         if redirects && self.scheme.is_none() {
-            watch.facts.scheme = "https";
-            decision = watch.decide(table);
+            (decision, passed_over) = ask("https");
         }
         let (virtual_host, route, refusal) = match decision {
             Decision::Route {
@@ -157,7 +171,7 @@ impl Inquiry<'_> {
         Decided {
             virtual_host,
             route,
-            passed_over: watch.passed_over,
+            passed_over,
             refusal,
             rank: virtual_host.map_or(Rank::None, |found| rank(found, route, &host)),
             redirects,
@@ -186,13 +200,6 @@ fn rank(found: &VirtualHost, route: Option<&Route>, host: &str) -> Rank {
 struct Watch<'r> {
     facts: RequestFacts<'r>,
     passed_over: Vec<PassedOver>,
-}
-
-impl<'r> Watch<'r> {
-    fn decide<'s>(&mut self, table: &'s RouteTable) -> Decision<'s> {
-        let facts = self.facts;
-        table.route_traced(&facts, self)
-    }
 }
 
 impl Trace for Watch<'_> {

@@ -179,6 +179,29 @@ fn the_rule_that_allows_or_denies_is_named_with_its_place() {
 }
 
 #[test]
+fn headers_are_judged_as_the_gateway_makes_them() {
+    let policies = r#"apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: tls-only}
+spec:
+  action: DENY
+  rules:
+  - when: [{key: "request.headers[x-forwarded-proto]", values: [http]}]
+"#;
+    let asked = |proto: Option<&str>| {
+        let told = told(policies, "http://shop:8080/", |request| {
+            let header = proto.map(|proto| ("X-Forwarded-Proto".to_string(), proto.to_string()));
+            request.headers.extend(header);
+        });
+        word(&told, "DENY").0
+    };
+    for said in [None, Some("https")] {
+        let denied = "denied by ns[default]-policy[tls-only]-rule[0]";
+        assert_eq!(asked(said), denied, "{said:?}");
+    }
+}
+
+#[test]
 fn without_a_time_nobody_is_asked() {
     let told = told(POLICIES, "http://shop:8080/admin", |request| {
         request.now_unix_s = None

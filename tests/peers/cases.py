@@ -3,6 +3,7 @@
 import dataclasses
 
 import resilience
+import routes
 import shaping
 
 
@@ -43,6 +44,13 @@ def matching():
     yield by("ignored case", "/nOcAsE")
     yield by("ignored case of a prefix", "/ANYCASE/x")
     yield by("method", "/by", method="PUT")
+    for name, value in routes.FORGED.items():
+        named = ["Connection: X-Named"] if name == "x-named" else []
+        yield by(f"forged {name}", "/forged", f"{name}: {value}", *named)
+    yield by("header that no connection names", "/forged", "X-Named: 1")
+    yield by("scheme that the gateway tells", "/made/x-forwarded-proto", "X-Forwarded-Proto: https")
+    yield by("addresses that end in the peer", "/made/x-forwarded-for", "X-Forwarded-For: 10.0.0.9")
+    yield by("trailers among codings", "/made/te", "TE: gzip, trailers")
     yield by("header exact", "/by", "X-Exact: one")
     yield by("header exact, other value", "/by", "X-Exact: two")
     yield by("header twice", "/by", "X-Exact: one", "X-Exact: two")

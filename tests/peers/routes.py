@@ -89,6 +89,43 @@ MATCHING = [
     ),
 ]
 
+# What the gateway makes of these headers itself, or takes from nobody.
+FORGED = {
+    "x-forwarded-client-cert": "URI=spiffe://a/b",
+    "x-forwarded-proto": "https",
+    "x-forwarded-for": "10.0.0.9",
+    "x-envoy-external-address": "10.0.0.9",
+    "x-envoy-internal": "true",
+    "x-envoy-original-path": "/public",
+    "x-envoy-retry-on": "5xx",
+    "x-envoy-other": "other",
+    "x-request-id": "abc",
+    "keep-alive": "x",
+    "proxy-connection": "x",
+    "te": "gzip",
+    "x-named": "1",
+}
+MATCHING += [
+    (
+        f"forged-{name}",
+        {"match": [{"uri": {"prefix": "/forged"}, "headers": {name: {"exact": value}}}]},
+        {"prefix": "/forged", "headers": [header(name, **text(exact=value))]},
+    )
+    for name, value in FORGED.items()
+]
+MATCHING += [
+    (
+        f"made-{name}",
+        {"match": [{"uri": {"prefix": f"/made/{name}"}, "headers": {name: match}}]},
+        {"prefix": f"/made/{name}", "headers": [header(name, **text(**match))]},
+    )
+    for name, match in [
+        ("x-forwarded-proto", {"exact": "http"}),
+        ("x-forwarded-for", {"prefix": "10.0.0.9,"}),
+        ("te", {"exact": "trailers"}),
+    ]
+]
+
 
 def redirect(**fields):
     return {"redirect": fields}

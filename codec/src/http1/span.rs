@@ -71,23 +71,27 @@ impl<'a> Headers<'a> {
     }
 
     /// Calls `each` with every value of the header `name`, in order of appearance. Names compare
-    /// without regard to ASCII case (RFC 9110 section 5.1).
+    /// without regard to ASCII case (RFC 9110 section 5.1). A header that `Connection` names is
+    /// not there for anybody but the sender's neighbour (section 7.6.1).
     pub fn visit(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        for span in self.spans {
-            if span.name.len as usize == name.len()
-                && span.name.of(self.buf).eq_ignore_ascii_case(name.as_bytes())
-            {
-                each(span.value.of(self.buf));
-            }
+        for span in self.named(name) {
+            each(span.value.of(self.buf));
         }
     }
 
-    /// The first value of the header `name`.
+    /// The first value of the header `name`, as [`visit`](Headers::visit) finds it.
     pub fn first(&self, name: &str) -> Option<&'a [u8]> {
-        self.spans
-            .iter()
-            .find(|span| span.name.of(self.buf).eq_ignore_ascii_case(name.as_bytes()))
-            .map(|span| span.value.of(self.buf))
+        let mut named = self.named(name);
+        named.next().map(|span| span.value.of(self.buf))
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = &'a HeaderSpan> {
+        let buf = self.buf;
+        self.spans.iter().filter(move |span| {
+            span.name.len as usize == name.len()
+                && span.kind != HeaderKind::NamedByConnection
+                && span.name.of(buf).eq_ignore_ascii_case(name.as_bytes())
+        })
     }
 
     /// Name, value and kind of each header, in order of appearance.

@@ -3,12 +3,14 @@
 //! Tokens are verified and policies asked on the head as it will be routed and sent on: whatever a
 //! token changes is changed in the head itself before anybody else looks at it.
 
+use super::accept::ChosenChain;
 use super::answer::Answer;
 use super::check::{CheckEffects, Grant};
 use super::connection::Connection;
 use super::edits::EditLevels;
 use super::head_bytes::HeadBytes;
 use super::request_id::RequestId;
+use super::seen_head::SeenHead;
 use super::target::with_facts;
 use crate::rt::Buffer;
 use crate::stats::ListenerStats;
@@ -44,9 +46,25 @@ pub struct Incoming<'a> {
     pub worker: &'a Rc<Worker>,
     pub rules: &'a Rules,
     pub limits: &'a WorkerLimits,
+    /// How it was chosen what the connection carries, if that had to be.
+    pub chain: Option<&'a ChosenChain>,
     pub head: &'a mut RequestHead,
     pub bytes: &'a mut HeadBytes,
     pub request_id: &'a RequestId,
+}
+
+impl Incoming<'_> {
+    /// The head as it stands by now.
+    pub fn seen(&self) -> SeenHead<'_> {
+        let came = (&*self.head, &**self.bytes);
+        SeenHead::of(
+            self.connection,
+            self.rules,
+            self.chain,
+            came,
+            self.request_id,
+        )
+    }
 }
 
 /// Longest address in `www-authenticate`. Envoy's limit.
@@ -87,9 +105,8 @@ pub fn whom_to_ask<'p>(
     authorization.http.custom.as_ref()?;
     let direction = incoming.rules.listener().direction;
     let facts = incoming.connection.facts(direction);
-    let (head, bytes) = (&*incoming.head, &**incoming.bytes);
     let paths = incoming.rules.paths();
-    let decision = with_facts(head, bytes, paths, facts, None, |request| {
+    let decision = with_facts(&incoming.seen(), paths, facts, None, |request| {
         authorization.http.custom(&AccessFacts {
             request: Some(request),
             client: client_address(facts, request.headers),
@@ -113,12 +130,11 @@ pub fn whom_to_ask<'p>(
 pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admission) {
     let direction = incoming.rules.listener().direction;
     let facts = incoming.connection.facts(direction).clone();
-    let stats = &incoming.connection.listener.stats;
-    let (worker, limits) = (incoming.worker, incoming.limits);
+    let listener = incoming.connection.listener.clone();
+    let stats = &listener.stats;
     let paths = incoming.rules.paths();
-    let (head, bytes) = (&mut *incoming.head, &mut *incoming.bytes);
     if let Some(authentication) = &access.authentication {
-        match authenticate(authentication, &facts, worker, limits, paths, head, bytes) {
+        match authenticate(authentication, &facts, paths, incoming) {
             Ok(token) => {
                 stats.jwt_authn_allowed.add(1);
                 // What only a token may say must not choose a route when a client says it, so what
@@ -137,7 +153,7 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
     }
     if let Some(authorization) = &access.authorization {
         let claims = admission.token.as_ref().map(|token| &token.claims);
-        let decision = with_facts(head, bytes, paths, &facts, claims, |request| {
+        let decision = with_facts(&incoming.seen(), paths, &facts, claims, |request| {
             let client = client_address(&facts, request.headers);
             authorization.http.decide(&AccessFacts {
                 request: Some(request),
@@ -234,15 +250,13 @@ pub fn apply_grant(
 fn authenticate(
     authentication: &Authentication,
     facts: &ConnectionFacts,
-    worker: &Worker,
-    limits: &WorkerLimits,
     paths: Normalization,
-    head: &mut RequestHead,
-    bytes: &mut HeadBytes,
+    incoming: &mut Incoming<'_>,
 ) -> Result<Option<Arc<VerifiedToken>>, Answer> {
+    let (worker, limits) = (incoming.worker, incoming.limits);
     let now = worker.wall_clock().duration_since(UNIX_EPOCH);
     let now_unix_s = now.unwrap_or_default().as_secs();
-    let found = with_facts(head, bytes, paths, facts, None, |request| {
+    let found = with_facts(&incoming.seen(), paths, facts, None, |request| {
         let mut cache = worker.tokens.borrow_mut();
         cache.set_max_bytes(limits.settings.max_token_cache_bytes as usize);
         authentication
@@ -251,13 +265,14 @@ fn authenticate(
                 if error == TokenError::NoSuchKey {
                     worker.fleet.unknown_keys.notify_one();
                 }
-                unauthorized(error, request, head.target.of(bytes))
+                unauthorized(error, request, incoming.head.target.of(incoming.bytes))
             })
     });
     let Some(found) = found else {
         return Ok(None);
     };
     let found = found?;
+    let (head, bytes) = (&mut *incoming.head, &mut *incoming.bytes);
     let removes = |name: &[u8]| {
         let is_name = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
         found.removed_headers.iter().any(is_name)

@@ -1,6 +1,5 @@
 //! One try of a request on one endpoint.
 
-use super::accept::ChosenChain;
 use super::answer::Answer;
 use super::body::Body;
 use super::connection::Connection;
@@ -10,8 +9,8 @@ use super::fault::{Injected, inject};
 use super::mirror::Mirrors;
 use super::record::Record;
 use super::replay::Replay;
-use super::request_id::RequestId;
 use super::retries::{Retries, client_gone};
+use super::seen_head::SeenHead;
 use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::tunnel::carry_upgraded;
@@ -19,7 +18,7 @@ use super::upstream::{ConnectError, Endpoint};
 use super::upstream_exchange::{Sent, exchange_on};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::worker::{Rules, Worker, WorkerLimits};
-use ringroad_codec::http1::{BodyError, RequestHead, ResponseHead, Upgrade};
+use ringroad_codec::http1::{BodyError, ResponseHead, Upgrade};
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{FaultSide, TryFailure};
 use std::pin::pin;
@@ -31,15 +30,8 @@ pub struct RoutedRequest<'a> {
     pub worker: &'a Rc<Worker>,
     pub limits: &'a WorkerLimits,
     pub rules: &'a Rules,
-    /// How it was chosen what the connection carries, if that had to be.
-    pub chain: Option<&'a ChosenChain>,
-    pub head: &'a RequestHead,
-    /// The bytes that `head` was parsed from.
-    pub bytes: &'a [u8],
-    pub request_id: &'a RequestId,
+    pub seen: &'a SeenHead<'a>,
     pub is_grpc: bool,
-    /// What the client speaks: `http` or `https`.
-    pub scheme: &'static str,
     pub started: Instant,
     pub plan: &'a Plan<'a>,
     pub response_edits: EditLevels<'a>,
@@ -124,7 +116,7 @@ pub async fn attempt(
     // A reused connection may turn out dead: then the request goes out again on a fresh one, once
     // for all its tries, if that cannot double it.
     let mut may_reuse = true;
-    let is_upgrade = request.head.upgrade == Upgrade::WebSocket;
+    let is_upgrade = request.seen.head.upgrade == Upgrade::WebSocket;
     let carrier = cluster.carrier(connection.stream.is_http2(), is_upgrade);
     loop {
         let pooled = may_reuse
@@ -186,7 +178,7 @@ pub async fn attempt(
             Sent::NoResponse { nothing_sent } => {
                 let was_reused = upstream.reused;
                 upstream.close();
-                let method = request.head.method.of(request.bytes);
+                let method = request.seen.method();
                 let is_safe = matches!(method, b"GET" | b"HEAD") && body.body.complete;
                 let may_repeat = (is_safe || nothing_sent) && body.can_repeat();
                 let settings = &request.rules.view.snapshot.settings;

@@ -4,52 +4,15 @@ use super::accept::ChosenChain;
 use crate::tls::{PeerCertificate, sha256_hex};
 use crate::worker::Rules;
 use base64::Engine as _;
-use ringroad_codec::http1::{HeaderKind, HeaderSpan, RequestHead};
-use ringroad_policy::settings::{ClientCertDetails, ForwardedClientCert};
+use ringroad_policy::settings::ClientCertDetails;
+use ringroad_policy::snapshot::ForwardedCert;
 use rustls::pki_types::CertificateDer;
 
-/// What becomes of the header in one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ForwardedCert<'a> {
-    /// Whether what came goes on.
-    pub keeps: bool,
-    /// The element that tells of the client's certificate.
-    pub adds: Option<&'a str>,
-}
-
-impl<'a> ForwardedCert<'a> {
-    /// For the requests of a connection.
-    pub fn of(rules: &Rules, chain: Option<&'a ChosenChain>) -> Self {
-        let headers = &rules.view.snapshot.settings.proxy_headers;
-        let mode = headers.forwarded_client_cert(rules.listener().direction);
-        Self::new(mode, chain.and_then(ChosenChain::client_cert))
-    }
-
-    /// By what is configured, and the element of the client if it has shown a certificate.
-    fn new(mode: ForwardedClientCert, element: Option<&'a str>) -> Self {
-        let (keeps, adds) = match (mode, element) {
-            (ForwardedClientCert::AlwaysForwardOnly, _) => (true, None),
-            (ForwardedClientCert::Sanitize, _) | (_, None) => (false, None),
-            (ForwardedClientCert::ForwardOnly, Some(_)) => (true, None),
-            (ForwardedClientCert::AppendForward, Some(_)) => (true, element),
-            (ForwardedClientCert::SanitizeSet, Some(_)) => (false, element),
-        };
-        Self { keeps, adds }
-    }
-
-    /// Appends the line that takes the place of those that came; without an element there is none.
-    pub fn write(&self, head: &RequestHead, bytes: &[u8], out: &mut Vec<u8>) {
-        let Some(element) = self.adds else { return };
-        out.extend_from_slice(b"x-forwarded-client-cert: ");
-        let came =
-            |header: &&HeaderSpan| self.keeps && header.kind == HeaderKind::XForwardedClientCert;
-        for header in head.headers.iter().filter(came) {
-            out.extend_from_slice(header.value.of(bytes));
-            out.push(b',');
-        }
-        out.extend_from_slice(element.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
+/// What becomes of the header in the requests of a connection.
+pub fn forwarded_cert<'a>(rules: &Rules, chain: Option<&'a ChosenChain>) -> ForwardedCert<'a> {
+    let headers = &rules.view.snapshot.settings.proxy_headers;
+    let mode = headers.forwarded_client_cert(rules.listener().direction);
+    ForwardedCert::new(mode, chain.and_then(ChosenChain::client_cert))
 }
 
 /// The element of one client, as Envoy writes it. `own_uris` are those of the certificate that was
@@ -116,24 +79,6 @@ fn url_encoded(pem: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_came_goes_on_only_where_that_is_configured_and_a_certificate_was_shown() {
-        use ForwardedClientCert::*;
-        let told = |mode, element| {
-            let ForwardedCert { keeps, adds } = ForwardedCert::new(mode, element);
-            (keeps, adds)
-        };
-        for mode in [Sanitize, ForwardOnly, AppendForward, SanitizeSet] {
-            assert_eq!(told(mode, None), (false, None), "{mode:?}");
-        }
-        assert_eq!(told(AlwaysForwardOnly, None), (true, None));
-        assert_eq!(told(AlwaysForwardOnly, Some("x")), (true, None));
-        assert_eq!(told(Sanitize, Some("x")), (false, None));
-        assert_eq!(told(ForwardOnly, Some("x")), (true, None));
-        assert_eq!(told(AppendForward, Some("x")), (true, Some("x")));
-        assert_eq!(told(SanitizeSet, Some("x")), (false, Some("x")));
-    }
 
     #[test]
     fn an_element_tells_what_is_asked_for_in_the_order_of_envoy() {

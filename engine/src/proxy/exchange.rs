@@ -16,7 +16,8 @@ use super::record::Record;
 use super::replay::Replay;
 use super::request_id::{RequestId, request_id_needed};
 use super::retries::{Pause, Retries};
-use super::target::{PlanMemory, plan, query, scheme};
+use super::seen_head::SeenHead;
+use super::target::{PlanMemory, plan, query};
 use super::timeouts::{Timeouts, shorter_limit_ms};
 use crate::rt::Buffer;
 use crate::stats::{CallKind, ResponseFlags};
@@ -118,6 +119,7 @@ async fn exchange(
             worker,
             rules: &rules,
             limits: &limits,
+            chain: chain.as_deref(),
             head,
             bytes: &mut head_bytes,
             request_id,
@@ -130,17 +132,11 @@ async fn exchange(
             admit(access, &mut incoming, &mut admission);
         }
     }
-    let (head, request_id) = (&*head, &*request_id);
+    let head = &*head;
+    let came = (head, &*head_bytes);
+    let seen = SeenHead::of(connection, &rules, chain.as_deref(), came, request_id);
     let received = ByteCount::default();
-    let mut record = Record::begin(
-        connection,
-        worker,
-        &rules,
-        head,
-        &head_bytes,
-        request_id,
-        &received,
-    );
+    let mut record = Record::begin(connection, worker, &rules, &seen, &received);
 
     // The route, and the first bytes of the body.
     let mut body = Body::new(head.framing, &limits.body, &received);
@@ -155,18 +151,22 @@ async fn exchange(
         body.count_messages();
     }
     let claims = admission.token.as_ref().map(|token| &token.claims);
-    let (mut by, mut by_bytes) = (head, &*head_bytes);
+    let mut by = seen;
     if let Some(check) = &admission.check {
         record.count_from(check.began);
         if check.client_is_gone {
             return client_left(connection, record);
         }
         if let Some((head, bytes)) = &check.routed_by {
-            (by, by_bytes) = (head, bytes);
+            by = SeenHead {
+                head,
+                bytes,
+                ..seen
+            };
         }
     }
     let no_edits = admission.response_edits();
-    let planned = plan(connection, claims, &rules, table, by, by_bytes, memory);
+    let planned = plan(connection, claims, &rules, table, &by, memory);
     if let Some(answer) = &admission.refusal {
         match &planned {
             Ok(plan) => record.set_plan(plan),
@@ -213,7 +213,7 @@ async fn exchange(
             return answer_request(connection, head, body.complete, &answer, edits, record).await;
         }
     };
-    if !std::ptr::eq(by, head) {
+    if !std::ptr::eq(by.head, head) {
         // The route goes by what the client sent, the upstream gets what the service made of it.
         plan.query = query(head, &head_bytes);
     }
@@ -260,12 +260,8 @@ async fn exchange(
         worker,
         limits: &limits,
         rules: &rules,
-        chain: chain.as_deref(),
-        head,
-        bytes: &head_bytes,
-        request_id,
+        seen: &seen,
         is_grpc,
-        scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
         started: record.started(),
         plan: &plan,
         response_edits,

@@ -1,28 +1,25 @@
 //! Values of Envoy's `%OPERATOR%`s in configured headers. Some are other ones in a request than in
 //! its response: a request is told of before it is rewritten and before an endpoint is chosen.
 
-use super::request_head::{write_forwarded_for, write_ip};
+use super::request_head::write_ip;
 use super::request_id::RequestId;
+use super::seen_head::SeenHead;
 use super::start_time::write_start_time;
 use crate::rt;
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use crate::worker::Worker;
-use ringroad_codec::http1::{Headers, RequestHead, Version};
-use ringroad_policy::snapshot::{ConnectionFacts, Direction, FormatContext, Operator};
+use ringroad_codec::http1::{Headers, Version};
+use ringroad_policy::snapshot::{ConnectionFacts, FormatContext, Operator};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Instant, UNIX_EPOCH};
 
 /// What the operators are rendered from.
 pub struct RequestFormat<'a> {
-    /// The head that came, and the bytes that it was parsed from; `None` when none was understood.
-    pub head: Option<(&'a RequestHead, &'a [u8])>,
-    /// The id that was made for the request, if one was.
-    pub request_id: Option<&'a RequestId>,
+    /// The head that came; `None` when none was understood.
+    pub seen: Option<&'a SeenHead<'a>>,
     pub target: Target<'a>,
-    pub scheme: &'static str,
-    pub direction: Direction,
     pub client: Client<'a>,
     pub upstream: Option<SocketAddr>,
     pub cluster: &'a str,
@@ -200,9 +197,9 @@ impl<'a> RequestFormat<'a> {
     }
 
     fn protocol(&self) -> &'static str {
-        match self.head {
+        match self.seen {
             _ if self.client.stream.is_http2() => "HTTP/2",
-            Some((head, _)) => protocol(head.version),
+            Some(seen) => protocol(seen.head.version),
             None => "",
         }
     }
@@ -220,15 +217,14 @@ impl<'a> RequestFormat<'a> {
 
     /// A header as the upstream gets it but for the route's edits; before a rewrite in a request.
     fn write_request_header(&self, name: &str, out: &mut Vec<u8>) -> bool {
-        let Some((head, came)) = self.head else {
+        let Some(seen) = self.seen else {
             return false;
         };
-        let (target, is_edge) = (&self.target, self.direction == Direction::Gateway);
+        let (target, is_edge) = (&self.target, seen.is_edge());
         let is_rewritten = self.response.is_some();
-        let first = |name| head.headers(came).first(name);
         match name {
-            ":method" => bytes(out, Some(head.method.of(came))),
-            ":scheme" => text(out, self.scheme),
+            ":method" => bytes(out, Some(seen.method())),
+            ":scheme" => text(out, seen.scheme),
             ":path" => self.write_target(self.present_path(), true, out),
             ":authority" | "host" => {
                 let original = target.original_authority.filter(|_| !is_rewritten);
@@ -238,21 +234,7 @@ impl<'a> RequestFormat<'a> {
                 let original = target.original_path.filter(|_| is_rewritten);
                 original.is_some_and(|path| self.write_target(path, true, out))
             }
-            "x-request-id" => {
-                let made = self.request_id.and_then(RequestId::get);
-                bytes(out, made.or_else(|| first(name)))
-            }
-            "x-forwarded-for" => {
-                let start = out.len();
-                let peer = is_edge.then(|| self.client.peer.ip());
-                write_forwarded_for(head, came, peer, out);
-                out.len() > start
-            }
-            "x-forwarded-proto" => {
-                let told = first(name).filter(|_| !is_edge);
-                bytes(out, told.or(Some(self.scheme.as_bytes())))
-            }
-            _ => bytes(out, first(name)),
+            _ => seen.write_first(name, out),
         }
     }
 

@@ -33,6 +33,7 @@ pub mod request_head;
 pub mod request_id;
 pub mod response_head;
 pub mod retries;
+mod seen_head;
 mod send_stall;
 mod shared_pool;
 mod start_time;

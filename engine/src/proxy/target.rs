@@ -3,13 +3,14 @@
 use super::answer::Answer;
 use super::connection::Connection;
 use super::edits::EditLevels;
+use super::seen_head::SeenHead;
 use super::upstream::ClusterView;
 use crate::worker::{Rules, Worker};
-use ringroad_codec::http1::{Headers, RequestHead, TargetForm, Upgrade};
+use ringroad_codec::http1::{RequestHead, TargetForm, Upgrade};
 use ringroad_policy::authenticate::Claims;
 use ringroad_policy::snapshot::{
-    ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, HeaderLookup,
-    Redirect, RedirectPath, RequestFacts, Route, RouteAction, RouteTable, path::Normalization,
+    ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, Redirect,
+    RedirectPath, RequestFacts, Route, RouteAction, RouteTable, path::Normalization,
 };
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -92,35 +93,25 @@ impl<'a> Refusal<'a> {
     }
 }
 
-/// The codec's headers as policy asks for them.
-struct Lookup<'a>(Headers<'a>);
-
-impl HeaderLookup for Lookup<'_> {
-    fn visit(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.0.visit(name, each);
-    }
-}
-
 /// Hands `ask` the request in the very form that it is routed and sent on in; nothing for a target
 /// that is refused.
 pub fn with_facts<T>(
-    head: &RequestHead,
-    bytes: &[u8],
+    seen: &SeenHead<'_>,
     paths: Normalization,
     connection: &ConnectionFacts,
     claims: Option<&Claims>,
     ask: impl FnOnce(&RequestFacts<'_>) -> T,
 ) -> Option<T> {
     let mut memory = String::new();
-    let (path, query, authority) = split_target(head, bytes, &mut memory)?;
+    let (path, query, authority) = split_target(seen.head, seen.bytes, &mut memory)?;
     let normal = paths.apply(path).ok()?;
     Some(ask(&RequestFacts {
-        method: ascii(head.method.of(bytes)),
-        scheme: scheme(connection),
+        method: ascii(seen.method()),
+        scheme: seen.scheme,
         authority,
         path: &normal,
         query,
-        headers: &Lookup(head.headers(bytes)),
+        headers: seen,
         connection,
         claims,
     }))
@@ -147,10 +138,10 @@ pub fn plan<'a>(
     claims: Option<&Claims>,
     rules: &'a Rules,
     table: Option<&'a RouteTable>,
-    head: &RequestHead,
-    bytes: &'a [u8],
+    seen: &SeenHead<'a>,
     memory: &'a mut PlanMemory,
 ) -> Result<Plan<'a>, Refusal<'a>> {
+    let SeenHead { head, bytes, .. } = *seen;
     let PlanMemory { target, rewritten } = memory;
     let known = connection.facts.get();
     let known = known.map_or(ConnectionFacts::UNKNOWN, |facts| facts);
@@ -168,14 +159,13 @@ pub fn plan<'a>(
         .paths()
         .apply(path)
         .map_err(|_| Refusal::plain(Answer::bad_path()))?;
-    let lookup = Lookup(head.headers(bytes));
     let facts = RequestFacts {
-        method: ascii(head.method.of(bytes)),
-        scheme: scheme(known),
+        method: ascii(seen.method()),
+        scheme: seen.scheme,
         authority,
         path: &normal,
         query,
-        headers: &lookup,
+        headers: seen,
         connection: known,
         claims,
     };
@@ -223,7 +213,7 @@ pub fn plan<'a>(
     let cluster = rules.view.cluster(worker, cluster).clone();
     let hash = match &cluster.cluster.hash_policy {
         None => HashKey::default(),
-        Some(policy) => policy.key(&lookup, query, Some(connection.peer), || {
+        Some(policy) => policy.key(seen, query, Some(connection.peer), || {
             connection.stream.local_addr().ok()
         }),
     };

@@ -61,9 +61,9 @@ pub(super) async fn exchange_on(
 ) -> Sent {
     let cluster: &ClusterView = &request.plan.cluster;
     let stats: &ClusterStats = &cluster.stats;
-    let head = request.head;
+    let head = request.seen.head;
     let endpoint = &upstream.endpoint;
-    let to_head_request = head.method.of(request.bytes) == b"HEAD";
+    let to_head_request = request.seen.method() == b"HEAD";
 
     // The request: head and the first bytes of the body in one send. The rest of the body follows
     // while the response is awaited. The send is watched only if need be: what matters is what
@@ -162,7 +162,7 @@ pub(super) async fn exchange_on(
     let is_agreed = head.upgrade == Upgrade::WebSocket && response_head.upgrade == head.upgrade;
     let is_proven = || {
         // Other clients look for themselves.
-        let asked = head.headers(request.bytes);
+        let asked = head.headers(request.seen.bytes);
         !connection.stream.is_http2()
             || is_accepted(&asked, &response_head.headers(&response_bytes))
     };

@@ -1,7 +1,6 @@
 //! A routed request as it is written: its head, and what header values are rendered from.
 
 use super::attempt::RoutedRequest;
-use super::client_cert::ForwardedCert;
 use super::format::{Client, RequestFormat, Target};
 use super::request_head::UpstreamHead;
 use std::net::SocketAddr;
@@ -15,8 +14,7 @@ impl RoutedRequest<'_> {
     ) -> RequestFormat<'f> {
         let plan = self.plan;
         RequestFormat {
-            head: Some((self.head, self.bytes)),
-            request_id: Some(self.request_id),
+            seen: Some(self.seen),
             target: Target {
                 path: &plan.path,
                 query: plan.query,
@@ -24,8 +22,6 @@ impl RoutedRequest<'_> {
                 original_path: plan.original_path.as_deref().map(str::as_bytes),
                 original_authority: plan.original_authority,
             },
-            scheme: self.scheme,
-            direction: self.rules.listener().direction,
             client,
             upstream,
             cluster: &plan.cluster.cluster.name,
@@ -41,21 +37,15 @@ impl RoutedRequest<'_> {
     /// Appends the head of the `number`th try to `out`.
     pub fn write_head(&self, format: &RequestFormat<'_>, number: u32, out: &mut Vec<u8>) {
         UpstreamHead {
-            head: self.head,
-            bytes: self.bytes,
+            seen: self.seen,
             path: &self.plan.path,
             query: self.plan.query,
             authority: self.plan.authority,
-            scheme: self.scheme,
             original_path: self.plan.original_path.as_deref(),
             original_authority: self.plan.original_authority,
-            direction: self.rules.listener().direction,
-            client_cert: ForwardedCert::of(self.rules, self.chain),
-            peer: format.client.peer.ip(),
             attempt: number,
             timeout_ms: self.timeouts.expected_ms(number),
             is_grpc: self.is_grpc,
-            request_id: self.request_id,
             edits: &self.plan.request_edits(),
             format,
         }

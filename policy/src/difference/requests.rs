@@ -385,10 +385,10 @@ fn decide<'s>(
     if listeners.is_empty() && !needs_port {
         listeners = side.snapshot.listeners.iter().map(AsRef::as_ref).collect();
     }
-    let tables = listeners
-        .iter()
-        .flat_map(|listener| listener.route_tables());
-    let decided = tables.map(|table| inquiry.decide_by(table));
+    let decided = listeners.iter().flat_map(|listener| {
+        let tables = listener.route_tables().into_iter();
+        tables.map(|table| inquiry.decide_by(table, listener.direction))
+    });
     let best = decided.min_by_key(|decided| decided.rank);
     best.unwrap_or_else(|| Decided::refused(Refusal::NoListener))
 }

@@ -19,8 +19,9 @@ use serde::Serialize;
 
 use crate::compile::names::is_subset;
 use crate::snapshot::{
-    Cluster, Decision, ExcludedRoute, ExcludedRule, Mismatch, RequestFacts, Route, RouteAction,
-    RouteTable, Snapshot, Trace, VirtualHost, without_port,
+    Cluster, ConnectionFacts, Decision, ExcludedRoute, ExcludedRule, ForwardedCert, Mismatch,
+    RequestFacts, Route, RouteAction, RouteTable, SeenHeaders, Snapshot, Trace, VirtualHost,
+    without_port,
 };
 use crate::source::SourceFile;
 
@@ -230,24 +231,39 @@ fn tell(
             return explanation;
         }
     };
+    let element = client_element(&facts_of_connection);
+    let seen = |came| SeenHeaders {
+        came,
+        direction: facts_of_connection.direction,
+        scheme: scheme_of(&facts_of_connection),
+        peer: facts_of_connection.peer.map(|peer| peer.ip()),
+        client_cert: ForwardedCert::new(
+            snapshot
+                .settings
+                .proxy_headers
+                .forwarded_client_cert(facts_of_connection.direction),
+            element.as_deref(),
+        ),
+        request_id: None,
+        is_upgrade: true,
+    };
+    let came = seen(&request.headers);
     let facts = RequestFacts {
         method: &request.method,
-        scheme: match facts_of_connection.is_tls {
-            true => "https",
-            false => "http",
-        },
+        scheme: scheme_of(&facts_of_connection),
         authority: &request.authority,
         path: &normal,
         query,
-        headers: &request.headers,
+        headers: &came,
         connection: &facts_of_connection,
         claims: None,
     };
     let headers = &request.headers;
     let came =
         explanation.tell_authentication(snapshot, &facts, headers, request.now_unix_s, places);
+    let told = seen(&came.headers);
     let facts = RequestFacts {
-        headers: &came.headers,
+        headers: &told,
         query: came.query.as_deref(),
         claims: came.token.as_ref().map(|token| &token.claims),
         ..facts
@@ -291,6 +307,20 @@ fn tell(
     }
     explanation.answer = refusal.or(explanation.answer);
     explanation
+}
+
+fn scheme_of(connection: &ConnectionFacts) -> &'static str {
+    match connection.is_tls {
+        true => "https",
+        false => "http",
+    }
+}
+
+/// What `x-forwarded-client-cert` says of a client, as far as that is known without its
+/// certificate.
+fn client_element(connection: &ConnectionFacts) -> Option<String> {
+    let identity = connection.identity.as_ref()?;
+    Some(format!("URI=spiffe://{}", identity.principal))
 }
 
 /// Follows the matcher.

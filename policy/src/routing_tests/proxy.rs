@@ -125,7 +125,7 @@ impl Proxy {
                 let named = request.authority.rsplit_once(':').map(|(_, port)| port);
                 let is_other_port = named.is_some_and(|named| named != port.to_string());
                 for table in listener.route_tables() {
-                    let decided = inquiry.decide_by(table);
+                    let decided = inquiry.decide_by(table, listener.direction);
                     let rank = (decided.rank, decided.redirects, is_other_port);
                     if best.as_ref().is_none_or(|(known, _)| rank < *known) {
                         best = Some((rank, decided));

@@ -23,6 +23,7 @@ mod rewrite;
 mod route_policy;
 mod routes;
 mod secrets;
+mod seen_headers;
 mod split;
 mod tls;
 
@@ -71,6 +72,7 @@ pub use routes::{
     RouteTable, Trace, VirtualHost,
 };
 pub use secrets::Secrets;
+pub use seen_headers::{ForwardedCert, SeenHeaders, is_taken_from_callers, names_trailers};
 pub use split::SplitState;
 pub use tls::{
     CredentialSource, DownstreamTls, DownstreamTlsMode, TLS_MODE_ISTIO, TLS_MODE_LABEL, TlsVersion,

@@ -247,26 +247,19 @@ impl Question<'_> {
             .wall_clock()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut http = with_facts(
-            self.head,
-            self.bytes,
-            self.paths,
-            self.facts,
-            None,
-            |request| {
-                let path = match request.query {
-                    Some(query) => format!("{}?{query}", request.path),
-                    None => request.path.to_string(),
-                };
-                HttpRequest {
-                    method: request.method.to_string(),
-                    path,
-                    host: request.authority.to_string(),
-                    scheme: request.scheme.to_string(),
-                    ..HttpRequest::default()
-                }
-            },
-        )?;
+        let mut http = with_facts(&self.seen, self.paths, self.facts, None, |request| {
+            let path = match request.query {
+                Some(query) => format!("{}?{query}", request.path),
+                None => request.path.to_string(),
+            };
+            HttpRequest {
+                method: request.method.to_string(),
+                path,
+                host: request.authority.to_string(),
+                scheme: request.scheme.to_string(),
+                ..HttpRequest::default()
+            }
+        })?;
         http.headers = self.all_headers(&http);
         http.id = http
             .headers
@@ -274,7 +267,7 @@ impl Question<'_> {
             .cloned()
             .unwrap_or_default();
         http.size = i64::try_from(self.body.len()).unwrap_or(i64::MAX);
-        http.protocol = match self.head.version {
+        http.protocol = match self.seen.head.version {
             Version::Http10 => "HTTP/1.0".to_string(),
             Version::Http11 => "HTTP/1.1".to_string(),
         };
@@ -326,8 +319,14 @@ impl Question<'_> {
         self.visit_headers(&mut |name, value| add(&String::from_utf8_lossy(name), value));
         let has_length =
             |header: &ringroad_codec::http1::HeaderSpan| header.kind == HeaderKind::ContentLength;
-        if let Some(length) = self.head.headers.iter().find(|header| has_length(header)) {
-            add("content-length", length.value.of(self.bytes));
+        if let Some(length) = self
+            .seen
+            .head
+            .headers
+            .iter()
+            .find(|header| has_length(header))
+        {
+            add("content-length", length.value.of(self.seen.bytes));
         }
         headers
     }

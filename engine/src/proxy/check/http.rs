@@ -37,7 +37,7 @@ pub async fn ask(
         limits,
         timeout_ms: provider.settings.timeout_ms,
         written: &written,
-        to_head_request: question.head.method.of(question.bytes) == b"HEAD",
+        to_head_request: question.seen.method() == b"HEAD",
         carrier: cluster.carrier(false, false),
     };
     match send(sending).await {
@@ -50,25 +50,18 @@ impl Question<'_> {
     /// Head and body of the check; `None` for a target that no route could be chosen for.
     fn write(&self, settings: &HttpCheck) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(1024 + self.body.len());
-        with_facts(
-            self.head,
-            self.bytes,
-            self.paths,
-            self.facts,
-            None,
-            |request| {
-                out.extend_from_slice(request.method.as_bytes());
-                out.push(b' ');
-                out.extend_from_slice(settings.path_prefix.as_bytes());
-                out.extend_from_slice(request.path.as_bytes());
-                if let Some(query) = request.query {
-                    out.push(b'?');
-                    out.extend_from_slice(query.as_bytes());
-                }
-                out.extend_from_slice(b" HTTP/1.1\r\n");
-                write_header(&mut out, b"host", request.authority.as_bytes());
-            },
-        )?;
+        with_facts(&self.seen, self.paths, self.facts, None, |request| {
+            out.extend_from_slice(request.method.as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(settings.path_prefix.as_bytes());
+            out.extend_from_slice(request.path.as_bytes());
+            if let Some(query) = request.query {
+                out.push(b'?');
+                out.extend_from_slice(query.as_bytes());
+            }
+            out.extend_from_slice(b" HTTP/1.1\r\n");
+            write_header(&mut out, b"host", request.authority.as_bytes());
+        })?;
         write_number_line(&mut out, "content-length: ", self.body.len() as u64);
         self.write_headers(settings, &mut out);
         for (name, value) in &settings.additional_headers_in_check {

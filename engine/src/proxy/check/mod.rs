@@ -13,10 +13,8 @@ use super::answer::Answer;
 use super::deadline::alongside;
 use super::grpc::is_grpc;
 use super::head_bytes::HeadBytes;
-use super::request_head::write_forwarded_for;
-use super::request_id::RequestId;
 use super::retries::client_gone;
-use super::target::scheme;
+use super::seen_head::SeenHead;
 use crate::rt::{self, Deadline};
 use crate::stats::ListenerStats;
 use crate::worker::{Rules, Worker};
@@ -26,10 +24,9 @@ use ringroad_codec::http1::{HeaderKind, RequestHead};
 use ringroad_policy::authorize::CheckProvider;
 use ringroad_policy::settings::{CheckProtocol, HttpCheck};
 use ringroad_policy::snapshot::{
-    ConnectionFacts, Direction, HeaderEdits, HeaderValue, HeaderWrite, WriteMode,
-    path::Normalization,
+    ConnectionFacts, HeaderEdits, HeaderLookup as _, HeaderValue, HeaderWrite, WriteMode,
+    is_taken_from_callers, path::Normalization,
 };
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
@@ -48,14 +45,10 @@ pub struct CheckEffects {
 
 /// What a service is shown.
 pub struct Question<'a> {
-    pub head: &'a RequestHead,
-    pub bytes: &'a [u8],
+    pub seen: SeenHead<'a>,
     /// What is done to its path.
     pub paths: Normalization,
     pub facts: &'a ConnectionFacts,
-    pub peer: IpAddr,
-    pub direction: Direction,
-    pub request_id: &'a RequestId,
     pub body: Vec<u8>,
     /// Whether there is more of the body.
     pub is_body_cut: bool,
@@ -96,6 +89,7 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
         worker,
         rules,
         limits,
+        chain,
         head,
         bytes,
         request_id,
@@ -117,13 +111,9 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
         ShownBody::Bytes { body, is_cut } => {
             let direction = rules.listener().direction;
             let question = Question {
-                head,
-                bytes,
+                seen: SeenHead::of(connection, rules, *chain, (head, bytes), request_id),
                 paths: rules.paths(),
                 facts: connection.facts(direction),
-                peer: connection.peer.ip(),
-                direction,
-                request_id,
                 body,
                 is_body_cut: is_cut,
             };
@@ -230,29 +220,32 @@ impl Question<'_> {
     /// Calls `visit` with each header as an upstream would see it, but for those that frame the
     /// body.
     fn visit_headers(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
-        let is_edge = self.direction == Direction::Gateway;
-        for header in &self.head.headers {
+        const MADE: [&str; 5] = [
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-client-cert",
+            "x-request-id",
+            "x-envoy-external-address",
+        ];
+        let SeenHead { head, bytes, .. } = self.seen;
+        let is_made = |name: &[u8]| {
+            let mut made = MADE.iter();
+            made.any(|made| name.eq_ignore_ascii_case(made.as_bytes()))
+        };
+        for header in &head.headers {
+            let name = header.name.of(bytes);
             let kept = match header.kind {
                 HeaderKind::Host | HeaderKind::Expect | HeaderKind::ContentLength => false,
-                HeaderKind::XForwardedFor
-                | HeaderKind::XForwardedProto
-                | HeaderKind::XForwardedClientCert
-                | HeaderKind::XEnvoy => !is_edge,
-                HeaderKind::XRequestId => self.request_id.get().is_none(),
+                HeaderKind::XEnvoy => !is_taken_from_callers(name, self.seen.direction),
                 kind => !kind.is_hop_by_hop(),
             };
-            if kept {
-                visit(header.name.of(self.bytes), header.value.of(self.bytes));
+            if kept && !is_made(name) {
+                visit(name, header.value.of(bytes));
             }
         }
-        if is_edge {
-            let mut addresses = Vec::new();
-            write_forwarded_for(self.head, self.bytes, Some(self.peer), &mut addresses);
-            visit(b"x-forwarded-for", &addresses);
-            visit(b"x-forwarded-proto", scheme(self.facts).as_bytes());
-        }
-        if let Some(id) = self.request_id.get() {
-            visit(b"x-request-id", id);
+        for name in MADE {
+            self.seen
+                .visit(name, &mut |value| visit(name.as_bytes(), value));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::connection::Connection;
 use super::super::format::protocol;
-use super::super::request_head::write_forwarded_for;
+use super::super::seen_head::SeenHead;
 use super::Record;
 use crate::control::access_log;
 use crate::rt;
@@ -10,15 +10,15 @@ use crate::stats::ResponseFlags;
 use crate::worker::Rules;
 use ringroad_codec::http1::{RequestHead, Version};
 use ringroad_policy::settings::AccessLogFormat;
-use ringroad_policy::snapshot::{Direction, EndpointAddress, path::Normalization};
+use ringroad_policy::snapshot::{EndpointAddress, path::Normalization};
 use std::borrow::Cow;
 use std::time::UNIX_EPOCH;
 
 impl<'a> Record<'a> {
     /// Path and query as they are logged; empty when there was no request.
     pub fn path(&self) -> Cow<'a, str> {
-        self.request.map_or(Cow::Borrowed(""), |(head, bytes, _)| {
-            logged_path(head, bytes, self.paths())
+        self.request.map_or(Cow::Borrowed(""), |seen| {
+            logged_path(seen.head, seen.bytes, self.paths())
         })
     }
 
@@ -51,7 +51,7 @@ impl<'a> Record<'a> {
                 .as_millis() as u64,
             protocol: Some(match self.request {
                 _ if connection.stream.is_http2() => "HTTP/2",
-                Some((head, ..)) => protocol(head.version),
+                Some(seen) => protocol(seen.head.version),
                 None => protocol(Version::Http11),
             }),
             response_code: self.status,
@@ -78,14 +78,18 @@ impl<'a> Record<'a> {
         };
         let path = self.path();
         let mut forwarded_for = Vec::new();
-        if let Some((head, bytes, request_id)) = self.request {
+        if let Some(seen) = self.request {
+            let SeenHead {
+                head,
+                bytes,
+                request_id,
+                ..
+            } = *seen;
             // Envoy logs the head as it stands after its own edits, not as it came.
-            let appended = self.direction == Direction::Gateway;
-            let peer = appended.then(|| connection.peer.ip());
-            write_forwarded_for(head, bytes, peer, &mut forwarded_for);
+            seen.write_forwarded_for(&mut forwarded_for);
             let headers = head.headers(bytes);
             let authority = self.authority.map(str::as_bytes);
-            record.method = Some(head.method.of(bytes));
+            record.method = Some(seen.method());
             record.path = Some(path.as_bytes());
             record.x_forwarded_for = (!forwarded_for.is_empty()).then_some(&forwarded_for);
             record.user_agent = headers.first("user-agent");

@@ -8,14 +8,14 @@ use super::body::{Body, ByteCount};
 use super::connection::Connection;
 use super::format::{RequestFormat, Response, Target};
 use super::grpc::{self, is_grpc};
-use super::request_id::RequestId;
-use super::target::{Plan, scheme};
+use super::seen_head::SeenHead;
+use super::target::Plan;
 use super::upstream::{ClusterView, Endpoint};
 use crate::rt;
 use crate::stats::{CallKind, ResponseFlags, RouteStats};
 use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Rules, Worker};
-use ringroad_codec::http1::{Headers, RequestHead};
+use ringroad_codec::http1::Headers;
 use ringroad_policy::settings::AccessLogFormat;
 use ringroad_policy::snapshot::Direction;
 use std::borrow::Cow;
@@ -29,7 +29,7 @@ pub struct Record<'a> {
     worker: Rc<Worker>,
     listener: Rc<ListenerSlot>,
     /// None when no head was understood.
-    request: Option<(&'a RequestHead, &'a [u8], &'a RequestId)>,
+    request: Option<&'a SeenHead<'a>>,
     rules: Option<&'a Rules>,
     /// How it is logged.
     log_format: Option<AccessLogFormat>,
@@ -73,15 +73,13 @@ impl<'a> Record<'a> {
         connection: &Connection,
         worker: &Rc<Worker>,
         rules: &'a Rules,
-        head: &'a RequestHead,
-        bytes: &'a [u8],
-        request_id: &'a RequestId,
+        seen: &'a SeenHead<'a>,
         received: &'a ByteCount,
     ) -> Self {
         let mut record = Self::without_request(connection, worker);
         record.listener.stats.downstream_rq_total.add(1);
         worker.stats.requests.add(1);
-        record.request = Some((head, bytes, request_id));
+        record.request = Some(seen);
         record.rules = Some(rules);
         record.log_format = rules.view.snapshot.settings.access_log;
         record.received = Some(received);
@@ -204,8 +202,7 @@ impl<'a> Record<'a> {
     }
 
     pub fn is_head_request(&self) -> bool {
-        self.request
-            .is_some_and(|(head, bytes, _)| head.method.of(bytes) == b"HEAD")
+        self.request.is_some_and(|seen| seen.method() == b"HEAD")
     }
 
     /// Flags and detail, as they are by now.
@@ -215,25 +212,22 @@ impl<'a> Record<'a> {
 
     /// What header values of an answer of ours are rendered from.
     pub fn format<'f>(&'f self, connection: &'f Connection, path: &'f str) -> RequestFormat<'f> {
-        let came = self.request.and_then(|(head, bytes, _)| {
-            let host = head.host?;
-            std::str::from_utf8(host.of(bytes)).ok()
+        let came = self.request.and_then(|seen| {
+            let host = seen.head.host?;
+            std::str::from_utf8(host.of(seen.bytes)).ok()
         });
         let (path, query) = match path.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (path, None),
         };
         RequestFormat {
-            head: self.request.map(|(head, bytes, _)| (head, bytes)),
-            request_id: self.request.map(|(.., id)| id),
+            seen: self.request,
             target: Target {
                 path: path.as_bytes(),
                 query,
                 authority: self.authority.or(came).unwrap_or_default(),
                 ..Target::default()
             },
-            scheme: connection.facts.get().map_or("http", |facts| scheme(facts)),
-            direction: self.direction,
             client: connection.told(),
             upstream: self.endpoint.as_ref().and_then(|to| to.socket_address()),
             cluster: self.cluster.as_ref().map_or("", |view| &view.cluster.name),
@@ -254,7 +248,7 @@ impl<'a> Record<'a> {
     /// Whether the caller takes a gRPC status for an answer.
     pub fn is_grpc_request(&self) -> bool {
         self.request
-            .is_some_and(|(head, bytes, _)| is_grpc(&head.headers(bytes)))
+            .is_some_and(|seen| is_grpc(&seen.head.headers(seen.bytes)))
     }
 
     /// An answer of gRPC has passed, whole.
@@ -339,7 +333,7 @@ impl<'a> Record<'a> {
             counter.add(1);
             self.listener.stats.downstream_rq_completed.add(1);
         }
-        let head_bytes = self.request.map_or(0, |(head, ..)| head.head_len as u64);
+        let head_bytes = self.request.map_or(0, |seen| seen.head.head_len as u64);
         let body_bytes = self.received.map_or(0, |received| received.wire.get());
         let stats = &self.listener.stats;
         stats.downstream_cx_tx_bytes_total.add(self.sent.wire.get());
