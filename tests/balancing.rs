@@ -85,6 +85,46 @@ fn assert_sticky<K: std::fmt::Debug>(keys: &[K], ask: impl Fn(&K) -> String) {
     assert!(met.len() >= 4, "{met:?}");
 }
 
+/// Envoy asks for the key when the route has made its changes.
+#[test]
+fn keys_are_those_of_the_request_as_it_goes_upstream() {
+    let upstreams = upstreams(6);
+    let all = plain(&upstreams);
+    let hashed = |host: &str, header: &str, changes: &str| {
+        let by = format!("{{loadBalancer: {{consistentHash: {{httpHeaderName: '{header}'}}}}}}");
+        let text = service(host, &all, &by);
+        text.replace("  - route: ", &format!("  - {changes}\n    route: "))
+    };
+    let rules = [
+        hashed("set", "x-user", "headers: {request: {set: {x-user: all}}}"),
+        hashed("gone", "x-user", "headers: {request: {remove: [x-user]}}"),
+        hashed("path", ":path", "timeout: 5s"),
+        hashed(
+            "moved",
+            ":path",
+            "rewrite: {uriRegexRewrite: {match: '/.+', rewrite: /all}}",
+        ),
+        hashed("host", "Host", "rewrite: {authority: all.test}"),
+    ];
+    for driver in DRIVERS {
+        let (_proxy, address) = start(driver, "1", "{role: gateway}", &rules.concat());
+        let met = |host: &str, same: bool| {
+            let all = (0..40).map(|at| {
+                let user = if same { 0 } else { at };
+                let header = format!("x-user: {user}\r\n");
+                ask(address, SOMEBODY, &format!("/{user}"), host, &header).body
+            });
+            all.collect::<HashSet<_>>().len()
+        };
+        assert_eq!(met("set", false), 1);
+        assert!(met("gone", true) >= 4, "without a key they are drawn");
+        assert_eq!(met("path", true), 1);
+        assert!(met("path", false) >= 4);
+        assert_eq!(met("moved", false), 1);
+        assert_eq!(met("host", false), 1);
+    }
+}
+
 #[test]
 fn requests_of_one_key_stay_with_one_upstream() {
     let upstreams = upstreams(6);

@@ -90,17 +90,15 @@ fn routes_are_chosen_by_what_the_upstream_sees() {
             "  - match: [{{headers: {{{name}: {value}}}}}]\n    directResponse: {{status: {status}}}\n"
         )
     };
-    let rules = [harness::splitting(&[(upstream.address, 1)]).replace(
-        "  http:\n",
-        &format!(
-            "  http:\n{}{}{}{}",
-            route("x-forwarded-client-cert", "{prefix: URI}", 431),
-            route("x-forwarded-proto", "{exact: https}", 432),
-            route("x-envoy-external-address", "{exact: 10.0.0.9}", 433),
-            route("x-tenant", "{exact: a}", 434),
-        ),
-    )]
-    .concat();
+    let answers = [
+        route("x-forwarded-client-cert", "{prefix: URI}", 431),
+        route("x-forwarded-proto", "{exact: https}", 432),
+        route("x-envoy-external-address", "{exact: 10.0.0.9}", 433),
+        route("x-tenant", "{exact: a}", 434),
+        route("':path'", "{exact: /b?c}", 435),
+    ];
+    let otherwise = harness::splitting(&[(upstream.address, 1)]);
+    let rules = otherwise.replace("  http:\n", &format!("  http:\n{}", answers.concat()));
     assert!(rules.contains("434"), "{rules}");
     for driver in DRIVERS {
         let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &rules)]);
@@ -119,6 +117,8 @@ fn routes_are_chosen_by_what_the_upstream_sees() {
             assert_eq!(ask(forged), 200, "{forged}");
         }
         assert_eq!(ask("x-tenant: a"), 434);
+        let by_path = b"GET /./b?c HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        assert_eq!(status(&converse(address, &[by_path]).0), 435);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Applying the header operations of routes and destinations.
 
 use super::cors::CorsGrant;
-use ringroad_policy::snapshot::{FormatContext, HeaderEdits, HeaderValue, WriteMode};
+use ringroad_policy::snapshot::{FormatContext, HeaderEdits, HeaderValue, HeaderWrite, WriteMode};
 
 /// The header operations that apply to one head, in the order of application.
 #[derive(Default, Clone, Copy)]
@@ -77,8 +77,7 @@ impl<'a> EditLevels<'a> {
         })
     }
 
-    /// Appends the lines that the operations write. A later `set` takes an earlier line of the same
-    /// name back, and so does a removal by a later level.
+    /// Appends the lines that the operations write.
     #[inline]
     pub fn write(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
         if !self.is_empty() {
@@ -87,10 +86,31 @@ impl<'a> EditLevels<'a> {
     }
 
     fn write_lines(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
+        self.visit_lines(format, &mut |line| {
+            write_line(&line.name, &line.value, format, out)
+        });
+        if let Some(cors) = &self.cors {
+            cors.write(out);
+        }
+    }
+
+    /// Calls `each` with the values that the operations write for a header of this lower-case name.
+    pub fn visit(&self, name: &str, format: &impl FormatContext, each: &mut dyn FnMut(&[u8])) {
+        self.visit_lines(format, &mut |line| {
+            let mut value = Vec::new();
+            if line.name == name && line.value.render(format, &mut value) {
+                each(&value);
+            }
+        });
+    }
+
+    /// Calls `each` with the lines that are written in the end. A later `set` takes an earlier line
+    /// of the same name back, and so does a removal by a later level.
+    fn visit_lines(&self, format: &impl FormatContext, each: &mut dyn FnMut(&HeaderWrite)) {
         for (at, edits) in self.levels.iter().enumerate() {
             let Some(edits) = edits else { continue };
             for (line, write) in edits.write.iter().enumerate() {
-                let set_later = |w: &[ringroad_policy::snapshot::HeaderWrite]| {
+                let set_later = |w: &[HeaderWrite]| {
                     w.iter().any(|w| {
                         w.mode == WriteMode::Set
                             && w.name == write.name
@@ -110,12 +130,9 @@ impl<'a> EditLevels<'a> {
                     WriteMode::SetIfPresent => format.response_has(&write.name),
                 };
                 if applies && !undone {
-                    write_line(&write.name, &write.value, format, out);
+                    each(write);
                 }
             }
-        }
-        if let Some(cors) = &self.cors {
-            cors.write(out);
         }
     }
 }
@@ -141,7 +158,7 @@ fn write_line(name: &str, value: &HeaderValue, format: &impl FormatContext, out:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringroad_policy::snapshot::{HeaderWrite, Operator};
+    use ringroad_policy::snapshot::Operator;
 
     struct NoValues;
     impl FormatContext for NoValues {

@@ -3,6 +3,8 @@
 use super::answer::Answer;
 use super::connection::Connection;
 use super::edits::EditLevels;
+use super::format::{Client, RequestFormat, Target};
+use super::outgoing_headers::hash_key;
 use super::seen_head::SeenHead;
 use super::upstream::ClusterView;
 use crate::worker::{Rules, Worker};
@@ -13,7 +15,9 @@ use ringroad_policy::snapshot::{
     RedirectPath, RequestFacts, Route, RouteAction, RouteTable, path::Normalization,
 };
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Where a request goes and as what.
 pub struct Plan<'a> {
@@ -46,6 +50,36 @@ impl<'a> Plan<'a> {
             &self.destination.request_headers,
             &self.route.request_headers,
         )
+    }
+
+    /// What configured header values of the request are rendered from.
+    pub fn format<'f>(
+        &'f self,
+        seen: &'f SeenHead<'f>,
+        client: Client<'f>,
+        upstream: Option<SocketAddr>,
+        started: Instant,
+        worker: &'f Worker,
+    ) -> RequestFormat<'f> {
+        RequestFormat {
+            seen: Some(seen),
+            target: Target {
+                path: &self.path,
+                query: self.query,
+                authority: self.authority,
+                original_path: self.original_path.as_deref().map(str::as_bytes),
+                original_authority: self.original_authority,
+            },
+            client,
+            upstream,
+            cluster: &self.cluster.cluster.name,
+            route: &self.route.name,
+            started,
+            // As Envoy has it, which writes the head once for all tries.
+            attempts: 1,
+            response: None,
+            worker,
+        }
     }
 
     /// A cookie that was made for the client, and its value.
@@ -211,12 +245,6 @@ pub fn plan<'a>(
         });
     };
     let cluster = rules.view.cluster(worker, cluster).clone();
-    let hash = match &cluster.cluster.hash_policy {
-        None => HashKey::default(),
-        Some(policy) => policy.key(seen, query, Some(connection.peer), || {
-            connection.stream.local_addr().ok()
-        }),
-    };
     rewritten.clear();
     let is_rewritten = route.rewrite_path(&normal, rewritten);
     let rewritten: &'a [u8] = rewritten;
@@ -229,17 +257,19 @@ pub fn plan<'a>(
     } else {
         (into_bytes(normal), None)
     };
-    Ok(Plan {
+    let mut plan = Plan {
         route,
         destination,
         cluster,
-        hash,
+        hash: HashKey::default(),
         original_path,
         original_authority: host.map(|_| authority),
         path,
         query,
         authority: host.unwrap_or(authority),
-    })
+    };
+    plan.hash = hash_key(&plan, connection, seen);
+    Ok(plan)
 }
 
 fn into_bytes(path: Cow<'_, str>) -> Cow<'_, [u8]> {

@@ -1,7 +1,7 @@
 //! A routed request as it is written: its head, and what header values are rendered from.
 
 use super::attempt::RoutedRequest;
-use super::format::{Client, RequestFormat, Target};
+use super::format::{Client, RequestFormat};
 use super::request_head::UpstreamHead;
 use std::net::SocketAddr;
 
@@ -12,26 +12,8 @@ impl RoutedRequest<'_> {
         client: Client<'f>,
         upstream: Option<SocketAddr>,
     ) -> RequestFormat<'f> {
-        let plan = self.plan;
-        RequestFormat {
-            seen: Some(self.seen),
-            target: Target {
-                path: &plan.path,
-                query: plan.query,
-                authority: plan.authority,
-                original_path: plan.original_path.as_deref().map(str::as_bytes),
-                original_authority: plan.original_authority,
-            },
-            client,
-            upstream,
-            cluster: &plan.cluster.cluster.name,
-            route: &plan.route.name,
-            started: self.started,
-            // As Envoy has it, which writes the head once for all tries.
-            attempts: 1,
-            response: None,
-            worker: self.worker,
-        }
+        let (plan, seen) = (self.plan, self.seen);
+        plan.format(seen, client, upstream, self.started, self.worker)
     }
 
     /// Appends the head of the `number`th try to `out`.

@@ -104,7 +104,8 @@ fn field_matches(
     let each = written.iter().map(|(name, text)| {
         let name = match name.to_ascii_lowercase().as_str() {
             ":method" => HeaderName::Method,
-            ":authority" => HeaderName::Authority,
+            ":authority" | "host" => HeaderName::Authority,
+            ":path" => HeaderName::Path,
             ":scheme" => HeaderName::Scheme,
             field => match claim_path(name) {
                 Some(path) => HeaderName::Claim {

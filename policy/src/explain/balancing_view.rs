@@ -3,7 +3,7 @@
 use super::effects::{Setting, milliseconds, setting};
 use super::places::{Places, Written};
 use crate::snapshot::{
-    Balancer, Cluster, HashPolicy, LocalityOrder, LocalityPolicy, RequestFacts, WarmUp,
+    Balancer, Cluster, HashPolicy, HeaderEdits, LocalityOrder, LocalityPolicy, RequestFacts, WarmUp,
 };
 
 /// What holds for all requests.
@@ -36,15 +36,20 @@ pub(super) fn settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
     list
 }
 
-/// Where the key of a request leads.
+/// Where the key of a request leads, whose headers get these edits before.
 pub(super) fn of_request(
     cluster: &Cluster,
     facts: &RequestFacts<'_>,
+    edits: [&HeaderEdits; 2],
     written: Option<Written>,
 ) -> Option<Setting> {
     let policy = cluster.hash_policy.as_ref()?;
     if !cluster.balancer.is_hashing() {
         return None;
+    }
+    if let Some(header) = made_header(policy, edits) {
+        let value = format!("by `{header}` as it goes upstream, which is not told here");
+        return Some(setting("endpoint of key", value, written));
     }
     let connection = facts.connection;
     let local = || connection.destination;
@@ -59,6 +64,21 @@ pub(super) fn of_request(
         }
     };
     Some(setting("endpoint of key", value, written))
+}
+
+/// The hashed header, if what came does not tell its value: the route makes it, or it is a part of
+/// the request line, which a rewrite may change.
+fn made_header<'p>(policy: &'p HashPolicy, edits: [&HeaderEdits; 2]) -> Option<&'p str> {
+    let name = match policy {
+        HashPolicy::Header(name) => name.as_str(),
+        HashPolicy::Cookie(_) => "cookie",
+        HashPolicy::SourceIp | HashPolicy::QueryParameter(_) => return None,
+    };
+    let is_edited = edits.iter().any(|edits| {
+        edits.remove.iter().any(|removed| removed == name)
+            || edits.write.iter().any(|line| line.name == name)
+    });
+    (is_edited || name.starts_with(':') || name == "host").then_some(name)
 }
 
 fn of_policy(policy: &HashPolicy) -> String {

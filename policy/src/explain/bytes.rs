@@ -77,7 +77,14 @@ fn destination_of(
         connection,
         claims: None,
     };
-    let mut view = destination(&plain, share_percent, cluster, &facts, places);
+    let mut view = destination(
+        &plain,
+        share_percent,
+        cluster,
+        &facts,
+        &plain.request_headers,
+        places,
+    );
     // Bytes are not answered; the connection is closed.
     view.answer = None;
     view

@@ -8,8 +8,8 @@ use super::effects::{Setting, edits, milliseconds, milliseconds_or, retries, set
 use super::places::{Places, Written};
 use crate::health::RetryBudget;
 use crate::snapshot::{
-    Cluster, Destination, Discovery, OutlierDetection, RequestFacts, UNLIMITED, UpstreamProtocol,
-    UpstreamSni, UpstreamTlsMode,
+    Cluster, Destination, Discovery, HeaderEdits, OutlierDetection, RequestFacts, UNLIMITED,
+    UpstreamProtocol, UpstreamSni, UpstreamTlsMode,
 };
 use crate::source::Origin;
 
@@ -59,6 +59,7 @@ pub(super) fn destination(
     share_percent: f64,
     cluster: Option<&Cluster>,
     facts: &RequestFacts<'_>,
+    route_edits: &HeaderEdits,
     places: &Places,
 ) -> DestinationView {
     let mut view = DestinationView {
@@ -138,8 +139,9 @@ pub(super) fn destination(
         view.answer = refuse("UH", "the cluster has no endpoint");
     }
     let written = places.of_optional(&cluster.policy_origins.load_balancer);
-    view.settings
-        .extend(balancing_view::of_request(cluster, facts, written));
+    let edits = [&destination.request_headers, route_edits];
+    let key = balancing_view::of_request(cluster, facts, edits, written);
+    view.settings.extend(key);
     view.settings.extend(cluster_settings(cluster, places));
     view
 }

@@ -440,8 +440,15 @@ impl Explanation {
                     let cluster: Option<&Cluster> =
                         destination.cluster.map(|id| snapshot.cluster(id).as_ref());
                     let share = f64::from(destination.weight) * 100.0 / total.max(1) as f64;
-                    let mut view =
-                        cluster_view::destination(destination, share, cluster, facts, places);
+                    let edits = &route.request_headers;
+                    let mut view = cluster_view::destination(
+                        destination,
+                        share,
+                        cluster,
+                        facts,
+                        edits,
+                        places,
+                    );
                     bytes::show_address(&mut view, cluster, facts.connection);
                     self.destinations.push(view);
                 }

@@ -88,6 +88,10 @@ fn header_mismatch(header: &HeaderMatch, request: &RequestFacts<'_>) -> String {
         HeaderName::Method => Some(request.method.to_string()),
         HeaderName::Scheme => Some(request.scheme.to_string()),
         HeaderName::Authority => Some(request.authority.to_string()),
+        HeaderName::Path => Some(match request.query {
+            None => request.path.to_string(),
+            Some(query) => format!("{}?{query}", request.path),
+        }),
         HeaderName::Field(name) => values_of(name, request),
         // A token is not at hand.
         HeaderName::Claim { .. } => None,

@@ -137,6 +137,8 @@ pub enum HeaderName {
     Scheme,
     /// With the port, if the client sent one.
     Authority,
+    /// The normalised path with its query.
+    Path,
     /// Lower-case.
     Field(String),
     /// A claim of the verified token: names from the outermost to the innermost. Its text, or one
@@ -154,6 +156,7 @@ impl HeaderName {
             Self::Method => ":method",
             Self::Scheme => ":scheme",
             Self::Authority => ":authority",
+            Self::Path => ":path",
             Self::Field(name) => name,
             Self::Claim { written, .. } => written,
         }
@@ -176,6 +179,10 @@ impl HeaderMatch {
             HeaderName::Method => self.holds_for(request.method),
             HeaderName::Scheme => self.holds_for(request.scheme),
             HeaderName::Authority => self.holds_for(request.authority),
+            HeaderName::Path => match request.query {
+                None => self.holds_for(request.path),
+                Some(query) => self.holds_for(&format!("{}?{query}", request.path)),
+            },
             HeaderName::Field(name) => self.holds_for_field(name, request),
             HeaderName::Claim { path, .. } => Some(self.holds_for_claim(path, request)),
         };
