@@ -63,6 +63,7 @@ fn check_says_which_secrets_cannot_serve() {
     };
     let misspelt = secret("shop", &good, None).replace("tls.key", "tls.keyy");
     let roots = secret("shop", &good, Some(&authority.pem));
+    let no_roots = secret("shop", &good, Some("nonsense\n"));
     let of = |identity: &Identity| secret("shop", identity, None);
     let cases = [
         (SIMPLE, String::new(), "there is no secret `shop`"),
@@ -92,6 +93,11 @@ fn check_says_which_secrets_cannot_serve() {
             "has no `tls.key` (but `tls.keyy`, which means nothing)",
         ),
         (MUTUAL, of(&good), "secret `shop` has no `ca.crt`"),
+        (
+            MUTUAL,
+            no_roots,
+            "`ca.crt` of secret `shop` holds no certificate in PEM",
+        ),
     ];
     for (tls, secret, said) in cases {
         let config = config(tls, &secret);
@@ -105,6 +111,22 @@ fn check_says_which_secrets_cannot_serve() {
         let told = check(config(tls, &secret).path());
         assert!(!told.contains("warning"), "{told}");
     }
+}
+
+/// It was said of a secret that nobody has what it lacks.
+#[test]
+fn a_missing_secret_of_roots_is_called_one_without_roots() {
+    let config = config(SIMPLE, "");
+    let rule = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: up}\nspec:\n  \
+                hosts: [up.test]\n  resolution: STATIC\n  \
+                ports: [{number: 443, name: http, protocol: HTTP}]\n  \
+                endpoints: [{address: 127.0.0.1}]\n---\n\
+                apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: up}\n\
+                spec: {host: up.test, trafficPolicy: {tls: {mode: SIMPLE, credentialName: roots}}}\n";
+    std::fs::write(config.path().join("rule.yaml"), rule).expect("written");
+    let told = joined(&check(config.path()));
+    assert!(told.contains("there is no secret `roots`"), "{told}");
+    assert!(told.contains("put ca.crt into"), "{told}");
 }
 
 #[test]

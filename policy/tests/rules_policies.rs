@@ -212,6 +212,11 @@ fn tokens_have_an_issuer_and_keys_that_can_be_read() {
         let path = format!("jwtRules[0]{path}");
         refused("RequestAuthentication", &rule(broken), code, &path);
     }
+    let nobody = rule("issuer: a, jwksUri: 'https:///keys'");
+    assert_eq!(
+        warnings(&object("RequestAuthentication", &nobody)),
+        [("invalid-url", "spec.jwtRules[0].jwksUri".to_string())]
+    );
     let private = rule(r#"issuer: a, jwks: '{"kty": "oct", "k": "c2VjcmV0"}'"#);
     let warnings = warnings(&object("RequestAuthentication", &private));
     assert_eq!(

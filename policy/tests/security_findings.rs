@@ -269,3 +269,19 @@ fn fields_that_a_mode_of_tls_does_not_look_at_are_named() {
         assert_only(&rule(broken), "no-effect", &path);
     }
 }
+
+#[test]
+fn settings_for_a_port_that_the_service_has_not_are_named() {
+    let rule = |port: u16| {
+        format!(
+            "{}{}---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: a, namespace: shop}}\nspec:\n  host: up.test\n  trafficPolicy:\n    \
+             portLevelSettings: [{{port: {{number: {port}}}, tls: {{mode: DISABLE}}}}]\n",
+            gateway_settings(),
+            service("up.test", 443, 1)
+        )
+    };
+    assert_eq!(found(&rule(443)), []);
+    let field = "spec.trafficPolicy.portLevelSettings[0].port";
+    assert_only(&rule(81), "unknown-port", field);
+}

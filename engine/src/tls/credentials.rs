@@ -133,7 +133,7 @@ impl Places<'_> {
                 let place = place_of(namespace.as_deref(), name);
                 let entries = self
                     .secret(namespace.as_deref(), name)
-                    .ok_or_else(|| self.no_secret(&place, name))?;
+                    .ok_or_else(|| self.no_secret(&place, name, "tls.crt and tls.key"))?;
                 let entry = |keys: &[&str]| keys.iter().find_map(|key| entries.get(*key));
                 let lacks = |key| format!("{place} has no `{key}`{}", unknown_keys(&entries));
                 let chain = entry(CERTIFICATE_KEYS).ok_or_else(|| lacks("tls.crt"))?;
@@ -187,12 +187,16 @@ impl Places<'_> {
                 let beside = format!("{name}-cacert");
                 let of = |name: &str| {
                     let entries = self.secret(namespace.as_deref(), name)?;
-                    let mut keys = ROOT_KEYS.iter();
-                    keys.find_map(|key| entries.get(*key).cloned())
+                    let key = ROOT_KEYS.iter().find(|key| entries.contains_key(**key))?;
+                    let place = format!("`{key}` of {}", place_of(namespace.as_deref(), name));
+                    Some((entries.get(*key)?.clone(), place))
                 };
-                let pem = of(&beside).or_else(|| of(name)).ok_or_else(|| {
-                    let own = self.secret(namespace.as_deref(), name);
-                    let unknown = own.map(|own| unknown_keys(&own)).unwrap_or_default();
+                let found = of(&beside).or_else(|| of(name));
+                let (pem, place) = found.ok_or_else(|| {
+                    let Some(own) = self.secret(namespace.as_deref(), name) else {
+                        return self.no_secret(&place, name, "ca.crt");
+                    };
+                    let unknown = unknown_keys(&own);
                     format!("{place} has no `ca.crt`{unknown}, and there is no secret `{beside}`")
                 })?;
                 seen.add(&pem);
@@ -246,14 +250,15 @@ impl Places<'_> {
         Some(entries.collect())
     }
 
-    fn no_secret(&self, place: &str, name: &str) -> String {
+    /// `files` are those of a folder in its place.
+    fn no_secret(&self, place: &str, name: &str, files: &str) -> String {
         let folders: Vec<String> = self
             .config_roots
             .iter()
             .map(|root| root.join(name).display().to_string())
             .collect();
         format!(
-            "there is no {place}: write a `kind: Secret` document, or put tls.crt and tls.key into {}",
+            "there is no {place}: write a `kind: Secret` document, or put {files} into {}",
             folders.join(" or ")
         )
     }

@@ -1,5 +1,7 @@
 //! DestinationRules that govern nothing, or that keep another one from governing.
 
+use std::collections::BTreeSet;
+
 use super::Compiler;
 use super::findings::Findings;
 use super::names::{is_subset, is_wildcard, resolve_short_name};
@@ -15,8 +17,8 @@ struct Rule<'r> {
     host: String,
 }
 
-/// Warns of rules for hosts that nobody declares, of second rules for one host, and of rules that
-/// keep a wider one away as a whole.
+/// Warns of rules for hosts that nobody declares, of ports that a host has not, of second rules for
+/// one host, and of rules that keep a wider one away as a whole.
 pub fn report(compiler: &mut Compiler<'_>) {
     let suffix = &compiler.settings.domain_suffix;
     let of = |object| {
@@ -29,6 +31,7 @@ pub fn report(compiler: &mut Compiler<'_>) {
     let rules: Vec<Rule<'_>> = resources.destination_rules.iter().map(of).collect();
     for rule in &rules {
         report_unknown_host(rule, compiler);
+        report_unknown_ports(rule, compiler);
     }
     let root = compiler.settings.root_namespace.as_str();
     let findings = &mut compiler.findings;
@@ -103,6 +106,43 @@ fn report_unknown_host(rule: &Rule<'_>, compiler: &mut Compiler<'_>) {
         let unexported = &compiler.unexported;
         let warning = unexported.help(warning, &rule.host, settings, otherwise);
         compiler.findings.add(warning);
+    }
+}
+
+/// Settings for ports that the service does not have.
+fn report_unknown_ports(rule: &Rule<'_>, compiler: &mut Compiler<'_>) {
+    let services = compiler.registry.all(&rule.host);
+    // What an alias leads to has ports of its own.
+    let declared = services.filter(|service| service.alias_of.is_none());
+    let ports = declared.flat_map(|service| &service.ports);
+    let known: BTreeSet<u32> = ports.map(|port| port.number).collect();
+    if known.is_empty() {
+        return;
+    }
+    let spec = &rule.object.spec;
+    let subsets = spec.subsets.iter().enumerate().map(|(at, subset)| {
+        let place = FieldPath::root().field("spec").field("subsets").index(at);
+        (place, &subset.traffic_policy)
+    });
+    let own = (FieldPath::root().field("spec"), &spec.traffic_policy);
+    for (place, policy) in std::iter::once(own).chain(subsets) {
+        let settings = policy.iter().flat_map(|policy| &policy.port_level_settings);
+        for (at, setting) in settings.enumerate() {
+            let number = setting.port.number;
+            if known.contains(&number) {
+                continue;
+            }
+            let names: Vec<String> = known.iter().map(u32::to_string).collect();
+            let names = names.join(", ");
+            let message = format!("`{}` has no port {number}, only {names}", rule.host);
+            let field = place.field("trafficPolicy").field("portLevelSettings");
+            let field = field.index(at).field("port");
+            let place = Place::Field(rule.object.metadata.origin(field));
+            let warning = Diagnostic::warning("unknown-port", place, message);
+            let help =
+                format!("write one of {names}: the port of the service, not of its endpoints");
+            compiler.findings.add(warning.with_help(help));
+        }
     }
 }
 

@@ -28,6 +28,9 @@ fn check_rule(rule: &Node<'_>, report: &mut Report<'_>) {
     if !uri.text().is_empty() && !is_http_url(uri.text()) {
         let message = format!("`{}` is no URL to fetch keys from", uri.text());
         report.error("invalid-url", &uri, message, "write `https://HOST/PATH`");
+    } else if lacks_host(uri.text()) {
+        let message = format!("`{}` names no host, so no keys are fetched", uri.text());
+        report.warning("invalid-url", &uri, message, "write `https://HOST/PATH`");
     }
     let keys = rule.get("jwks");
     if !keys.text().is_empty() {
@@ -104,4 +107,10 @@ fn is_http_url(url: &str) -> bool {
     });
     let is_plain = !url.contains(|c: char| c.is_ascii_control() || c == ' ');
     is_http && port_is_number && is_plain
+}
+
+/// Whether nobody is named behind `//`.
+fn lacks_host(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    !url.starts_with("file:") && rest.starts_with(['/', '?', '#', ':'])
 }
