@@ -155,6 +155,21 @@ fn by_path() -> ScriptedUpstream {
     })
 }
 
+/// The status of the answer, and the heads of all tries that it took.
+fn ask(upstream: &ScriptedUpstream, address: SocketAddr, path: &str) -> (u16, Vec<String>) {
+    let before = upstream.heads().len();
+    let answer = harness::get(address, "a.test", path);
+    (answer.status, upstream.heads().split_off(before))
+}
+
+/// What is for the proxy has not gone on.
+fn assert_nothing_steers(heads: &[String]) {
+    for word in ["retr", "per-try"] {
+        let leaked = heads.iter().find(|head| head.contains(word));
+        assert!(leaked.is_none(), "{leaked:?}");
+    }
+}
+
 /// A figure of the one cluster.
 fn stat(proxy: &Proxy, name: &str) -> u64 {
     proxy.stat(&format!("cluster.outbound|80||shop.test.{name}"))
@@ -183,16 +198,9 @@ fn headers_that_a_route_sets_steer_its_retries() {
             ("/steered-on/503/503/200", 503, 2),
             ("/steered-max/grpc13/grpc13/grpc13/grpc13/200", 200, 5),
         ] {
-            let before = upstream.heads().len();
-            let mut client = Client::connect(address).expect("connects");
-            let answer = client.send("GET", "a.test", path).expect("an answer");
-            assert_eq!(answer.status, status, "{driver} {path}");
-            let heads = upstream.heads();
-            assert_eq!(heads.len() - before, tries, "{driver} {path}");
-            for word in ["retr", "per-try"] {
-                let leaked = heads[before..].iter().find(|head| head.contains(word));
-                assert!(leaked.is_none(), "{leaked:?}");
-            }
+            let (answered, heads) = ask(&upstream, address, path);
+            assert_eq!((answered, heads.len()), (status, tries), "{driver} {path}");
+            assert_nothing_steers(&heads);
         }
     }
 }
@@ -204,21 +212,17 @@ fn headers_that_one_of_several_destinations_sets_steer_the_retries_of_its_share(
     for driver in DRIVERS {
         let upstream = by_path();
         let (_proxy, address) = start(driver, &[upstream.address]);
-        let mut client = Client::connect(address).expect("connects");
-        let mut ask = |path: &str| {
-            let before = upstream.heads().len();
-            client.send("GET", "a.test", path).expect("an answer");
-            let heads = upstream.heads();
-            let leaked = heads[before..].iter().find(|head| head.contains("retr"));
-            assert!(leaked.is_none(), "{leaked:?}");
-            heads.len() - before
+        let tries = |path: &str| {
+            let (_, heads) = ask(&upstream, address, path);
+            assert_nothing_steers(&heads);
+            heads.len()
         };
         // Half of them with three retries, the others with the default, which leaves 503 alone.
-        let mut tries: Vec<usize> = (0..20).map(|_| ask("/steered-share/503")).collect();
-        tries.sort_unstable();
-        assert_eq!(tries, [[1; 10], [4; 10]].concat(), "{driver}");
-        assert_eq!(ask("/steered-levels/503"), 2, "{driver}");
-        assert_eq!(ask("/steered-removed/503"), 1, "{driver}");
+        let mut shared: Vec<usize> = (0..20).map(|_| tries("/steered-share/503")).collect();
+        shared.sort_unstable();
+        assert_eq!(shared, [[1; 10], [4; 10]].concat(), "{driver}");
+        assert_eq!(tries("/steered-levels/503"), 2, "{driver}");
+        assert_eq!(tries("/steered-removed/503"), 1, "{driver}");
     }
 }
 
@@ -248,19 +252,15 @@ fn what_is_retried_is_what_the_policy_says() {
             ("/default/grpc14-limited/200", 200, 1),
             ("/limits/limited/200", 200, 2),
         ] {
-            let before = upstream.heads().len();
-            let mut client = Client::connect(address).expect("connects");
-            let answer = client.send("GET", "a.test", path).expect("an answer");
-            assert_eq!(answer.status, status, "{driver} {path}");
-            let heads = upstream.heads();
-            let counts: Vec<&str> = heads[before..]
-                .iter()
-                .filter_map(|head| {
-                    head.lines()
-                        .find_map(|l| l.strip_prefix("x-envoy-attempt-count: "))
-                })
-                .collect();
-            let expected: Vec<String> = (1..=tries).map(|n| n.to_string()).collect();
+            let (answered, heads) = ask(&upstream, address, path);
+            assert_eq!(answered, status, "{driver} {path}");
+            let count_of = |head: &String| {
+                let mut lines = head.lines();
+                let count = lines.find_map(|line| line.strip_prefix("x-envoy-attempt-count: "));
+                count.and_then(|count| count.parse().ok())
+            };
+            let counts: Vec<Option<usize>> = heads.iter().map(count_of).collect();
+            let expected: Vec<Option<usize>> = (1..=tries).map(Some).collect();
             assert_eq!(counts, expected, "{driver} {path}");
         }
         until_stat(&proxy, "upstream_rq_retry", 11);
