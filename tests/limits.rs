@@ -2,6 +2,7 @@
 
 mod harness;
 
+use harness::frames::{END_HEADERS, FrameClient, HEADERS, frame, literal};
 use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{
     Client, DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until, until_equal,
@@ -230,6 +231,56 @@ fn idle_connections_are_closed_and_connections_are_counted() {
             }
             listener_stat(&proxy, address, "downstream_cx_overflow") > 0
         });
+    }
+}
+
+/// A client of HTTP/2 needs few connections to make the proxy open many.
+#[test]
+fn many_streams_leave_descriptors_to_others() {
+    for driver in DRIVERS {
+        let silent = ScriptedUpstream::start(|connection| while connection.head().is_some() {});
+        let address = free_address();
+        let answering = "  http:\n  - match: [{uri: {exact: /ours}}]\n    \
+            directResponse: {status: 201}\n";
+        let rules = splitting(&[(silent.address, 1)]).replace("  http:\n", answering);
+        let config = folder(&[("gate.yaml", &gateway(address)), ("split.yaml", &rules)]);
+        let args = ["--driver", driver, "--workers", "2"];
+        let proxy = Proxy::start_with_open_files(128, config, &args);
+        let mut block = Vec::new();
+        for (name, value) in [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/never"),
+            (":authority", "a"),
+        ] {
+            literal(&mut block, name, value);
+        }
+        let mut greedy: Vec<FrameClient> = (0..3)
+            .map(|_| {
+                let mut client = FrameClient::connect(address, &[]);
+                for at in 0..90 {
+                    client.send(&frame(HEADERS, END_HEADERS, 2 * at + 1, &block));
+                }
+                client
+            })
+            .collect();
+        let sum_of = |name: &str| -> u64 {
+            let stats = proxy.admin(&format!("/stats?filter={name}")).body;
+            let figures = stats.lines().filter_map(|line| line.rsplit(' ').next());
+            figures
+                .filter_map(|figure| figure.parse::<u64>().ok())
+                .sum()
+        };
+        until("an overflow", || sum_of("upstream_cx_overflow") > 100);
+        // Others are answered, and the endpoint is not blamed.
+        for _ in 0..4 {
+            let answer = harness::try_send(address, "GET", "a", "/ours").expect("an answer");
+            assert_eq!(answer.status, 201);
+        }
+        assert_eq!(proxy.admin("/ready").status, 200);
+        assert_eq!(sum_of("upstream_cx_connect_fail"), 0);
+        let refused = greedy[2].until("a refusal", |frame| frame.kind == HEADERS);
+        assert!(refused.stream > 0);
     }
 }
 

@@ -28,6 +28,13 @@ pub fn raise_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// The first of the descriptors that connections to upstreams leave alone: an eighth of them, 1,024
+/// at most, is for clients that still come and for the admin interface.
+pub fn first_spare(limit: u64) -> i32 {
+    let first = limit - (limit / 8).min(1_024);
+    i32::try_from(first).unwrap_or(i32::MAX)
+}
+
 /// What to say about a limit that is too low, if it is.
 pub fn warning(limit: u64) -> Option<String> {
     (limit < FEW_DESCRIPTORS).then(|| {
@@ -49,6 +56,13 @@ mod tests {
         let limit = raise_limit().expect("the limit can be read");
         assert!(limit > 0);
         assert_eq!(raise_limit().expect("again"), limit);
+    }
+
+    #[test]
+    fn an_eighth_is_spare_and_a_thousand_at_most() {
+        assert_eq!(first_spare(64), 56);
+        assert_eq!(first_spare(1_048_576), 1_047_552);
+        assert_eq!(first_spare(u64::MAX), i32::MAX);
     }
 
     #[test]

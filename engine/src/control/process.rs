@@ -226,6 +226,8 @@ impl Process {
         let fleet = Fleet::start(FleetOptions {
             cores: worker_cores.clone(),
             driver: options.driver,
+            first_spare_descriptor: descriptors::raise_limit()
+                .map_or(i32::MAX, descriptors::first_spare),
             snapshot: Arc::clone(&snapshot),
             config_roots: options.roots.clone(),
             registry: Arc::clone(&registry),

@@ -291,7 +291,7 @@ impl Endpoint {
         let stats = &self.cluster_stats;
         let connecting = async {
             let socket = Stream::connect(&self.connect_to).await;
-            let socket = socket.map_err(ConnectError::Failed)?;
+            let socket = socket.map_err(ConnectError::of_socket)?;
             if let Some(header) = header {
                 let sent = socket
                     .send(Buffer::default(), Chunk::from_vec(header))
@@ -308,6 +308,10 @@ impl Endpoint {
             }
         };
         let error = match super::deadline::until(&deadline, connecting).await {
+            Ok(Err(ConnectError::Overflow)) => {
+                stats.upstream_cx_overflow.add(1);
+                return Err(ConnectError::Overflow);
+            }
             Ok(Ok(stream)) => {
                 if let Some(keepalive) = &cluster.connection_pool.keepalive {
                     keep_alive(&stream, keepalive);

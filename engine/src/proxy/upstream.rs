@@ -64,11 +64,20 @@ pub enum ConnectError {
     TimedOut,
     /// No TLS came about, for this reason.
     Tls(String),
-    /// A limit of the cluster is reached.
+    /// A limit of the cluster is reached, or that of open files.
     Overflow,
 }
 
 impl ConnectError {
+    /// For a socket that was not connected. It is nothing to the endpoint when we have no descriptor
+    /// for it.
+    pub(super) fn of_socket(error: std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Self::Overflow,
+            _ => Self::Failed(error),
+        }
+    }
+
     /// The same error for another request.
     pub(super) fn again(&self) -> Self {
         match self {
@@ -278,6 +287,7 @@ impl ClusterView {
     ) -> Result<UpstreamConnection, ConnectError> {
         match connected {
             Ok(connection) => self.begin(endpoint, connection),
+            Err(ConnectError::Overflow) => Err(ConnectError::Overflow),
             Err(error) => {
                 self.report(endpoint, TryOutcome::ConnectFailed);
                 Err(error)

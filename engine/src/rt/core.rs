@@ -9,6 +9,7 @@ use super::{Counters, RuntimeOptions, Wait};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,7 @@ pub(super) struct Core {
     pub outgoing: RefCell<Outgoing>,
     clock: Cell<Instant>,
     turns: Cell<u64>,
+    pub first_spare_descriptor: RawFd,
 }
 
 /// Runs `with` on this thread's runtime; `None` when there is none.
@@ -84,6 +86,7 @@ impl Core {
             outgoing: RefCell::default(),
             clock: Cell::new(now),
             turns: Cell::new(0),
+            first_spare_descriptor: options.first_spare_descriptor,
             registration,
             serial,
         })

@@ -42,6 +42,7 @@ pub use timer::{Deadline, Sleep, sleep_until};
 
 use std::future::Future;
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 /// Which driver to use.
@@ -87,6 +88,10 @@ pub struct RuntimeOptions {
     /// The most bulk buffers of a worker, long sends counted among them; at the limit, receive
     /// buffers are used instead. 32, which is 8 MiB: readers that have stopped keep theirs.
     pub max_bulk_buffers: usize,
+    /// Sockets with this descriptor or a higher one are for accepting alone, which nobody can refuse
+    /// otherwise: connecting fails with `EMFILE` where it would get one. The kernel gives the lowest
+    /// that is free. No limit.
+    pub first_spare_descriptor: RawFd,
 }
 
 impl Default for RuntimeOptions {
@@ -98,6 +103,7 @@ impl Default for RuntimeOptions {
             max_receive_buffers: 4096,
             bulk_buffer_bytes: 256 * 1024,
             max_bulk_buffers: 32,
+            first_spare_descriptor: RawFd::MAX,
         }
     }
 }

@@ -66,10 +66,15 @@ impl Stream {
     /// and closes the socket.
     ///
     /// # Errors
-    /// Those of `socket(2)` and `connect(2)`, and `InvalidInput` for an unusable Unix path.
+    /// Those of `socket(2)` and `connect(2)`, and `InvalidInput` for an unusable Unix path. `EMFILE`
+    /// also where the descriptors are left that are
+    /// [spare](super::RuntimeOptions::first_spare_descriptor).
     pub async fn connect(address: &EndpointAddr) -> io::Result<Stream> {
         let raw = RawAddress::of(address)?;
         let fd = sys::stream_socket(&raw)?;
+        if fd.as_raw_fd() >= core::with(|core| core.first_spare_descriptor) {
+            return Err(sys::error(libc::EMFILE));
+        }
         if let EndpointAddr::SocketFrom(_, source) = address {
             sys::bind_source(fd.as_raw_fd(), *source)?;
         }

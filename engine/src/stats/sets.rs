@@ -137,7 +137,7 @@ stat_set! {
         Counter upstream_cx_destroy_remote: "Connections closed by the upstream",
         Counter upstream_cx_destroy_remote_with_active_rq: "Connections the upstream closed within a request",
         Counter upstream_cx_protocol_error: "Connections closed for a broken response",
-        Counter upstream_cx_overflow: "Connections not opened, or opened above it, because of maxConnections",
+        Counter upstream_cx_overflow: "Connections not opened, or opened above it, because of maxConnections or the limit of open files",
         Counter upstream_cx_max_requests: "Connections closed for maxRequestsPerConnection",
         Counter upstream_cx_max_duration_reached: "Connections closed for maxConnectionDuration",
         Counter upstream_cx_none_healthy: "Requests with no endpoint to go to",

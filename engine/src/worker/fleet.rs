@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub struct FleetOptions {
     /// One worker for each entry, pinned to that core.
     pub cores: Vec<usize>,
     pub driver: DriverChoice,
+    /// See [`RuntimeOptions::first_spare_descriptor`].
+    pub first_spare_descriptor: RawFd,
     pub snapshot: Arc<Snapshot>,
     /// The configuration folders, which may hold certificates.
     pub config_roots: Vec<PathBuf>,
@@ -166,6 +169,7 @@ impl Fleet {
             driver: options.driver,
             receive_buffer_bytes: limits.receive_buffer_bytes as usize,
             max_receive_buffers: limits.max_receive_buffers as usize,
+            first_spare_descriptor: options.first_spare_descriptor,
             ..RuntimeOptions::default()
         };
         // Drawn, not counted up: neighbouring seeds give the same sequence, a few places later.
