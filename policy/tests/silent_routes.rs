@@ -397,3 +397,32 @@ fn operators_without_a_value_are_named() {
     assert_eq!(warnings("%SPAN_ID%"), ["value-not-carried"]);
     assert_eq!(warnings("%NO_SUCH%"), ["header-format"]);
 }
+
+#[test]
+fn answers_and_redirects_that_do_not_do_what_they_say_are_named() {
+    for (answer, field) in [
+        (
+            "directResponse: {status: 204, body: {string: hi}}",
+            "directResponse.body",
+        ),
+        (
+            "directResponse: {status: 304, body: {bytes: aGk=}}",
+            "directResponse.body",
+        ),
+        (
+            "redirect: {authority: 'https://x.test'}",
+            "redirect.authority",
+        ),
+        ("redirect: {uri: /x, port: 0}", "redirect.port"),
+    ] {
+        let at = format!("spec.http[0].{field}");
+        assert_eq!(of_route(answer), [("no-effect", at)], "{answer}");
+    }
+    for answer in [
+        "directResponse: {status: 204}",
+        "directResponse: {status: 404, body: {string: hi}}",
+        "redirect: {authority: x.test, scheme: https, port: 8443}",
+    ] {
+        assert_eq!(of_route(answer), [], "{answer}");
+    }
+}

@@ -114,6 +114,8 @@ def actions():
     yield act("direct response", "/direct-body")
     yield act("direct response to HEAD", "/direct-body", method="HEAD")
     yield act("direct response without body", "/direct-bare")
+    for name in ("created", "moved", "kept"):
+        yield act(f"direct response {name}", f"/direct-{name}/a?b=1")
     yield act("rewrite prefix", "/rewrite-prefix/a?q=1")
     yield act("rewrite prefix, all of it", "/rewrite-prefix")
     yield act("rewrite of a normalised path", "/x/../rewrite-prefix/%41")
@@ -223,6 +225,9 @@ def malformed():
     yield bad("version 1.2", get("/", version="1.2"))
     yield bad("version 2.0", get("/", version="2.0"))
     yield bad("no version", b"GET /\r\nHost: plain.test\r\n\r\n")
+    yield bad("method that is not known", get("/", method="FOO"))
+    yield bad("host with a user", get("/", "user@plain.test"))
+    yield bad("host with a port too high", get("/", "plain.test:65536"))
     yield bad("method that is none", get("/", method="G@T"))
     yield bad("target without slash", get("abc"))
     yield bad("other scheme", get("ftp://plain.test/"))

@@ -13,10 +13,12 @@ MEANT = {
         ("folded line", "status"),
         ("bare line feeds", "status"),
         ("two spaces", "status"),
+        ("host with a *", "status"),
         ("version 1.2", "status"),
         ("version 2.0", "status"),
         ("path /a#f", "*"),
     ],
+    "Methods": [("method that is not known", "status")],
     "CONNECT": [("CONNECT", "status")],
     "Expectations": [("expect", "interim"), ("unknown expectation", "*")],
     "Headers that a connection keeps to itself": [

@@ -160,6 +160,18 @@ ACTIONS = [
         {"directResponse": {"status": 418, "body": {"string": "short and stout"}}},
         {"direct_response": {"status": 418, "body": {"inline_string": "short and stout"}}},
     ),
+    ("direct-created", {"directResponse": {"status": 201}}, {"direct_response": {"status": 201}}),
+    ("direct-moved", {"directResponse": {"status": 302}}, {"direct_response": {"status": 302}}),
+    (
+        "direct-kept",
+        {"directResponse": {"status": 307}, "headers": {"response": {"set": {"location": "/own"}}}},
+        {
+            "direct_response": {"status": 307},
+            "response_headers_to_add": [
+                {"header": {"key": "location", "value": "/own"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            ],
+        },
+    ),
     ("direct-bare", {"directResponse": {"status": 503}}, {"direct_response": {"status": 503}}),
     (
         "rewrite-prefix",

@@ -333,6 +333,12 @@ impl Answer {
         }
     }
 
+    /// The same with a `location`.
+    pub fn with_location(mut self, location: String) -> Self {
+        self.headers.push(("location", location));
+        self
+    }
+
     /// A preflight that is answered here.
     pub fn preflight(headers: Vec<(&'static str, String)>) -> Self {
         Self {

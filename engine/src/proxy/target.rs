@@ -12,7 +12,7 @@ use ringroad_codec::http1::{RequestHead, TargetForm, Upgrade};
 use ringroad_policy::authenticate::Claims;
 use ringroad_policy::snapshot::{
     ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, Redirect,
-    RedirectPath, RequestFacts, Route, RouteAction, RouteTable, path::Normalization,
+    RequestFacts, Route, RouteAction, RouteTable, path::Normalization,
 };
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -232,7 +232,12 @@ pub fn plan<'a>(
     match &route.action {
         RouteAction::Forward(_) => {}
         RouteAction::DirectResponse { status, body } => {
-            return answered(Answer::direct(*status, body));
+            let answer = Answer::direct(*status, body);
+            return answered(match status {
+                // As in Envoy, what is created or moved without a word is where the request is.
+                201 | 300..=399 => answer.with_location(location(&Redirect::to_same(), &facts, 0)),
+                _ => answer,
+            });
         }
         RouteAction::Redirect(to) => return answered(redirect(to, &facts, matched_len)),
     }
@@ -319,16 +324,17 @@ fn ascii(bytes: &[u8]) -> &str {
 /// A gateway server's `httpsRedirect`.
 fn to_https() -> Redirect {
     Redirect {
-        status: 301,
         scheme: Some("https".to_string()),
-        authority: None,
-        port: None,
-        path: RedirectPath::Same,
+        ..Redirect::to_same()
     }
 }
 
 fn redirect(to: &Redirect, facts: &RequestFacts<'_>, matched_len: usize) -> Answer {
+    Answer::redirect(to.status, location(to, facts, matched_len))
+}
+
+fn location(to: &Redirect, facts: &RequestFacts<'_>, matched_len: usize) -> String {
     let mut location = Vec::new();
     to.location(facts, matched_len, &mut location);
-    Answer::redirect(to.status, String::from_utf8_lossy(&location).into_owned())
+    String::from_utf8_lossy(&location).into_owned()
 }

@@ -1,39 +1,17 @@
 //! Parts of a traffic policy that are about requests, where all that comes is bytes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::findings::Findings;
+use super::reached::Reached;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::snapshot::{
-    ChainHandler, Cluster, ClusterId, Doors, FilterChains, HashPolicy, Listener, ListenerKind,
-    RouteTable, UNLIMITED, UpstreamProtocol,
-};
+use crate::snapshot::{Cluster, ClusterId, HashPolicy, UNLIMITED, UpstreamProtocol};
 use crate::source::Origin;
-
-/// Clusters by what comes to them.
-#[derive(Default)]
-struct Reached {
-    by_requests: BTreeSet<ClusterId>,
-    by_bytes: BTreeSet<ClusterId>,
-}
 
 /// Warns of what holds for requests alone, in policies of clusters that `tcp` and `tls` routes
 /// lead to and no others.
-pub fn report(
-    listeners: &[Arc<Listener>],
-    doors: Option<&Doors>,
-    clusters: &[Arc<Cluster>],
-    findings: &mut Findings,
-) {
-    let mut reached = Reached::default();
-    for listener in listeners {
-        reached.by_listener(listener);
-    }
-    if let Some(doors) = doors {
-        reached.by_listener(&doors.outbound);
-        reached.by_listener(&doors.inbound);
-    }
+pub fn report(reached: &Reached, clusters: &[Arc<Cluster>], findings: &mut Findings) {
     let mut about_requests: HashMap<(&Origin, &str), (bool, &Cluster)> = HashMap::new();
     let mut order = Vec::new();
     for (at, cluster) in clusters.iter().enumerate() {
@@ -117,39 +95,4 @@ fn parts_of(cluster: &Cluster) -> Vec<(&Origin, &'static str)> {
 
 fn when(holds: bool, field: &'static str) -> &'static str {
     if holds { field } else { "" }
-}
-
-impl Reached {
-    fn by_listener(&mut self, listener: &Listener) {
-        match &listener.kind {
-            ListenerKind::Http(table) => self.by_table(table),
-            ListenerKind::Chains(chains) => self.by_chains(chains),
-            ListenerKind::Intercepted(interception) => {
-                for listener in interception.listeners() {
-                    self.by_listener(listener);
-                }
-                self.by_chains(&interception.fallback);
-            }
-        }
-    }
-
-    fn by_chains(&mut self, chains: &FilterChains) {
-        for chain in chains.all() {
-            match &chain.handler {
-                ChainHandler::Http(table) => self.by_table(table),
-                ChainHandler::Tcp(route) => {
-                    let reached = route.destinations.iter().filter_map(|to| to.cluster);
-                    self.by_bytes.extend(reached);
-                }
-            }
-        }
-    }
-
-    fn by_table(&mut self, table: &RouteTable) {
-        for route in table.virtual_hosts().iter().flat_map(|host| host.routes()) {
-            let reached = route.destinations().iter().filter_map(|to| to.cluster);
-            let mirrored = route.mirrors.iter().filter_map(|mirror| mirror.cluster);
-            self.by_requests.extend(reached.chain(mirrored));
-        }
-    }
 }

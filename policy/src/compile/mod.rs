@@ -29,11 +29,14 @@ mod idle_ports;
 mod impossible_matches;
 mod layer4;
 pub(crate) mod names;
+mod no_endpoints;
+mod other_role;
 mod peer_authentication;
 mod peer_findings;
 mod policy_fields;
 mod policy_findings;
 mod policy_targets;
+mod reached;
 mod references;
 mod registry;
 mod retry_headers;
@@ -70,6 +73,7 @@ use clusters::Clusters;
 use destination_rules::RuleIndex;
 use findings::Findings;
 use peer_authentication::PeerModes;
+use reached::Reached;
 use registry::Registry;
 pub(crate) use route_policies::FAULT_SIDE;
 use sidecar_scope::Scope;
@@ -159,13 +163,10 @@ pub fn compile(
     idle_access_rules::report(&mut compiler, &listeners);
     peer_findings::report(&mut compiler, &listeners);
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
-    let doors_too = doors.as_ref();
-    idle_http_policies::report(
-        &listeners,
-        doors_too,
-        &compiler.clusters.list,
-        &mut compiler.findings,
-    );
+    let reached = Reached::new(&listeners, doors.as_ref());
+    idle_http_policies::report(&reached, &compiler.clusters.list, &mut compiler.findings);
+    no_endpoints::report(&reached, &mut compiler);
+    other_role::report(&mut compiler);
     let Compiler {
         registry,
         clusters,

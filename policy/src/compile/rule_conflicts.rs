@@ -6,6 +6,7 @@ use super::Compiler;
 use super::findings::Findings;
 use super::names::{is_subset, is_wildcard, resolve_short_name};
 use super::policy_fields;
+use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::Object;
 use crate::resource::destination_rule::DestinationRule;
@@ -34,6 +35,7 @@ pub fn report(compiler: &mut Compiler<'_>) {
         report_unknown_ports(rule, compiler);
     }
     let root = compiler.settings.root_namespace.as_str();
+    let own = compiler.settings.namespace.as_str();
     let findings = &mut compiler.findings;
     let mut first_of_host = std::collections::HashMap::new();
     for rule in &rules {
@@ -54,6 +56,12 @@ pub fn report(compiler: &mut Compiler<'_>) {
         if let Some(wide) = of_root.get(narrow.host.as_str())
             && narrow.keeps_away(wide, root)
         {
+            let of_host: Vec<_> = compiler.registry.all(&narrow.host).collect();
+            let is_own = |service: &&Service| service.namespace == narrow.namespace();
+            let is_asked_first = narrow.namespace() == own || of_host.iter().all(is_own);
+            if is_asked_first && !of_host.is_empty() {
+                report_unasked(narrow, wide, findings);
+            }
             report_replaced(narrow, wide, findings);
         }
     }
@@ -186,6 +194,18 @@ fn report_dropped(rule: &Rule<'_>, earlier: &[&Rule<'_>], findings: &mut Finding
             .with_related(place(winner, index), "the subset that counts");
         findings.add(warning);
     }
+}
+
+/// A rule of the root namespace for a host that has one of its own: nobody comes to look at it.
+fn report_unasked(narrow: &Rule<'_>, wide: &Rule<'_>, findings: &mut Findings) {
+    let message = format!(
+        "the rule of namespace `{}` for this host is looked at first, so this one never is",
+        narrow.namespace()
+    );
+    let warning = Diagnostic::warning("no-effect", Place::Field(wide.origin("host")), message)
+        .with_help("write both into one DestinationRule, or remove this one")
+        .with_related(narrow.origin("host"), "the rule that counts");
+    findings.add(warning);
 }
 
 /// The blocks and fields of a wider rule that a narrower one does not have.

@@ -53,6 +53,19 @@ pub(super) fn check_redirect(redirect: &Node<'_>, conditions: &Node<'_>, report:
     for text in [&uri, &prefix, &redirect.get("authority")] {
         check_one_line(text, report);
     }
+    let authority = redirect.get("authority");
+    if let Some((scheme, host)) = authority.text().split_once("://") {
+        let message = format!(
+            "the authority becomes part of `location` as it is: `{}://...`",
+            authority.text()
+        );
+        let help = format!("write `authority: {host}` and `scheme: {scheme}`");
+        report.warning("no-effect", &authority, message, help);
+    }
+    if port.is_set() && port.integer() == 0 {
+        let message = "port 0 counts as not written";
+        report.warning("no-effect", &port, message, "write the port, or remove it");
+    }
     let code = redirect.get("redirectCode");
     if code.integer() != 0 && !(300..=399).contains(&code.integer()) {
         let message = format!("{} is no status of a redirect", code.integer());
@@ -107,6 +120,18 @@ pub(super) fn check_direct_response(direct: &Node<'_>, report: &mut Report<'_>) 
         report.warning("large-body", &body, message, "serve it from an endpoint");
     }
     let status = direct.get("status");
+    if matches!(status.integer(), 204 | 205 | 304) && size > 0 {
+        let message = format!(
+            "an answer with status {} has no body: this is not sent",
+            status.integer()
+        );
+        report.key_warning(
+            "no-effect",
+            &body,
+            message,
+            "remove it, or write another status",
+        );
+    }
     if status.is_set() {
         check_status(&status, report);
     } else {

@@ -28,6 +28,7 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     for address in spec.get("workload").get("addresses").items() {
         check_workload_address(&address, report);
     }
+    check_locality(&spec.get("workload").get("locality"), report);
     check_doors(&spec.get("interception"), report);
     for (name, limit) in spec.get("limits").entries() {
         check_limit(name, &limit, report);
@@ -112,6 +113,17 @@ fn check_workload_address(address: &Node<'_>, report: &mut Report<'_>) {
         let message = format!("`{text}` is no IP address");
         let help = "write an address without a port, such as 10.0.0.1 or \"2001:db8::1\"";
         report.error("invalid-settings", address, message, help);
+    }
+}
+
+fn check_locality(locality: &Node<'_>, report: &mut Report<'_>) {
+    let Some(text) = locality.value().as_str() else {
+        return;
+    };
+    if text.is_empty() || text.split('/').count() > 3 || text.starts_with('/') {
+        let message = format!("`{text}` is no locality");
+        let help = "write `region`, `region/zone` or `region/zone/subzone`";
+        report.error("invalid-settings", locality, message, help);
     }
 }
 

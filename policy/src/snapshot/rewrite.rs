@@ -127,6 +127,17 @@ pub enum RedirectPath {
 }
 
 impl Redirect {
+    /// To where the request was sent, for good.
+    pub fn to_same() -> Self {
+        Self {
+            status: 301,
+            scheme: None,
+            authority: None,
+            port: None,
+            path: RedirectPath::Same,
+        }
+    }
+
     /// Appends the value of `location`; `matched_len` is what the route's match covers of the
     /// path. A port that is the default of the new scheme is dropped with a change of scheme, and
     /// any port is dropped with a change of host.

@@ -1,0 +1,152 @@
+//! Documents and settings that do nothing here: each is named, and those that do something are not.
+
+mod support;
+
+use ringroad_policy::diagnostic::Place;
+use support::*;
+
+/// Code and field of each finding.
+fn of_text(text: &str) -> Vec<(&'static str, String)> {
+    let loaded = load_text(text);
+    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
+    let found = loaded.diagnostics.iter().map(|found| {
+        let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
+            panic!("{found:?}")
+        };
+        assert!(found.help.is_some(), "what to write instead: {found:?}");
+        (found.code, origin.field.to_string())
+    });
+    found.collect()
+}
+
+fn found(code: &'static str, field: &str) -> Vec<(&'static str, String)> {
+    vec![(code, field.to_string())]
+}
+
+fn entry(fields: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: s}}\n\
+         spec: {{hosts: [s.com], location: MESH_INTERNAL, resolution: STATIC, \
+         ports: [{{number: 80, name: http, protocol: HTTP}}]{fields}}}\n"
+    )
+}
+
+#[test]
+fn services_without_endpoints_are_named_where_routes_lead_to_them() {
+    let to = |host: &str| {
+        let spec = format!(
+            "hosts: ['*']\ngateways: [edge]\nhttp: [{{route: [{{destination: {{host: {host}}}}}]}}]\n"
+        );
+        GATEWAY.to_string() + &service("a.com", 80, 1) + &rule("r", &spec)
+    };
+    let selecting = ", workloadSelector: {labels: {app: q}}";
+    assert_eq!(
+        of_text(&(to("s.com") + &entry(""))),
+        found("no-endpoints", "spec.resolution")
+    );
+    assert_eq!(
+        of_text(&(to("s.com") + &entry(selecting))),
+        found("no-endpoints", "spec.workloadSelector")
+    );
+    // Nobody asks for it.
+    assert_eq!(of_text(&(to("a.com") + &entry(""))), []);
+    let endpoint = ", endpoints: [{address: 10.0.0.9}]";
+    assert_eq!(of_text(&(to("s.com") + &entry(endpoint))), []);
+    let workload = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
+                    metadata: {name: w}\nspec: {address: 10.0.0.9, labels: {app: q}}\n";
+    assert_eq!(of_text(&(to("s.com") + &entry(selecting) + workload)), []);
+}
+
+#[test]
+fn settings_of_the_other_role_are_named() {
+    let with = |role: &str, more: &str| {
+        let settings =
+            sidecar("default").replace("role: sidecar", &format!("role: {role}, {more}"));
+        of_text(&(settings + &service("a.com", 80, 1)))
+    };
+    for (role, other, more, field) in [
+        (
+            "gateway",
+            "sidecar",
+            "outboundTrafficPolicy: REGISTRY_ONLY",
+            "outboundTrafficPolicy",
+        ),
+        (
+            "gateway",
+            "sidecar",
+            "interception: {mode: NONE}",
+            "interception",
+        ),
+        (
+            "gateway",
+            "sidecar",
+            "protocolDetectionTimeout: 1s",
+            "protocolDetectionTimeout",
+        ),
+        (
+            "sidecar",
+            "gateway",
+            "gatewayTopology: {proxyProtocol: {}}",
+            "gatewayTopology",
+        ),
+    ] {
+        let at = format!("spec.{field}");
+        assert_eq!(with(role, more), found("no-effect", &at), "{role} {more}");
+        assert_eq!(with(other, more), [], "{other} {more}");
+    }
+}
+
+#[test]
+fn sidecars_that_are_for_nobody_are_named() {
+    let scope = |name: &str, more: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: {name}}}\n\
+             spec: {{{more}egress: [{{hosts: ['./*']}}]}}\n"
+        )
+    };
+    let mesh = sidecar("default") + &service("a.com", 80, 1);
+    let one = mesh.clone() + &scope("one", "");
+    assert_eq!(of_text(&one), []);
+    assert_eq!(
+        of_text(&(one.clone() + &scope("two", ""))),
+        found("no-effect", "spec")
+    );
+    let selecting = scope("two", "workloadSelector: {labels: {app: q}}, ");
+    assert_eq!(of_text(&(one + &selecting)), []);
+    let gateway = mesh.replace("role: sidecar", "role: gateway");
+    assert_eq!(
+        of_text(&(gateway + &scope("one", ""))),
+        found("no-effect", "spec")
+    );
+}
+
+#[test]
+fn a_rule_of_the_root_namespace_that_is_never_looked_at_is_named() {
+    let of = |namespace: &str, policy: &str| {
+        let spec = format!("host: a.com\ntrafficPolicy: {{loadBalancer: {{simple: {policy}}}}}\n");
+        let name = format!("metadata: {{name: d, namespace: {namespace}}}");
+        destination_rule("d", &spec).replace("metadata: {name: d}", &name)
+    };
+    let mesh = sidecar("default") + &service("a.com", 80, 1);
+    let root = of("istio-system", "RANDOM");
+    assert_eq!(of_text(&(mesh.clone() + &root)), []);
+    assert_eq!(
+        of_text(&(mesh.clone() + &root + &of("default", "ROUND_ROBIN"))),
+        found("no-effect", "spec.host")
+    );
+    // A third namespace is asked by nobody here, so the root's rule is.
+    assert_eq!(of_text(&(mesh + &root + &of("other", "ROUND_ROBIN"))), []);
+}
+
+#[test]
+fn a_place_of_more_than_three_parts_is_refused() {
+    let of = |locality: &str| {
+        let settings = sidecar("default").replace(
+            "role: sidecar",
+            &format!("role: sidecar, workload: {{locality: {locality}}}"),
+        );
+        codes(&load_text(&(settings + &service("a.com", 80, 1))).diagnostics)
+    };
+    assert_eq!(of("a/b/c/d"), ["invalid-settings"]);
+    assert_eq!(of("a/b/c"), [""; 0]);
+}
