@@ -84,7 +84,6 @@ fn routes_are_chosen_by_what_the_upstream_sees() {
             connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup");
         }
     });
-    let address = free_address();
     let route = |name: &str, value: &str, status: u16| {
         format!(
             "  - match: [{{headers: {{{name}: {value}}}}}]\n    directResponse: {{status: {status}}}\n"
@@ -101,6 +100,7 @@ fn routes_are_chosen_by_what_the_upstream_sees() {
     let rules = otherwise.replace("  http:\n", &format!("  http:\n{}", answers.concat()));
     assert!(rules.contains("434"), "{rules}");
     for driver in DRIVERS {
+        let address = free_address();
         let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &rules)]);
         let _proxy = Proxy::start(config, &["--driver", driver]);
         let ask = |header: &str| {

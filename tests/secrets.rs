@@ -162,6 +162,22 @@ fn a_key_line_that_lost_its_indentation_is_in_no_output() {
     }
 }
 
+/// Of a key that was pasted in the place of a name, the name was shown.
+#[test]
+fn a_key_in_the_place_of_a_name_is_shown() {
+    let part = "aB3dE5fG7hI9jK1lM3nO5/Q7rS9tU1vW3xY5zA7bC9dE1fG3hI5jK7lM9nO1+Q3r";
+    let good = Authority::new().issue(&["shop.test"]);
+    let named = secret("shop", &good, None).replace("name: shop", &format!("name: {part}"));
+    let tls = format!("{{mode: SIMPLE, credentialName: {part}x}}");
+    let proxy = Proxy::start(config(&tls, &named), &[]);
+    proxy.until_logged("there is no secret `[redacted]`");
+    assert!(!proxy.log().contains(part), "{}", proxy.log());
+    for page in ["/config_dump", "/certs", "/server_info", "/listeners"] {
+        let told = proxy.admin(page).body;
+        assert!(!told.contains(part), "{page}: {told}");
+    }
+}
+
 #[test]
 fn a_broken_key_file_is_named_and_its_renewal_is_logged() {
     let authority = Authority::new();

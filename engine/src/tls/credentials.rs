@@ -4,6 +4,7 @@
 
 use super::ocsp;
 use super::report::CertificateFacts;
+use ringroad_policy::diagnostic::without_keys;
 use ringroad_policy::snapshot::{CredentialSource, Snapshot, TrustSource};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -255,7 +256,7 @@ impl Places<'_> {
         let folders: Vec<String> = self
             .config_roots
             .iter()
-            .map(|root| root.join(name).display().to_string())
+            .map(|root| root.join(without_keys(name)).display().to_string())
             .collect();
         format!(
             "there is no {place}: write a `kind: Secret` document, or put {files} into {}",
@@ -285,10 +286,11 @@ fn unknown_keys(entries: &BTreeMap<String, Vec<u8>>) -> String {
 }
 
 fn place_of(namespace: Option<&str>, name: &str) -> String {
-    match namespace {
-        Some(namespace) => format!("secret `{namespace}/{name}`"),
-        None => format!("secret `{name}`"),
-    }
+    let whole = namespace.map(|namespace| format!("{namespace}/{name}"));
+    format!(
+        "secret `{}`",
+        without_keys(whole.as_deref().unwrap_or(name))
+    )
 }
 
 impl CredentialText {

@@ -11,6 +11,7 @@ use crate::source::{FieldPath, FileId, Origin, Position};
 
 pub use json::render_json;
 pub use place::{Placed, place_all};
+pub use secrecy::without_keys;
 pub use text::{TextOptions, render_text, render_text_with};
 
 /// How bad it is.

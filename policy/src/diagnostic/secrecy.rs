@@ -187,7 +187,9 @@ fn is_no_name(text: &str) -> bool {
         || keys(text, LEAST_PART_LENGTH).next().is_some()
 }
 
-fn without_keys(text: &str) -> String {
+/// A text without the parts that look like the base64 of a key, as one that was pasted in the place of
+/// a name.
+pub fn without_keys(text: &str) -> String {
     let mut found: Vec<&str> = keys(text, LEAST_KEY_LENGTH).collect();
     found.sort_by_key(|key| std::cmp::Reverse(key.len()));
     let replace = |text: String, key: &str| text.replace(key, REDACTED);

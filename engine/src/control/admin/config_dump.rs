@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use ringroad_policy::diagnostic::without_keys;
 use ringroad_policy::snapshot::{
     Cluster, Destination, Discovery, Endpoint, HeaderEdits, HeaderMatch, HeaderValue, PathMatch,
     RetryPolicy, Route, RouteAction, RouteTable, Snapshot, StringMatch, ValueMatch, WriteMode,
@@ -81,6 +82,10 @@ fn documents(files: &[SourceFile]) -> Vec<Value> {
                 _ => {}
             }
             redact_keys(&mut value);
+            if let Some(name) = value.pointer_mut("/metadata/name") {
+                redact_names(name);
+            }
+            redact_credential_names(&mut value);
             value
         })
         .collect()
@@ -100,6 +105,33 @@ fn redact_keys(value: &mut Value) {
             }
             members.values_mut().for_each(redact_keys);
         }
+        _ => {}
+    }
+}
+
+/// Replaces what looks like a key in the names of secrets, wherever a document names one.
+fn redact_credential_names(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(redact_credential_names),
+        Value::Object(members) => {
+            for (name, member) in members {
+                match name.as_str() {
+                    "credentialName" | "credentialNames" | "caCertCredentialName" => {
+                        redact_names(member);
+                    }
+                    _ => redact_credential_names(member),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A name, or a list of names.
+fn redact_names(names: &mut Value) {
+    match names {
+        Value::String(name) => *name = without_keys(name),
+        Value::Array(items) => items.iter_mut().for_each(redact_names),
         _ => {}
     }
 }
