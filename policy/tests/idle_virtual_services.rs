@@ -61,31 +61,41 @@ fn a_rule_of_the_mesh_for_no_service_is_not_silent() {
 #[test]
 fn a_rule_that_names_no_gateway_is_not_silent_at_a_gateway() {
     let edge = GATEWAY.to_string() + &service("a.com", 8080, 1);
-    let bound_to = |gateways: &str| {
-        let spec =
-            format!("hosts: [a.com]\n{gateways}http: [{{directResponse: {{status: 200}}}}]\n");
-        edge.clone() + &rule("r", &spec)
+    let named = |name: &str, host: &str, gateways: &str| {
+        let answer = "http: [{directResponse: {status: 200}}]\n";
+        rule(name, &format!("hosts: [{host}]\n{gateways}{answer}"))
     };
-    for (gateways, reason) in [
-        ("", "without `gateways`"),
-        ("gateways: [mesh]\n", "`mesh` is for sidecars"),
+    let forgotten = edge.clone() + &named("r", "a.com", "");
+    let [message] = messages(&forgotten, "unbound-rule")
+        .try_into()
+        .expect("one");
+    assert!(message.contains("without `gateways`"), "{message}");
+    // Who asks for such a request is told of it.
+    let request = Request::for_url("http://a.com:8080/").expect("a URL");
+    let told = explain(&snapshot(&forgotten), &[], &request, None);
+    let passed_over: Vec<&str> = told.passed_over.iter().map(|one| &*one.because).collect();
+    assert_eq!(passed_over, ["it names no gateway, so it is for sidecars"]);
+    // Others are bound, so this is for the sidecars that share the directory, unless a server has
+    // its host.
+    let bound = named("bound", "b.com", "gateways: [edge]\n");
+    assert_eq!(
+        messages(&(forgotten.clone() + &bound), "unbound-rule"),
+        [""; 0]
+    );
+    let with_host = (forgotten.clone() + &bound).replace("hosts: ['*']", "hosts: [a.com, b.com]");
+    assert_eq!(messages(&with_host, "unbound-rule").len(), 1);
+    for gateways in [
+        "gateways: [edge]\n",
+        "gateways: [mesh, edge]\n",
+        "gateways: [mesh]\n",
     ] {
-        let text = bound_to(gateways);
-        let [message] = messages(&text, "unbound-rule").try_into().expect("one");
-        assert!(message.contains(reason), "{message}");
-        // Who asks for such a request is told of it.
-        let request = Request::for_url("http://a.com:8080/").expect("a URL");
-        let told = explain(&snapshot(&text), &[], &request, None);
-        let passed_over: Vec<&str> = told.passed_over.iter().map(|one| &*one.because).collect();
-        assert_eq!(passed_over, ["it names no gateway, so it is for sidecars"]);
-    }
-    for gateways in ["gateways: [edge]\n", "gateways: [mesh, edge]\n"] {
-        assert_eq!(messages(&bound_to(gateways), "unbound-rule"), [""; 0]);
+        let text = edge.clone() + &named("r", "a.com", gateways);
+        assert_eq!(messages(&text, "unbound-rule"), [""; 0]);
     }
     // Others delegate to one without hosts, and a sidecar takes it.
-    let text = edge.clone() + &rule("r", "http: [{directResponse: {status: 200}}]\n");
+    let text = edge + &rule("r", "http: [{directResponse: {status: 200}}]\n");
     assert_eq!(messages(&text, "unbound-rule"), [""; 0]);
-    let text = sidecar("default") + &bound_to("");
+    let text = sidecar("default") + &forgotten;
     assert_eq!(messages(&text, "unbound-rule"), [""; 0]);
 }
 

@@ -2,22 +2,7 @@
 
 mod support;
 
-use ringroad_policy::diagnostic::Place;
 use support::*;
-
-/// Code and field of each finding.
-fn of_text(text: &str) -> Vec<(&'static str, String)> {
-    let loaded = load_text(text);
-    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
-    let found = loaded.diagnostics.iter().map(|found| {
-        let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
-            panic!("{found:?}")
-        };
-        assert!(found.help.is_some(), "what to write instead: {found:?}");
-        (found.code, origin.field.to_string())
-    });
-    found.collect()
-}
 
 fn found(code: &'static str, field: &str) -> Vec<(&'static str, String)> {
     vec![(code, field.to_string())]
@@ -41,20 +26,20 @@ fn services_without_endpoints_are_named_where_routes_lead_to_them() {
     };
     let selecting = ", workloadSelector: {labels: {app: q}}";
     assert_eq!(
-        of_text(&(to("s.com") + &entry(""))),
+        found_in(&(to("s.com") + &entry(""))),
         found("no-endpoints", "spec.resolution")
     );
     assert_eq!(
-        of_text(&(to("s.com") + &entry(selecting))),
+        found_in(&(to("s.com") + &entry(selecting))),
         found("no-endpoints", "spec.workloadSelector")
     );
     // Nobody asks for it.
-    assert_eq!(of_text(&(to("a.com") + &entry(""))), []);
+    assert_eq!(found_in(&(to("a.com") + &entry(""))), []);
     let endpoint = ", endpoints: [{address: 10.0.0.9}]";
-    assert_eq!(of_text(&(to("s.com") + &entry(endpoint))), []);
+    assert_eq!(found_in(&(to("s.com") + &entry(endpoint))), []);
     let workload = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
                     metadata: {name: w}\nspec: {address: 10.0.0.9, labels: {app: q}}\n";
-    assert_eq!(of_text(&(to("s.com") + &entry(selecting) + workload)), []);
+    assert_eq!(found_in(&(to("s.com") + &entry(selecting) + workload)), []);
 }
 
 #[test]
@@ -62,7 +47,7 @@ fn settings_of_the_other_role_are_named() {
     let with = |role: &str, more: &str| {
         let settings =
             sidecar("default").replace("role: sidecar", &format!("role: {role}, {more}"));
-        of_text(&(settings + &service("a.com", 80, 1)))
+        found_in(&(settings + &service("a.com", 80, 1)))
     };
     for (role, other, more, field) in [
         (
@@ -106,16 +91,16 @@ fn sidecars_that_are_for_nobody_are_named() {
     };
     let mesh = sidecar("default") + &service("a.com", 80, 1);
     let one = mesh.clone() + &scope("one", "");
-    assert_eq!(of_text(&one), []);
+    assert_eq!(found_in(&one), []);
     assert_eq!(
-        of_text(&(one.clone() + &scope("two", ""))),
+        found_in(&(one.clone() + &scope("two", ""))),
         found("no-effect", "spec")
     );
     let selecting = scope("two", "workloadSelector: {labels: {app: q}}, ");
-    assert_eq!(of_text(&(one + &selecting)), []);
+    assert_eq!(found_in(&(one + &selecting)), []);
     let gateway = mesh.replace("role: sidecar", "role: gateway");
     assert_eq!(
-        of_text(&(gateway + &scope("one", ""))),
+        found_in(&(gateway + &scope("one", ""))),
         found("no-effect", "spec")
     );
 }
@@ -129,13 +114,13 @@ fn a_rule_of_the_root_namespace_that_is_never_looked_at_is_named() {
     };
     let mesh = sidecar("default") + &service("a.com", 80, 1);
     let root = of("istio-system", "RANDOM");
-    assert_eq!(of_text(&(mesh.clone() + &root)), []);
+    assert_eq!(found_in(&(mesh.clone() + &root)), []);
     assert_eq!(
-        of_text(&(mesh.clone() + &root + &of("default", "ROUND_ROBIN"))),
+        found_in(&(mesh.clone() + &root + &of("default", "ROUND_ROBIN"))),
         found("no-effect", "spec.host")
     );
     // A third namespace is asked by nobody here, so the root's rule is.
-    assert_eq!(of_text(&(mesh + &root + &of("other", "ROUND_ROBIN"))), []);
+    assert_eq!(found_in(&(mesh + &root + &of("other", "ROUND_ROBIN"))), []);
 }
 
 #[test]

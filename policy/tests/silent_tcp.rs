@@ -3,7 +3,6 @@
 
 mod support;
 
-use ringroad_policy::diagnostic::Place;
 use support::*;
 
 /// A gateway with two ports that carry bytes.
@@ -21,30 +20,16 @@ fn tcp_service(host: &str) -> String {
     service(host, 9000, 2).replace("name: http, protocol: HTTP", "name: tcp, protocol: TCP")
 }
 
-/// Code and field of each warning.
-fn of_text(text: &str) -> Vec<(&'static str, String)> {
-    let loaded = load_text(text);
-    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
-    let found = loaded.diagnostics.iter().map(|found| {
-        let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
-            panic!("{found:?}")
-        };
-        assert!(found.help.is_some(), "what to write instead: {found:?}");
-        (found.code, origin.field.to_string())
-    });
-    found.collect()
-}
-
 /// What is said of these rules at a gateway.
 fn at_gateway(rules: &str) -> Vec<(&'static str, String)> {
     let spec = format!("hosts: ['*']\ngateways: [edge]\ntcp:\n{rules}");
-    of_text(&(PORTS.to_string() + &tcp_service("a.com") + &rule("r", &spec)))
+    found_in(&(PORTS.to_string() + &tcp_service("a.com") + &rule("r", &spec)))
 }
 
 /// What is said of them in the mesh.
 fn in_mesh(rules: &str) -> Vec<(&'static str, String)> {
     let spec = format!("hosts: [a.com]\ntcp:\n{rules}");
-    of_text(&(sidecar("default") + &tcp_service("a.com") + &rule("r", &spec)))
+    found_in(&(sidecar("default") + &tcp_service("a.com") + &rule("r", &spec)))
 }
 
 const TO_A: &str = "route: [{destination: {host: a.com}}]";
@@ -91,8 +76,8 @@ fn a_second_rule_for_the_port_of_a_gateway_is_named_across_documents() {
         rule(name, &spec)
     };
     let text = PORTS.to_string() + &tcp_service("a.com") + &bound("one");
-    assert_eq!(of_text(&text), []);
-    let found = of_text(&(text + &bound("two")));
+    assert_eq!(found_in(&text), []);
+    let found = found_in(&(text + &bound("two")));
     assert_eq!(
         found.last().expect("a finding").0,
         "unreachable-route",
@@ -126,7 +111,7 @@ fn policies_for_requests_where_only_bytes_come_are_named() {
         };
         let policy = format!("host: a.com\ntrafficPolicy: {{{policy}}}\n");
         let text = gateway.to_string() + &tcp_service("a.com") + &rule("r", &spec);
-        of_text(&(text + &destination_rule("d", &policy)))
+        found_in(&(text + &destination_rule("d", &policy)))
     };
     for (policy, field) in [
         (

@@ -1,6 +1,8 @@
 //! VirtualServices that come to nothing at a gateway, since they name none, or one without servers
 //! for their routes, or are kept from its namespace; and Gateways that are for other workloads.
 
+use std::collections::HashSet;
+
 use super::Compiler;
 use super::names::{MESH, is_exported, resolve_gateway};
 use crate::diagnostic::{Diagnostic, Place};
@@ -77,27 +79,35 @@ pub fn is_for_mesh(object: &Object<VirtualService>) -> bool {
     !object.spec.hosts.is_empty() && gateways.all(|name| resolve_gateway(name, namespace) == MESH)
 }
 
-/// Warns of VirtualServices that no gateway can take, since they name none.
+/// Warns of VirtualServices that no gateway can take, since they name none. In a directory that
+/// sidecars share there are such on purpose: a word is said where nothing is bound here at all, or
+/// where a server has the very host.
 fn report_unnamed(compiler: &mut Compiler<'_>) {
     let resources = compiler.resources;
     let known: Vec<String> = resources.gateways.iter().map(name_of).collect();
-    for object in resources
-        .virtual_services
-        .iter()
-        .filter(|one| is_for_mesh(one))
-    {
-        let spec = FieldPath::root().field("spec");
-        let (reason, place) = match object.spec.gateways.is_empty() {
-            true => (
-                "without `gateways` a VirtualService is for sidecars",
-                Place::Key(object.metadata.origin(spec)),
-            ),
-            false => (
-                "`mesh` is for sidecars",
-                Place::Field(object.metadata.origin(spec.field("gateways"))),
-            ),
-        };
-        let message = format!("{reason}, and this is a gateway: it is bound nowhere");
+    let is_bound = |object: &Object<VirtualService>| {
+        let namespace = &object.metadata.namespace;
+        let mut gateways = object.spec.gateways.iter();
+        gateways.any(|name| known.contains(&resolve_gateway(name, namespace)))
+    };
+    let binds_nothing = !resources.virtual_services.iter().any(is_bound);
+    let servers = resources.gateways.iter();
+    let servers = servers.flat_map(|gateway| &gateway.spec.servers);
+    let served: HashSet<&str> = servers
+        .flat_map(|server| &server.hosts)
+        .map(|host| host.split_once('/').map_or(host.as_str(), |(_, host)| host))
+        .filter(|host| *host != "*")
+        .collect();
+    let unnamed = resources.virtual_services.iter();
+    let unnamed = unnamed.filter(|one| one.spec.gateways.is_empty() && is_for_mesh(one));
+    for object in unnamed {
+        let mut hosts = object.spec.hosts.iter();
+        if !binds_nothing && !hosts.any(|host| served.contains(host.as_str())) {
+            continue;
+        }
+        let place = Place::Key(object.metadata.origin(FieldPath::root().field("spec")));
+        let message = "without `gateways` a VirtualService is for sidecars, and this is a gateway: \
+                       it is bound nowhere";
         let help = match known.as_slice() {
             [] => "write `gateways:` with the Gateway that is to take it".to_string(),
             [only] => format!("write `gateways: [{only}]`"),

@@ -13,10 +13,12 @@ const RETRY_ON: &str = "x-envoy-retry-on";
 const GRPC_ON: &str = "x-envoy-retry-grpc-on";
 const MAX_RETRIES: &str = "x-envoy-max-retries";
 const HEADER_NAMES: &str = "x-envoy-retriable-header-names";
+/// Has Envoy answer 204 in the place of 504.
+pub const ALT_RESPONSE: &str = "x-envoy-upstream-rq-timeout-alt-response";
 const STATUS_CODES: &str = "x-envoy-retriable-status-codes";
-/// The last two are taken out and nothing more: the time limits stand when they are read, and
-/// nothing is hedged.
-const STEERING: [&str; 7] = [
+/// The last three are taken out and nothing more: the time limits stand when they are read, nothing
+/// is hedged, and a time limit is always answered 504.
+const STEERING: [&str; 8] = [
     RETRY_ON,
     GRPC_ON,
     MAX_RETRIES,
@@ -24,6 +26,7 @@ const STEERING: [&str; 7] = [
     STATUS_CODES,
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-hedge-on-per-try-timeout",
+    ALT_RESPONSE,
 ];
 
 /// What such headers say after one level of edits or more: those of a destination come before those

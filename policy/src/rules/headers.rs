@@ -1,6 +1,9 @@
 //! Names and values of headers.
 
+use std::collections::BTreeMap;
+
 use super::regex::check_regex;
+use crate::compile::ALT_RESPONSE;
 use crate::schema::{Node, Report};
 use crate::settings::is_header_name;
 use crate::snapshot::is_framing_header;
@@ -67,6 +70,7 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
     let request = headers.get("request");
     let response = headers.get("response");
     for (side, may_set_authority) in [(&request, true), (&response, false)] {
+        check_overwritten(side, report);
         for operation in ["add", "set"] {
             for (name, value) in side.get(operation).entries() {
                 let may_be_set = may_set_authority && is_authority(name);
@@ -86,6 +90,10 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
                 if is_authority(name) {
                     check_sendable(&value, report);
                 }
+                if may_set_authority && name.eq_ignore_ascii_case(ALT_RESPONSE) {
+                    let message = "it has no effect yet: a time limit is answered 504";
+                    report.key_warning("value-not-carried", &value, message, "remove it");
+                }
                 check_value(&value, report);
             }
         }
@@ -96,6 +104,35 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
                 let message = framing_message(name.text());
                 report.warning("framing-header", &name, message, FRAMING_HELP);
             }
+        }
+    }
+}
+
+/// Names are the same in any case of letters: of two of them the last in order counts. What `set`
+/// writes is gone already when it comes to that.
+fn check_overwritten(side: &Node<'_>, report: &mut Report<'_>) {
+    let set = side.get("set");
+    let mut written: BTreeMap<String, Node<'_>> = BTreeMap::new();
+    // Operators may come to nothing, and then nothing is written.
+    let plain = set.entries().filter(|(_, value)| {
+        let text = value.text();
+        !text.is_empty() && !text.contains('%')
+    });
+    let mut entries: Vec<(&str, Node<'_>)> = plain.collect();
+    entries.sort_by_key(|(name, _)| name.to_string());
+    for (name, value) in entries {
+        if let Some(earlier) = written.insert(name.to_ascii_lowercase(), value) {
+            let message = format!("`{name}` is the same header, and is set after this one");
+            report.key_warning("no-effect", &earlier, message, "keep one of the two");
+        }
+    }
+    for name in side.get("remove").items() {
+        if written.contains_key(&name.text().to_ascii_lowercase()) {
+            let message = format!(
+                "`set` writes `{}` anew in any case: nothing is left to remove",
+                name.text()
+            );
+            report.warning("no-effect", &name, message, "remove one of the two");
         }
     }
 }

@@ -106,10 +106,11 @@ fn check_mirror_share(route: &Node<'_>, report: &mut Report<'_>) {
     for share in shares.filter(Node::is_set).chain(of_mirror) {
         let is_none = match share.name() {
             "mirrorPercent" => share.integer() == 0,
-            _ => share.get("value").number() == 0.0,
+            // Istio counts in parts of a million.
+            _ => share.get("value").number() * 10_000.0 < 1.0,
         };
         if is_none {
-            let message = "0 percent are mirrored: no request is";
+            let message = "less than one request of a million is mirrored: none is";
             let help = "write `value: 100` or a smaller share, or remove the mirror";
             report.warning("no-effect", &share, message, help);
         }
@@ -133,7 +134,16 @@ fn check_fault_shares(fault: &Node<'_>, report: &mut Report<'_>) {
     for name in ["delay", "abort"] {
         let kind = fault.get(name);
         let share = kind.get("percentage");
-        let has_share = share.is_set() || kind.get("percent").integer() != 0;
+        let whole = kind.get("percent");
+        if share.is_set() && whole.is_set() {
+            let message = "`percent` has no effect beside `percentage`";
+            report.key_warning("no-effect", &whole, message, "keep one of the two");
+        } else if whole.integer() > 100 {
+            let message = format!("{} percent are all requests", whole.integer());
+            let help = "write `percentage: {value: 100}`, or a smaller share";
+            report.warning("no-effect", &whole, message, help);
+        }
+        let has_share = share.is_set() || whole.integer() != 0;
         if kind.is_set() && !has_share {
             let message = format!("without `percentage` this {name} never happens");
             let help = "write `percentage: {value: 100}`";
@@ -250,6 +260,8 @@ fn check_match(condition: &Node<'_>, report: &mut Report<'_>) {
     let method = condition.get("method");
     check_matched_method(&method.get("exact"), report);
     check_names_of_parts(condition, report);
+    check_matched_scheme(&condition.get("scheme").get("exact"), report);
+    check_contradictions(condition, report);
     if !condition.get("gateways").is_empty() {
         for name in ["sourceLabels", "sourceNamespace"] {
             let field = condition.get(name);
@@ -342,6 +354,37 @@ fn check_matched_method(method: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
+fn check_matched_scheme(scheme: &Node<'_>, report: &mut Report<'_>) {
+    let text = scheme.text();
+    if !text.is_empty() && !["http", "https"].contains(&text) {
+        let message = format!("no request has the scheme `{text}`");
+        let help = "write `http` or `https`, in lower case";
+        report.warning("never-matches", scheme, message, help);
+    }
+}
+
+/// A header that is asked for and ruled out by one match.
+fn check_contradictions(condition: &Node<'_>, report: &mut Report<'_>) {
+    let wanted = condition.get("headers");
+    let forbidden = condition.get("withoutHeaders");
+    for (name, without) in forbidden.entries() {
+        let exact = without.get("exact").text();
+        let is_any = ["exact", "prefix", "regex"]
+            .iter()
+            .all(|form| !without.get(form).is_set());
+        let mut same = wanted
+            .entries()
+            .filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let contradicts = same
+            .any(|(_, value)| is_any || !exact.is_empty() && value.get("exact").text() == exact);
+        if contradicts {
+            let message = format!("`headers` asks for `{name}`, and this rules it out: none match");
+            let help = "remove one of the two conditions";
+            report.key_warning("never-matches", &without, message, help);
+        }
+    }
+}
+
 /// A prefix is replaced as text, so that a slash is doubled or lost where the two do not both end
 /// in one.
 fn check_rewritten_prefixes(route: &Node<'_>, report: &mut Report<'_>) {
@@ -349,6 +392,11 @@ fn check_rewritten_prefixes(route: &Node<'_>, report: &mut Report<'_>) {
     let uri = rewrite.get("uri");
     let new = uri.text();
     if new.is_empty() {
+        return;
+    }
+    if !new.starts_with('/') {
+        let message = format!("the new path begins with `{new}`, and a path begins with `/`");
+        report.warning("rewrite-slash", &uri, message, format!("write `/{new}`"));
         return;
     }
     let conditions = route.get("match");

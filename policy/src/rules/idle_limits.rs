@@ -33,6 +33,17 @@ pub(super) fn check_outlier_detection(outlier: &Node<'_>, report: &mut Report<'_
         );
         report.warning("no-effect", &gateway, message, help);
     }
+    for code in outlier.get("outlierDetectionHttpErrorCodes").items() {
+        if !(200..=599).contains(&code.integer()) {
+            let message = format!("no answer has the status {}", code.integer());
+            report.warning(
+                "never-matches",
+                &code,
+                message,
+                "write a status, such as 503",
+            );
+        }
+    }
     let percent = outlier.get("maxEjectionPercent");
     if percent.is_set() && percent.integer() == 0 {
         let message = "0 counts as not written, which is 10";
@@ -102,6 +113,9 @@ pub(super) fn check_connection_pool(pool: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// Envoy: `RingHashLbConfig.minimum_ring_size`.
+const LARGEST_RING: i64 = 8_388_608;
+
 /// A consistent hash of nothing, which is a random choice. Istio: `ConsistentHashLB.hash_key`.
 pub(super) fn check_hash_key(hash: &Node<'_>, report: &mut Report<'_>) {
     const KEYS: [&str; 4] = [
@@ -114,6 +128,26 @@ pub(super) fn check_hash_key(hash: &Node<'_>, report: &mut Report<'_>) {
         let key = hash.get(name);
         key.is_true() || !key.text().is_empty() || !key.is_empty()
     });
+    let cookie = hash.get("httpCookie");
+    if cookie.is_set() && !cookie.get("ttl").is_set() {
+        for name in ["path", "attributes"] {
+            let field = cookie.get(name);
+            if !field.text().is_empty() || !field.is_empty() {
+                let message = format!("without `ttl` no cookie is made, so `{name}` has no effect");
+                let help = "write `ttl: 0s` for a session or a time, or remove it";
+                report.key_warning("no-effect", &field, message, help);
+            }
+        }
+    }
+    let ring = hash.get("ringHash");
+    let ring = ring.get("minimumRingSize");
+    if ring.integer() > LARGEST_RING {
+        let message = format!(
+            "a ring has at most {LARGEST_RING} points here; Envoy refuses a cluster with more"
+        );
+        let help = "write 1024, or some hundred times the number of endpoints";
+        report.warning("no-effect", &ring, message, help);
+    }
     if hash.is_set() && !has_key {
         let message = "nothing is hashed: each request goes to an endpoint by chance";
         let help = "write `httpHeaderName:`, `httpCookie:`, `useSourceIp: true` or \

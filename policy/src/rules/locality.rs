@@ -13,6 +13,15 @@ pub(super) fn check_setting(setting: &Node<'_>, has_outlier: bool, report: &mut 
     let distribute = setting.get("distribute");
     let failover = setting.get("failover");
     let priority = setting.get("failoverPriority");
+    let enabled = setting.get("enabled");
+    if enabled.is_set() && !enabled.is_true() {
+        for field in [&distribute, &failover, &priority] {
+            if !field.is_empty() {
+                let message = format!("beside `enabled: false`, `{}` has no effect", field.name());
+                report.key_warning("no-effect", field, message, "keep one of the two");
+            }
+        }
+    }
     if !distribute.is_empty() && !failover.is_empty() {
         let message = "`distribute` and `failover` cannot be written both";
         report.key_error(

@@ -1,7 +1,7 @@
 //! Configuration text in, decisions out.
 #![allow(dead_code)] // Each test binary uses its own part.
 
-use ringroad_policy::diagnostic::Diagnostic;
+use ringroad_policy::diagnostic::{Diagnostic, Place};
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::{
     ConnectionFacts, Decision, DnsTable, EndpointAddress, Listener, RequestFacts, Route,
@@ -73,6 +73,20 @@ pub fn snapshot(text: &str) -> Snapshot {
         Some(snapshot) => snapshot,
         None => panic!("refused: {:#?}", loaded.diagnostics),
     }
+}
+
+/// Code and field of each finding about a text that has no error.
+pub fn found_in(text: &str) -> Vec<(&'static str, String)> {
+    let loaded = load_text(text);
+    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
+    let found = loaded.diagnostics.iter().map(|found| {
+        let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
+            panic!("{found:?}")
+        };
+        assert!(found.help.is_some(), "what to write instead: {found:?}");
+        (found.code, origin.field.to_string())
+    });
+    found.collect()
 }
 
 pub fn codes(diagnostics: &[Diagnostic]) -> Vec<&'static str> {

@@ -1,0 +1,159 @@
+//! Values that come to nothing, contradict each other, or count as others: each is named, and the
+//! form that was meant is not.
+
+mod support;
+
+use support::*;
+
+/// One rule of a VirtualService that is bound to a gateway, with these fields beside its
+/// destination.
+fn route(fields: &str) -> String {
+    let rules = format!("http: [{{route: [{{destination: {{host: a.com}}}}], {fields}}}]\n");
+    let bound = rule("r", &format!("hosts: ['*']\ngateways: [edge]\n{rules}"));
+    GATEWAY.to_string() + &service("a.com", 80, 2) + &bound
+}
+
+/// A service with this rule.
+fn policy(spec: &str) -> String {
+    let governed = sidecar("default") + &service("a.com", 80, 2);
+    governed + &destination_rule("d", &format!("host: a.com\n{spec}"))
+}
+
+fn warned(code: &'static str, field: &str) -> Vec<(&'static str, String)> {
+    vec![(code, field.to_string())]
+}
+
+#[test]
+fn headers_that_another_line_overwrites_are_named() {
+    for (operations, field) in [
+        ("{set: {X-A: b, x-a: c}}", "set.X-A"),
+        ("{set: {x-a: b}, remove: [X-A]}", "remove[0]"),
+    ] {
+        for side in ["request", "response"] {
+            let text = route(&format!("headers: {{{side}: {operations}}}"));
+            let at = format!("spec.http[0].headers.{side}.{field}");
+            assert_eq!(found_in(&text), warned("no-effect", &at), "{operations}");
+        }
+    }
+    for operations in [
+        "{set: {x-a: b, x-b: c}, remove: [x-c]}",
+        "{add: {x-a: b}, remove: [x-a]}",
+        // Where the client has sent none, the old one is to go.
+        "{set: {x-a: '%REQ(x-b)%'}, remove: [x-a]}",
+    ] {
+        let text = route(&format!("headers: {{request: {operations}}}"));
+        assert_eq!(found_in(&text), [], "{operations}");
+    }
+}
+
+#[test]
+fn matches_that_contradict_themselves_are_named() {
+    for (condition, field) in [
+        ("scheme: {exact: HTTPS}", "scheme.exact"),
+        (
+            "headers: {x: {exact: a}}, withoutHeaders: {X: {exact: a}}",
+            "withoutHeaders.X",
+        ),
+        (
+            "headers: {x: {prefix: a}}, withoutHeaders: {x: {}}",
+            "withoutHeaders.x",
+        ),
+    ] {
+        let at = format!("spec.http[0].match[0].{field}");
+        let text = route(&format!("match: [{{{condition}}}]"));
+        assert_eq!(found_in(&text), warned("never-matches", &at), "{condition}");
+    }
+    for condition in [
+        "scheme: {exact: https}",
+        "headers: {x: {exact: a}}, withoutHeaders: {x: {exact: b}}",
+        "headers: {x: {prefix: a}}, withoutHeaders: {x: {exact: ab}}",
+        "headers: {x: {exact: a}}, withoutHeaders: {y: {}}",
+    ] {
+        let text = route(&format!("match: [{{{condition}}}]"));
+        assert_eq!(found_in(&text), [], "{condition}");
+    }
+}
+
+#[test]
+fn shares_that_are_none_or_counted_elsewhere_are_named() {
+    for (fields, field) in [
+        (
+            "mirror: {host: a.com}, mirrorPercentage: {value: 0.00001}",
+            "mirrorPercentage",
+        ),
+        (
+            "fault: {delay: {fixedDelay: 1s, percent: 101}}",
+            "fault.delay.percent",
+        ),
+        (
+            "fault: {delay: {fixedDelay: 1s, percent: 50, percentage: {value: 20}}}",
+            "fault.delay.percent",
+        ),
+    ] {
+        let at = format!("spec.http[0].{field}");
+        assert_eq!(
+            found_in(&route(fields)),
+            warned("no-effect", &at),
+            "{fields}"
+        );
+    }
+    let least = "mirror: {host: a.com}, mirrorPercentage: {value: 0.0001}";
+    assert_eq!(found_in(&route(least)), []);
+}
+
+#[test]
+fn a_new_path_without_a_slash_is_named() {
+    let rewritten = |uri: &str| {
+        route(&format!(
+            "match: [{{uri: {{prefix: /a}}}}], rewrite: {{uri: {uri}}}"
+        ))
+    };
+    let at = "spec.http[0].rewrite.uri";
+    assert_eq!(found_in(&rewritten("abc")), warned("rewrite-slash", at));
+    assert_eq!(found_in(&rewritten("/abc")), []);
+}
+
+#[test]
+fn parts_of_a_hash_or_of_ejection_without_effect_are_named() {
+    let hash = "loadBalancer: {consistentHash: {httpCookie: {name: c, path: /x}}}";
+    let ring = "loadBalancer: {consistentHash: {httpHeaderName: x, ringHash: {minimumRingSize: 100000000}}}";
+    let codes =
+        "outlierDetection: {maxEjectionPercent: 100, outlierDetectionHttpErrorCodes: [99, 429]}";
+    let off = "loadBalancer: {localityLbSetting: {enabled: false, \
+               failoverPriority: [topology.kubernetes.io/region]}}, \
+               outlierDetection: {maxEjectionPercent: 100}";
+    for (block, code, field) in [
+        (
+            off,
+            "no-effect",
+            "loadBalancer.localityLbSetting.failoverPriority",
+        ),
+        (
+            hash,
+            "no-effect",
+            "loadBalancer.consistentHash.httpCookie.path",
+        ),
+        (
+            ring,
+            "no-effect",
+            "loadBalancer.consistentHash.ringHash.minimumRingSize",
+        ),
+        (
+            codes,
+            "never-matches",
+            "outlierDetection.outlierDetectionHttpErrorCodes[0]",
+        ),
+    ] {
+        let at = format!("spec.trafficPolicy.{field}");
+        let text = policy(&format!("trafficPolicy: {{{block}}}\n"));
+        assert_eq!(found_in(&text), warned(code, &at), "{block}");
+    }
+    for block in [
+        hash.replace("path: /x", "path: /x, ttl: 0s"),
+        ring.replace("100000000", "8388608"),
+        codes.replace("99", "404"),
+    ] {
+        let text = policy(&format!("trafficPolicy: {{{block}}}\n"));
+        assert_eq!(found_in(&text), [], "{block}");
+    }
+}
