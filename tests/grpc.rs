@@ -80,6 +80,32 @@ async fn serve(mut call: Call) {
     let _ = out.send_trailers(fields(&message));
 }
 
+/// What its head is refused for is told as the callers of gRPC are told of failures.
+#[test]
+fn a_call_with_too_many_fields_gets_a_status_of_grpc() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(serve);
+        let (_proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
+        client(address, |mut send| async move {
+            let mut crowded = call_of("0", &[]);
+            for at in 0..110 {
+                let name = format!("x-{at}")
+                    .parse::<http::HeaderName>()
+                    .expect("a name");
+                let value = http::HeaderValue::from_static("1");
+                crowded.headers_mut().insert(name, value);
+            }
+            let refused = call(&mut send, crowded, &message(b"one")).await;
+            assert_eq!(refused.0.status(), StatusCode::OK);
+            assert_eq!(refused.0.headers()["content-type"], "application/grpc");
+            assert_eq!(status(&refused), "2", "{:?}", refused.0);
+            // The connection lives on.
+            let passed = call(&mut send, call_of("0", &[]), &message(b"two")).await;
+            assert_eq!(status(&passed), "0");
+        });
+    }
+}
+
 #[test]
 fn statuses_and_messages_pass_and_are_counted() {
     for driver in DRIVERS {

@@ -6,18 +6,19 @@ use super::incoming::{Bodies, SMALL_FRAME_BUDGET_BYTES};
 use super::inflow::{Framing, Inflow};
 use super::pipe::{Pipe, PipeShared};
 use super::stall::StallWatch;
-use super::stream::Http2Stream;
+use super::stream::{Asked, Http2Stream};
 use super::websocket;
 use crate::proxy::accept::ChosenChain;
 use crate::proxy::connection::{Connection, CountedConnection, deadline_after};
 use crate::proxy::deadline::until;
+use crate::proxy::grpc::is_grpc_type;
 use crate::rt::{self, Chunk, Deadline};
 use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Worker};
 use bytes::Bytes;
 use h2::server::{Builder, Connection as Http2Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, header};
 use ringroad_policy::snapshot::ConnectionFacts;
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
@@ -271,8 +272,11 @@ impl Client {
         let stream = Http2Stream::of_server(
             Inflow::new(&text, body, framing),
             respond,
-            request.method() == Method::HEAD,
-            request.method() == Method::CONNECT,
+            &Asked {
+                is_head: request.method() == Method::HEAD,
+                is_upgrade: request.method() == Method::CONNECT,
+                is_call: is_call(request.headers()),
+            },
             StallWatch::new(
                 self.worker.limits().settings.send_stall_timeout_ms,
                 &self.worker,
@@ -295,6 +299,12 @@ impl Client {
             chain: self.chain.clone(),
         }));
     }
+}
+
+/// Whether the client awaits a status of gRPC, whatever else is wrong with its request.
+fn is_call(fields: &HeaderMap) -> bool {
+    let kind = fields.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| is_grpc_type(kind.as_bytes()))
 }
 
 fn is_past(deadline: Option<Instant>) -> bool {

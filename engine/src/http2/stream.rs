@@ -30,6 +30,15 @@ pub struct Http2Stream {
     is_closed: Cell<bool>,
     resets_on_drop: Cell<bool>,
     local: Option<SocketAddr>,
+    is_call: bool,
+}
+
+/// What kind of request a client has sent.
+pub struct Asked {
+    pub is_head: bool,
+    pub is_upgrade: bool,
+    /// A call of gRPC.
+    pub is_call: bool,
 }
 
 enum Side {
@@ -45,8 +54,7 @@ impl Http2Stream {
     pub fn of_server(
         inflow: Inflow,
         respond: SendResponse<Bytes>,
-        to_head_request: bool,
-        is_upgrade: bool,
+        asked: &Asked,
         stall: StallWatch,
         local: Option<SocketAddr>,
         in_use: Box<dyn std::any::Any>,
@@ -56,11 +64,18 @@ impl Http2Stream {
             inflow,
             respond,
             head: Vec::new(),
-            to_head_request,
-            is_upgrade,
+            to_head_request: asked.is_head,
+            is_upgrade: asked.is_upgrade,
             outflow: None,
         });
-        Self::new(side, local, in_use)
+        let mut stream = Self::new(side, local, in_use);
+        stream.is_call = asked.is_call;
+        stream
+    }
+
+    /// Whether a client calls gRPC by it.
+    pub fn is_call(&self) -> bool {
+        self.is_call
     }
 
     /// A request that we are going to send on `connection`.
@@ -82,6 +97,7 @@ impl Http2Stream {
             is_closed: Cell::new(false),
             resets_on_drop: Cell::new(false),
             local,
+            is_call: false,
         }
     }
 

@@ -64,6 +64,11 @@ impl Transport {
         matches!(self, Self::Http2(_))
     }
 
+    /// Whether it is a stream of HTTP/2 by which a client calls gRPC.
+    pub fn is_call(&self) -> bool {
+        matches!(self, Self::Http2(stream) if stream.is_call())
+    }
+
     /// Why a stream of HTTP/2 that we began has no answer, or none that is whole.
     pub fn stream_failure(&self) -> Option<StreamFailure> {
         match self {

@@ -30,6 +30,8 @@ pub struct Record<'a> {
     listener: Rc<ListenerSlot>,
     /// None when no head was understood.
     request: Option<&'a SeenHead<'a>>,
+    /// There is none, though its caller awaits a status of gRPC.
+    is_refused_call: bool,
     rules: Option<&'a Rules>,
     /// How it is logged.
     log_format: Option<AccessLogFormat>,
@@ -91,6 +93,7 @@ impl<'a> Record<'a> {
     /// does, and counted with no service.
     pub fn of_refused_head(connection: &Connection, worker: &Rc<Worker>) -> Self {
         let mut record = Self::without_request(connection, worker);
+        record.is_refused_call = connection.stream.is_call();
         if let Some(rules) = worker.rules(&connection.listener) {
             record.direction = rules.listener().direction;
             record.log_format = rules.view.snapshot.settings.access_log;
@@ -105,6 +108,7 @@ impl<'a> Record<'a> {
             worker: worker.clone(),
             listener,
             request: None,
+            is_refused_call: false,
             rules: None,
             log_format: None,
             started: rt::now(),
@@ -247,8 +251,10 @@ impl<'a> Record<'a> {
 
     /// Whether the caller takes a gRPC status for an answer.
     pub fn is_grpc_request(&self) -> bool {
-        self.request
-            .is_some_and(|seen| is_grpc(&seen.head.headers(seen.bytes)))
+        match self.request {
+            Some(seen) => is_grpc(&seen.head.headers(seen.bytes)),
+            None => self.is_refused_call,
+        }
     }
 
     /// An answer of gRPC has passed, whole.
