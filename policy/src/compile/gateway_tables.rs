@@ -11,7 +11,7 @@ use super::routes::{RouteScope, build_routes};
 use crate::resource::Object;
 use crate::resource::virtual_service::VirtualService;
 use crate::settings::ProxySettings;
-use crate::snapshot::{ExcludedRoute, ExcludedRule, RouteTable};
+use crate::snapshot::{ExcludedRoute, ExcludedRule, RouteTable, VirtualHost};
 use crate::source::FieldPath;
 
 /// A virtual host while VirtualServices are being added to it.
@@ -98,46 +98,50 @@ pub fn build_table(
             }
         }
     }
-    let virtual_hosts = if drafts.is_empty() {
-        let number = servers.first().map_or(0, |bound| bound.server.port.number);
-        let name = format!("blackhole:{number}");
-        let any = vec!["*".to_string()];
-        vec![compiler.splits.finish(
-            &table_name,
-            name,
-            any,
-            RouteList::default(),
-            &mut compiler.findings,
-        )]
-    } else {
-        let collapsed = collapse(drafts);
-        let mut uses = vec![0_usize; lists.len()];
-        for source in collapsed.iter().flat_map(|(draft, _)| &draft.sources) {
-            uses[*source] += 1;
+    let virtual_hosts = match drafts.is_empty() {
+        true => {
+            let number = servers.first().map_or(0, |bound| bound.server.port.number);
+            let name = format!("blackhole:{number}");
+            let any = vec!["*".to_string()];
+            let (splits, findings) = (&mut compiler.splits, &mut compiler.findings);
+            vec![splits.finish(&table_name, name, any, RouteList::default(), findings)]
         }
-        let mut virtual_hosts = Vec::with_capacity(collapsed.len());
-        for (draft, domains) in collapsed {
-            let mut routes = RouteList::default();
-            for source in draft.sources {
-                uses[source] -= 1;
-                routes.append(match uses[source] {
-                    0 => std::mem::take(&mut lists[source]),
-                    _ => lists[source].clone(),
-                });
-            }
-            routes.put_catch_alls_last();
-            let Compiler {
-                splits, findings, ..
-            } = compiler;
-            let mut host = splits.finish(&table_name, draft.name, domains, routes, findings);
-            host.https_redirect = draft.https_redirect;
-            virtual_hosts.push(host);
-        }
-        virtual_hosts
+        false => virtual_hosts(&table_name, drafts, lists, compiler),
     };
     let mut table = RouteTable::new(table_name, virtual_hosts);
     table.excluded = excluded;
     table
+}
+
+/// The virtual hosts that the drafts come to, with their routes taken out of `lists`.
+fn virtual_hosts(
+    table_name: &str,
+    drafts: BTreeMap<String, Draft>,
+    mut lists: Vec<RouteList>,
+    compiler: &mut Compiler<'_>,
+) -> Vec<VirtualHost> {
+    let collapsed = collapse(drafts);
+    let mut uses = vec![0_usize; lists.len()];
+    for source in collapsed.iter().flat_map(|(draft, _)| &draft.sources) {
+        uses[*source] += 1;
+    }
+    let mut virtual_hosts = Vec::with_capacity(collapsed.len());
+    for (draft, domains) in collapsed {
+        let mut routes = RouteList::default();
+        for source in draft.sources {
+            uses[source] -= 1;
+            routes.append(match uses[source] {
+                0 => std::mem::take(&mut lists[source]),
+                _ => lists[source].clone(),
+            });
+        }
+        routes.put_catch_alls_last();
+        let (splits, findings) = (&mut compiler.splits, &mut compiler.findings);
+        let mut host = splits.finish(table_name, draft.name, domains, routes, findings);
+        host.https_redirect = draft.https_redirect;
+        virtual_hosts.push(host);
+    }
+    virtual_hosts
 }
 
 /// Hosts with the very same routes become one virtual host, named by the first that is exact and
