@@ -3,7 +3,6 @@
 
 mod support;
 
-use ringroad_policy::diagnostic::Place;
 use serde_json::{Value, json};
 use support::*;
 
@@ -52,24 +51,9 @@ fn policy(kind: &str, name: &str, namespace: &str, spec: &Value) -> String {
     format!("{document}\n---\n")
 }
 
-/// Code and field of each finding; each says what to write.
-#[track_caller]
-fn found(text: &str) -> Vec<(&'static str, String)> {
-    let loaded = load_text(text);
-    assert!(loaded.snapshot.is_some(), "{:#?}", loaded.diagnostics);
-    let each = loaded.diagnostics.iter().map(|found| {
-        let (Place::Field(origin) | Place::Key(origin)) = &found.place else {
-            panic!("{found:?}")
-        };
-        assert!(found.help.is_some(), "what to write instead: {found:?}");
-        (found.code, origin.field.to_string())
-    });
-    each.collect()
-}
-
 #[track_caller]
 fn assert_only(text: &str, code: &'static str, field: &str) {
-    assert_eq!(found(text), [(code, field.to_string())], "{text}");
+    assert_eq!(found_in(text), [(code, field.to_string())], "{text}");
 }
 
 fn tokens(issuer: &str) -> String {
@@ -95,9 +79,9 @@ fn rules_about_tokens_need_somebody_who_looks_at_them() {
     let claims = allow(json!({"when": [{"key": "request.auth.claims[group]", "values": ["a"]}]}));
     assert_only(&claims, "never-matches", "spec.rules[0].when[0].key");
     for fine in ["*", "me/ann", "me/*", "*/ann"] {
-        assert_eq!(found(&(principals(fine) + &tokens("me"))), [], "{fine}");
+        assert_eq!(found_in(&(principals(fine) + &tokens("me"))), [], "{fine}");
     }
-    assert_eq!(found(&(claims + &tokens("me"))), []);
+    assert_eq!(found_in(&(claims + &tokens("me"))), []);
     for broken in ["ann", "you/ann"] {
         let text = principals(broken) + &tokens("me");
         assert_only(&text, "never-matches", &format!("{field}[0]"));
@@ -115,9 +99,9 @@ fn rules_about_identities_need_a_server_that_asks_for_certificates() {
         "never-matches",
         field,
     );
-    assert_eq!(found(&(gateway_settings() + MUTUAL_GATE + &policy)), []);
+    assert_eq!(found_in(&(gateway_settings() + MUTUAL_GATE + &policy)), []);
     let sidecar = settings(&json!({"role": "sidecar", "namespace": "shop"}));
-    assert_eq!(found(&(sidecar + &policy)), []);
+    assert_eq!(found_in(&(sidecar + &policy)), []);
 }
 
 #[test]
@@ -127,7 +111,7 @@ fn rules_about_ports_name_one_that_the_gateway_has() {
         let spec = json!({"action": "DENY", "rules": [rule]});
         gateway_settings() + GATE + &policy("AuthorizationPolicy", "a", "shop", &spec)
     };
-    assert_eq!(found(&deny("8080")), []);
+    assert_eq!(found_in(&deny("8080")), []);
     let field = "spec.rules[0].to[0].operation.ports";
     assert_only(&deny("1234"), "never-matches", field);
 }
@@ -141,7 +125,7 @@ fn a_policy_of_a_namespace_that_nobody_is_of_is_named() {
     };
     // That of the service is `default`.
     for known in ["shop", "default", "istio-system"] {
-        assert_eq!(found(&deny(known)), [], "{known}");
+        assert_eq!(found_in(&deny(known)), [], "{known}");
     }
     assert_only(&deny("shopp"), "selects-nothing", "spec");
 }
@@ -154,7 +138,7 @@ fn a_star_inside_of_a_path_is_no_wildcard() {
         gateway_settings() + GATE + &policy("AuthorizationPolicy", "a", "shop", &spec)
     };
     for fine in ["/a/*", "*/b", "*", "/a/{*}/b", "/a/{**}"] {
-        assert_eq!(found(&deny(fine)), [], "{fine}");
+        assert_eq!(found_in(&deny(fine)), [], "{fine}");
     }
     for broken in ["/a/*/b", "/a*b*", "*a*b"] {
         let field = "spec.rules[0].to[0].operation.paths[0]";
@@ -192,7 +176,7 @@ fn a_peer_authentication_that_does_not_count_is_named() {
         peers("b", "shop", &of_cart),
         peers("c", "istio-system", &strict),
     ];
-    assert_eq!(found(&sidecar(&both.concat())), []);
+    assert_eq!(found_in(&sidecar(&both.concat())), []);
     for spec in [&strict, &of_cart] {
         let twice = peers("a", "shop", spec) + &peers("b", "shop", spec);
         assert_only(&sidecar(&twice), "duplicate-rule", "spec");
@@ -204,7 +188,7 @@ fn a_peer_authentication_that_does_not_count_is_named() {
         let spec = json!({"selector": selector, "portLevelMtls": {port: {"mode": "DISABLE"}}});
         sidecar(&peers("a", "shop", &spec))
     };
-    assert_eq!(found(&ports("8080")), []);
+    assert_eq!(found_in(&ports("8080")), []);
     assert_only(&ports("80"), "no-effect", "spec.portLevelMtls.80");
 }
 
@@ -219,7 +203,7 @@ fn strict_where_no_connection_is_looked_at_is_named() {
     let idle = settings(&json!({"role": "sidecar", "namespace": "shop"}));
     assert_only(&(idle + &strict), "no-effect", "spec.mtls");
     let of_mesh = peers("a", "istio-system", &json!({"mtls": {"mode": "STRICT"}}));
-    assert_eq!(found(&(gateway_settings() + GATE + &of_mesh)), []);
+    assert_eq!(found_in(&(gateway_settings() + GATE + &of_mesh)), []);
 }
 
 #[test]
@@ -235,7 +219,7 @@ fn fields_that_a_mode_of_tls_does_not_look_at_are_named() {
     };
     for name in ["subjectAltNames", "verifyCertificateHash"] {
         let field = format!("{name}: ['{}']", "0".repeat(64));
-        assert_eq!(found(&server("MUTUAL", &field)), []);
+        assert_eq!(found_in(&server("MUTUAL", &field)), []);
         let path = format!("spec.servers[0].tls.{name}");
         assert_only(&server("SIMPLE", &field), "no-effect", &path);
     }
@@ -252,7 +236,7 @@ fn fields_that_a_mode_of_tls_does_not_look_at_are_named() {
         "{mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /r}",
         "{mode: ISTIO_MUTUAL, sni: a.test, subjectAltNames: [a]}",
     ] {
-        assert_eq!(found(&rule(fine)), [], "{fine}");
+        assert_eq!(found_in(&rule(fine)), [], "{fine}");
     }
     for (broken, name) in [
         ("{mode: DISABLE, sni: a.test}", "sni"),
@@ -281,7 +265,7 @@ fn settings_for_a_port_that_the_service_has_not_are_named() {
             service("up.test", 443, 1)
         )
     };
-    assert_eq!(found(&rule(443)), []);
+    assert_eq!(found_in(&rule(443)), []);
     let field = "spec.trafficPolicy.portLevelSettings[0].port";
     assert_only(&rule(81), "unknown-port", field);
 }
