@@ -381,3 +381,20 @@ fn workers_never_give_the_same_request_id() {
         assert_eq!(ids.len(), 90);
     }
 }
+
+/// RFC 9110 section 9.3.2: no answer to HEAD has a body.
+#[test]
+fn a_head_request_that_is_refused_gets_no_body() {
+    for driver in DRIVERS {
+        let (_proxy, _upstream, address) = start(driver);
+        for (method, has_body) in [("HEAD", false), ("GET", true)] {
+            let request = format!("{method} /#fragment HTTP/1.1\r\nhost: a.test\r\n\r\n");
+            let (answer, end) = converse(address, &[request.as_bytes()]);
+            assert_eq!((status(&answer), end), (400, End::Closed), "{answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            assert!(head.contains("content-length: 11"), "{head}");
+            assert_eq!(body == "Bad Request", has_body, "{answer}");
+            assert_eq!(body.is_empty(), !has_body, "{answer}");
+        }
+    }
+}

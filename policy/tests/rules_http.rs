@@ -130,6 +130,12 @@ fn delegates_have_http_routes_alone_and_do_not_delegate() {
         "conflicting-fields",
         "spec.http[0].delegate",
     );
+    // That it leads nowhere follows from that, and is not said as well.
+    refused(
+        &virtual_service("http: [{delegate: {name: c}}]"),
+        "conflicting-fields",
+        "spec.http[0].delegate",
+    );
     refused(&virtual_service("hosts: [a]"), "missing-field", "spec");
 }
 

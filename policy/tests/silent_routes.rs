@@ -67,6 +67,7 @@ fn what_only_forwarding_needs_is_idle_beside_an_answer() {
             ("timeout: 1s", "timeout"),
             ("retries: {attempts: 1}", "retries"),
             ("mirror: {host: a.com}", "mirror"),
+            ("corsPolicy: {allowOrigins: [{exact: '*'}]}", "corsPolicy"),
             ("headers: {request: {set: {x: y}}}", "headers.request"),
         ] {
             let found = of_route(&format!("{answer}, {field}"));

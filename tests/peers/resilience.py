@@ -223,6 +223,11 @@ CROSS_ORIGIN = [
 ]
 
 
+CROSS_ORIGIN.append(
+    cors("cors-redirect", ORIGINS, ORIGINS_ENVOY, ({"redirect": {"uri": "/new"}}, {"redirect": {"path_redirect": "/new"}}))
+)
+
+
 def mirrored(name, istio, *clusters):
     policies = [
         {

@@ -78,7 +78,7 @@ fn check_action(route: &Node<'_>, context: &Context<'_>, report: &mut Report<'_>
         if redirect.is_set() && direct.is_set() {
             conflict(&direct, "redirect");
         }
-    } else if forward.is_empty() {
+    } else if forward.is_empty() && !delegate.is_set() {
         let help = "write `route:`, `redirect:` or `directResponse:`";
         report_missing(route, "this route leads nowhere", help, report);
     }

@@ -60,7 +60,7 @@ fn check_answered(route: &Node<'_>, report: &mut Report<'_>) {
     } else {
         return;
     };
-    for name in ["timeout", "retries", "mirror", "mirrors"] {
+    for name in ["timeout", "retries", "mirror", "mirrors", "corsPolicy"] {
         let field = route.get(name);
         if field.is_set() {
             let message = format!("`{name}` has no effect beside {answer}: nothing is forwarded");

@@ -45,6 +45,8 @@ pub struct Record<'a> {
     status: u16,
     /// Whether it came as far as to be forwarded: what is answered before is nothing to the route.
     is_forwarded: bool,
+    /// Whether a head was refused that asked for no body.
+    is_refused_head_request: bool,
     /// The status that its cluster was charged with, that of an answer of ours before it becomes
     /// a gRPC status; 0 is none.
     charged_status: u16,
@@ -94,6 +96,8 @@ impl<'a> Record<'a> {
     pub fn of_refused_head(connection: &Connection, worker: &Rc<Worker>) -> Self {
         let mut record = Self::without_request(connection, worker);
         record.is_refused_call = connection.stream.is_call();
+        // What was refused at once is still there.
+        record.is_refused_head_request = connection.unread.starts_with(b"HEAD ");
         if let Some(rules) = worker.rules(&connection.listener) {
             record.direction = rules.listener().direction;
             record.log_format = rules.view.snapshot.settings.access_log;
@@ -119,6 +123,7 @@ impl<'a> Record<'a> {
             endpoint: None,
             status: 0,
             is_forwarded: false,
+            is_refused_head_request: false,
             charged_status: 0,
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
@@ -206,7 +211,8 @@ impl<'a> Record<'a> {
     }
 
     pub fn is_head_request(&self) -> bool {
-        self.request.is_some_and(|seen| seen.method() == b"HEAD")
+        let asks_so = self.request.is_some_and(|seen| seen.method() == b"HEAD");
+        asks_so || self.is_refused_head_request
     }
 
     /// Flags and detail, as they are by now.
