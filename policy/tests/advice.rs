@@ -254,3 +254,17 @@ fn a_route_in_two_files_is_hidden_by_an_older_one_that_is_itself() {
     );
     assert!(!text.contains("older VirtualService"), "{text}");
 }
+
+#[test]
+fn a_maglev_table_with_fewer_places_than_endpoints_is_named() {
+    let tables = |size: u64| {
+        let spec = format!(
+            "host: a.com\ntrafficPolicy: {{loadBalancer: {{consistentHash: {{httpHeaderName: x, \
+             maglev: {{tableSize: {size}}}}}}}}}\n"
+        );
+        found_in(&(sidecar("default") + &service("a.com", 80, 3) + &destination_rule("d", &spec)))
+    };
+    let field = "spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize";
+    assert_eq!(tables(2), [("no-effect", field.to_string())]);
+    assert_eq!(tables(3), []);
+}

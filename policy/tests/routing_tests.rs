@@ -136,6 +136,10 @@ fn values_are_compared_as_istio_understands_them() {
                    - {destination: {host: a.com}, weight: 90}\n";
     assert!(passes("/split", swapped));
     assert!(!passes("/split", &swapped.replace("90", "80")));
+    // Weights are shares of their sum.
+    let scaled = swapped.replace("10}", "1}").replace("90", "9");
+    assert!(passes("/split", &scaled), "{scaled}");
+    assert!(!passes("/split", &scaled.replace("weight: 9", "weight: 8")));
     assert!(passes(
         "/home",
         "  redirect: {uri: /, authority: www.example.com, redirectCode: 301}\n"

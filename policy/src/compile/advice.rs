@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::findings::Findings;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::snapshot::{Cluster, Discovery, Listener, Route, UNLIMITED, UpstreamProtocol};
+use crate::snapshot::{Balancer, Cluster, Discovery, Listener, Route, UNLIMITED, UpstreamProtocol};
 use crate::source::Origin;
 
 /// More attempts than Istio makes by itself are worth a word when nothing limits them.
@@ -37,6 +37,36 @@ pub fn report(listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>], findings: 
     report_ejection(used.iter().filter_map(|at| clusters.get(*at)), findings);
     report_idle_streams(clusters, findings);
     report_unused_endpoints(clusters, findings);
+    report_small_tables(clusters, findings);
+}
+
+/// Tables of Maglev with fewer slots than there are endpoints: some get none.
+fn report_small_tables(clusters: &[Arc<Cluster>], findings: &mut Findings) {
+    for cluster in clusters {
+        let Balancer::Maglev { table_size } = cluster.balancer else {
+            continue;
+        };
+        let (Some(origin), count) = (
+            &cluster.policy_origins.load_balancer,
+            cluster.endpoints.len(),
+        ) else {
+            continue;
+        };
+        if table_size >= count as u64 || cluster.discovery != Discovery::Static {
+            continue;
+        }
+        let hash = origin.field.field("consistentHash");
+        let place = Place::Field(Origin {
+            document: origin.document,
+            field: hash.field("maglev").field("tableSize"),
+        });
+        let message = format!(
+            "`{}` has {count} endpoints for {table_size} places of the table: some get no request",
+            cluster.service.host
+        );
+        let help = "write a prime number far above that of the endpoints, such as 65537";
+        findings.add(Diagnostic::warning("no-effect", place, message).with_help(help));
+    }
 }
 
 /// Endpoints of which none may be used, since they are in none of the places that share requests.
