@@ -195,11 +195,16 @@ fn resets_of_the_upstream_get_their_status_and_flag() {
                     call.close_connection();
                     std::future::pending::<()>().await;
                 }
-                "/late" => {
+                path @ ("/late" | "/stopped") => {
+                    let reason = match path {
+                        "/late" => Reason::INTERNAL_ERROR,
+                        // Without an error, and without the end of the body.
+                        _ => Reason::NO_ERROR,
+                    };
                     let mut out = call.start(ok_with(&[]), false);
                     let _ = send_all(&mut out, b"begun", false).await;
                     tokio::time::sleep(UNTIL_SENT).await;
-                    out.send_reset(Reason::INTERNAL_ERROR);
+                    out.send_reset(reason);
                 }
                 "/short" => {
                     let mut out = call.start(ok_with(&[("content-length", "10")]), false);
@@ -245,7 +250,7 @@ fn resets_of_the_upstream_get_their_status_and_flag() {
             );
             assert!(line.contains(details), "{line}");
         }
-        for (path, flag) in [("/late", "UR"), ("/short", "UPE")] {
+        for (path, flag) in [("/late", "UR"), ("/stopped", "UR"), ("/short", "UPE")] {
             let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
             let (answer, _) = converse(address, &[head.as_bytes()]);
             assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
@@ -316,6 +321,24 @@ fn an_early_answer_ends_the_upload() {
         until("the end of the upload", || {
             upstream.resets() == [Reason::CANCEL]
         });
+    }
+}
+
+/// A server that has said all it has to say may tell its client to stop (RFC 9113 section 8.1).
+#[test]
+fn a_whole_answer_stays_whole_when_the_upload_is_stopped() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            let mut out = call.start(ok_with(&[]), false);
+            let _ = send_all(&mut out, b"enough", true).await;
+            tokio::time::sleep(UNTIL_SENT).await;
+            out.send_reset(Reason::NO_ERROR);
+        });
+        let (_proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
+        let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf";
+        let (answer, _) = converse(address, &[head]);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("6\r\nenough\r\n0\r\n\r\n"), "{answer}");
     }
 }
 

@@ -149,7 +149,7 @@ impl ClientSide {
             }
             false => response_text(&response, ends_here, self.to_head_request),
         };
-        Inflow::of_response(&text, self.bodies.of(response.into_body()), framing)
+        Inflow::new(&text, Some(self.bodies.of(response.into_body())), framing)
     }
 
     fn fail<T>(&mut self, error: &h2::Error) -> Poll<Result<T, StreamFailure>> {

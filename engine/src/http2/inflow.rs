@@ -3,7 +3,6 @@
 use super::failure::StreamFailure;
 use super::incoming::Body;
 use crate::rt::Chunk;
-use h2::Reason;
 use http::HeaderMap;
 use ringroad_codec::http1::{write_chunk_header, write_last_chunk};
 use std::rc::Rc;
@@ -28,7 +27,6 @@ pub struct Inflow {
     framing: Framing,
     data_ended: bool,
     failure: Option<StreamFailure>,
-    is_response: bool,
 }
 
 impl Inflow {
@@ -40,16 +38,6 @@ impl Inflow {
             framing,
             data_ended: false,
             failure: None,
-            is_response: false,
-        }
-    }
-
-    /// The message of a server. One that has sent it all may tell us to stop sending (RFC 9113
-    /// section 8.1), which is then the end of the message and no failure.
-    pub fn of_response(head: &[u8], body: Rc<Body>, framing: Framing) -> Self {
-        Self {
-            is_response: true,
-            ..Self::new(head, Some(body), framing)
         }
     }
 
@@ -84,8 +72,6 @@ impl Inflow {
             if let Some(failure) = self.failure {
                 return Poll::Ready(Err(failure));
             }
-            // A length has to be fulfilled.
-            let ends_response = self.is_response && self.framing != Framing::Length;
             let Some(body) = &self.body else {
                 return match self.framing {
                     Framing::Tunnel => Poll::Ready(Ok(())),
@@ -100,7 +86,6 @@ impl Inflow {
                 self.body = None;
                 match trailers {
                     Ok(trailers) => self.end(trailers.as_ref()),
-                    Err(error) if ends_response && was_only_stopped(&error) => self.end(None),
                     Err(error) => self.failure = Some(StreamFailure::of(&error)),
                 }
                 continue;
@@ -110,9 +95,8 @@ impl Inflow {
                     // The next piece is asked for when the other side has taken this one.
                     self.take_data(&data);
                 }
-                Poll::Ready(Some(Err(error))) if ends_response && was_only_stopped(&error) => {
-                    self.data_ended = true;
-                }
+                // Also a reset without an error (RFC 9113 section 8.1): behind the end of the
+                // stream `h2` keeps it from us, before it something is missing.
                 Poll::Ready(Some(Err(error))) => {
                     self.failure = Some(StreamFailure::of(&error));
                     self.body = None;
@@ -154,9 +138,4 @@ impl Inflow {
         }
         self.ready = Chunk::copy_of(&framed);
     }
-}
-
-/// Whether the peer has reset the stream without an error.
-fn was_only_stopped(error: &h2::Error) -> bool {
-    error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR)
 }
