@@ -6,8 +6,8 @@ use super::super::upstream::Carrier;
 use super::exchange::{CheckAnswer, Sending, send};
 use super::messages::{
     Address, AttributeContext, BoolValue, CheckRequest, CheckResponse, DeniedHttpResponse,
-    HeaderAppendAction, HeaderValueOption, HttpRequest, OkHttpResponse, Peer, SocketAddress,
-    TimedRequest, Timestamp,
+    HeaderAppendAction, HeaderValue, HeaderValueOption, HttpRequest, OkHttpResponse, Peer,
+    SocketAddress, TimedRequest, Timestamp,
 };
 use super::{Grant, Question, Refusal, Verdict, may_change, write};
 use crate::worker::{Rules, Worker, WorkerLimits};
@@ -116,12 +116,20 @@ fn read_answer(answer: &CheckAnswer) -> Option<CheckResponse> {
 fn verdict(response: CheckResponse) -> Verdict {
     let code = response.status.map_or(0, |status| status.code);
     match code {
-        0 => Verdict::Allowed(grant(response.ok_response.unwrap_or_default())),
+        0 => match grant(response.ok_response.unwrap_or_default()) {
+            Some(grant) => Verdict::Allowed(grant),
+            None => Verdict::Unwritable,
+        },
         _ => Verdict::Denied(refusal(response.denied_response.unwrap_or_default())),
     }
 }
 
-fn grant(ok: OkHttpResponse) -> Grant {
+/// `None` when a header of the request is to be what no header can be: what the client has sent
+/// must not stand in its place.
+fn grant(ok: OkHttpResponse) -> Option<Grant> {
+    if !ok.headers.iter().all(is_writable) {
+        return None;
+    }
     // For headers of requests Envoy knows `append` alone, and the action does not count.
     let mut grant = Grant::default();
     let (appended, set): (Vec<_>, Vec<_>) = ok.headers.iter().partition(|option| appends(option));
@@ -147,7 +155,7 @@ fn grant(ok: OkHttpResponse) -> Grant {
     let parameters = ok.query_parameters_to_set.into_iter();
     grant.query.set = parameters.map(|it| (it.key, it.value)).collect();
     grant.query.remove = ok.query_parameters_to_remove;
-    grant
+    Some(grant)
 }
 
 fn refusal(denied: DeniedHttpResponse) -> Refusal {
@@ -208,13 +216,24 @@ fn appends(option: &HeaderValueOption) -> bool {
 fn header(option: &HeaderValueOption) -> Option<(String, Vec<u8>)> {
     let header = option.header.as_ref()?;
     let name = header.key.to_ascii_lowercase();
-    let value = match header.raw_value.is_empty() {
+    (is_writable(option) && may_change(&name)).then(|| (name, value(header).to_vec()))
+}
+
+fn value(header: &HeaderValue) -> &[u8] {
+    match header.raw_value.is_empty() {
         true => header.value.as_bytes(),
         false => &header.raw_value,
+    }
+}
+
+/// Whether name and value can be those of a header; of a pseudo-header, nobody is to write it.
+fn is_writable(option: &HeaderValueOption) -> bool {
+    let Some(header) = &option.header else {
+        return true;
     };
     let is_plain = |byte: &u8| *byte >= b' ' && *byte != 0x7f || *byte == b'\t';
-    let is_writable = is_token(name.as_bytes()) && value.iter().all(is_plain);
-    (is_writable && may_change(&name)).then(|| (name, value.to_vec()))
+    let name = header.key.strip_prefix(':').unwrap_or(&header.key);
+    is_token(name.as_bytes()) && value(header).iter().all(is_plain)
 }
 
 fn peer(address: Option<SocketAddr>, principal: String) -> Peer {

@@ -60,6 +60,8 @@ pub enum Verdict {
     Denied(Refusal),
     /// It could not be asked, or did not answer in time, or in no understandable way.
     Failed,
+    /// It allows the request with a header that cannot be written, so nobody knows with what.
+    Unwritable,
 }
 
 /// What comes with a permission.
@@ -156,6 +158,10 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
                     admission.refusal = Some(error());
                 }
             }
+        }
+        Some(Verdict::Unwritable) => {
+            stats.ext_authz_error.add(1);
+            admission.refusal = Some(error());
         }
         Some(Verdict::Denied(refusal)) => {
             stats.ext_authz_denied.add(1);
