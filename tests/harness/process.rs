@@ -219,6 +219,25 @@ impl Proxy {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
+    /// Stops all threads, until SIGCONT, and waits until they stand still.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        // The state follows the name, which stands in parentheses.
+        let stands = |stat: String| {
+            let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+            state.is_some_and(|state| state.starts_with('T'))
+        };
+        until("all threads to stop", || {
+            let mut tasks = fs::read_dir(&tasks).expect("is there");
+            tasks.all(|task| {
+                let stat = task.map(|task| fs::read_to_string(task.path().join("stat")));
+                // A thread may end in between.
+                stat.is_ok_and(|stat| stat.map_or(true, stands))
+            })
+        });
+    }
+
     /// Waits for the end.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
