@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::frames::{FrameClient, get_frame};
-use harness::http2::{client, eventually, exchange, request};
+use harness::http2::{client, eventually, exchange, read_all, request, send_all};
 use harness::raw::ScriptedUpstream;
 use harness::{
     DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until, until_equal,
@@ -11,6 +11,7 @@ use harness::{
 use http::{HeaderMap, Method, StatusCode};
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 fn start(driver: &str, upstream: SocketAddr) -> (Proxy, SocketAddr) {
     start_with(driver, upstream, "{role: gateway}")
@@ -229,6 +230,37 @@ fn a_broken_answer_resets_its_stream_and_no_other() {
             assert!(broken.expect_err("is reset").is_reset());
             let answer = exchange(&mut send, request(Method::GET, "/"), None, None).await;
             assert_eq!(answer.unwrap().0.status(), StatusCode::OK);
+        });
+    }
+}
+
+/// What of the request nobody has read must not make the stream end as one that was served.
+#[test]
+fn a_broken_answer_resets_its_stream_while_the_request_is_still_coming() {
+    /// For the end of the upstream to be noticed; less time makes the test say less.
+    const UNTIL_SEEN: Duration = Duration::from_millis(300);
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            connection.head();
+            // More than the client takes before it reads.
+            let piece = format!("{:x}\r\n{}\r\n", 300_000, "a".repeat(300_000));
+            connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            connection.send(piece);
+            std::thread::sleep(UNTIL_SEEN);
+        });
+        let (_proxy, address) = start(driver, upstream.address);
+        client(address, |send| async move {
+            let mut ready = send.ready().await.unwrap();
+            let posted = request(Method::POST, "/");
+            let (response, mut out) = ready.send_request(posted, false).unwrap();
+            tokio::spawn(async move {
+                // It ends with the stream.
+                let _ = send_all(&mut out, &vec![b'a'; 32 << 20], false).await;
+            });
+            let mut incoming = response.await.unwrap().into_body();
+            tokio::time::sleep(2 * UNTIL_SEEN).await;
+            let rest = read_all(&mut incoming).await.map(|rest| rest.len());
+            assert!(rest.expect_err("is reset").is_reset(), "{driver}");
         });
     }
 }

@@ -358,8 +358,8 @@ async fn exchange(
                 record.broken_off(flags, details);
                 record.finish(connection);
                 // A length or chunks tell the client that something is missing; a body that the
-                // close ends would look whole.
-                return match ended_by_close {
+                // close ends would look whole, and so would a stream of HTTP/2 that is closed.
+                return match ended_by_close || connection.stream.is_http2() {
                     true => After::Reset,
                     false => After::Close,
                 };
