@@ -223,8 +223,9 @@ fn the_five_things_to_try_happen_as_printed() {
     assert_eq!(post(v3, "/quit").status, 200);
     // Connections that were open to it may answer a little longer than its port does.
     until("the last answer of v3", || demo.count(is_v3) == 0);
+    // On a busy machine a few more than the split alone explains.
     let failed = demo.count(|answer| answer.status == 503);
-    assert!(failed.abs_diff(50) <= 2, "{failed} of 100");
+    assert!(failed.abs_diff(50) <= 6, "{failed} of 100");
     let generation = demo.stat("config.generation");
     demo.run_from_guide("sed -i -e", 1);
     demo.until_generation(generation + 1);
