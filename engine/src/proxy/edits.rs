@@ -1,12 +1,14 @@
 //! Applying the header operations of routes and destinations.
 
 use super::cors::CorsGrant;
-use ringroad_policy::snapshot::{FormatContext, HeaderEdits, HeaderValue, HeaderWrite, WriteMode};
+use ringroad_policy::snapshot::{
+    FormatContext, HeaderEdits, HeaderLevels, HeaderValue, HeaderWrite,
+};
 
 /// The header operations that apply to one head, in the order of application.
 #[derive(Default, Clone, Copy)]
 pub struct EditLevels<'a> {
-    levels: [Option<&'a HeaderEdits>; 3],
+    levels: HeaderLevels<'a>,
     /// The last word on a response.
     cors: Option<CorsGrant<'a>>,
 }
@@ -14,11 +16,7 @@ pub struct EditLevels<'a> {
 impl<'a> EditLevels<'a> {
     /// The destination's operations, then the route's.
     pub fn new(destination: &'a HeaderEdits, route: &'a HeaderEdits) -> Self {
-        let used = |edits: &'a HeaderEdits| (!edits.is_empty()).then_some(edits);
-        Self {
-            levels: [used(destination), used(route), None],
-            cors: None,
-        }
+        HeaderLevels::new(destination, route).into()
     }
 
     /// The same, and what a cross-origin request is granted.
@@ -27,33 +25,25 @@ impl<'a> EditLevels<'a> {
     }
 
     /// The same, and what somebody who was asked about the request adds.
-    pub fn with_check(mut self, check: &'a HeaderEdits) -> Self {
-        self.levels[2] = (!check.is_empty()).then_some(check);
-        self
+    pub fn with_check(self, check: &'a HeaderEdits) -> Self {
+        let levels = self.levels.with_check(check);
+        Self { levels, ..self }
     }
 
     /// The operations of a route that answers by itself.
     pub fn of_route(route: &'a HeaderEdits) -> Self {
-        Self {
-            levels: [None, (!route.is_empty()).then_some(route), None],
-            cors: None,
-        }
+        HeaderLevels::of_route(route).into()
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.cors.is_none() && self.levels.iter().all(Option::is_none)
+        self.cors.is_none() && self.levels.is_empty()
     }
 
     /// Whether some operation writes a header of this lower-case name.
     pub fn writes(&self, name: &str) -> bool {
-        self.used()
-            .any(|edits| edits.write.iter().any(|line| line.name == name))
-    }
-
-    fn used(&self) -> impl Iterator<Item = &'a HeaderEdits> {
-        self.levels.iter().flatten().copied()
+        self.levels.writes(name)
     }
 
     /// Whether a header that is there stays: no level removes it or sets it to something.
@@ -64,17 +54,7 @@ impl<'a> EditLevels<'a> {
 
     fn nothing_replaces(&self, name: &[u8], format: &impl FormatContext) -> bool {
         let is_replaced = |cors: &CorsGrant<'_>| cors.replaces(name);
-        if self.cors.as_ref().is_some_and(is_replaced) {
-            return false;
-        }
-        self.used().all(|edits| {
-            let same = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-            !edits.remove.iter().any(|removed| same(removed))
-                && !edits
-                    .write
-                    .iter()
-                    .any(|w| w.mode.replaces() && same(&w.name) && w.value.is_written(format))
-        })
+        !self.cors.as_ref().is_some_and(is_replaced) && self.levels.keeps(name, format)
     }
 
     /// Appends the lines that the operations write.
@@ -86,54 +66,22 @@ impl<'a> EditLevels<'a> {
     }
 
     fn write_lines(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
-        self.visit_lines(format, &mut |line| {
+        let is_written = |line: &HeaderWrite| {
+            let replaces = |cors: &CorsGrant<'_>| cors.replaces(line.name.as_bytes());
+            !self.cors.as_ref().is_some_and(replaces)
+        };
+        self.levels.visit_lines(format, is_written, &mut |line| {
             write_line(&line.name, &line.value, format, out)
         });
         if let Some(cors) = &self.cors {
             cors.write(out);
         }
     }
+}
 
-    /// Calls `each` with the values that the operations write for a header of this lower-case name.
-    pub fn visit(&self, name: &str, format: &impl FormatContext, each: &mut dyn FnMut(&[u8])) {
-        self.visit_lines(format, &mut |line| {
-            let mut value = Vec::new();
-            if line.name == name && line.value.render(format, &mut value) {
-                each(&value);
-            }
-        });
-    }
-
-    /// Calls `each` with the lines that are written in the end. A later `set` takes an earlier line
-    /// of the same name back, and so does a removal by a later level.
-    fn visit_lines(&self, format: &impl FormatContext, each: &mut dyn FnMut(&HeaderWrite)) {
-        for (at, edits) in self.levels.iter().enumerate() {
-            let Some(edits) = edits else { continue };
-            for (line, write) in edits.write.iter().enumerate() {
-                let set_later = |w: &[HeaderWrite]| {
-                    w.iter().any(|w| {
-                        w.mode == WriteMode::Set
-                            && w.name == write.name
-                            && w.value.is_written(format)
-                    })
-                };
-                let replaced = |cors: &CorsGrant<'_>| cors.replaces(write.name.as_bytes());
-                let undone = self.cors.as_ref().is_some_and(replaced)
-                    || set_later(&edits.write[line + 1..])
-                    || self.levels[at + 1..]
-                        .iter()
-                        .flatten()
-                        .any(|later| later.remove.contains(&write.name) || set_later(&later.write));
-                let applies = match write.mode {
-                    WriteMode::Set | WriteMode::Add => true,
-                    WriteMode::AddIfAbsent => !format.response_has(&write.name),
-                    WriteMode::SetIfPresent => format.response_has(&write.name),
-                };
-                if applies && !undone {
-                    each(write);
-                }
-            }
-        }
+impl<'a> From<HeaderLevels<'a>> for EditLevels<'a> {
+    fn from(levels: HeaderLevels<'a>) -> Self {
+        Self { levels, cors: None }
     }
 }
 
@@ -158,7 +106,7 @@ fn write_line(name: &str, value: &HeaderValue, format: &impl FormatContext, out:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringroad_policy::snapshot::Operator;
+    use ringroad_policy::snapshot::{Operator, WriteMode};
 
     struct NoValues;
     impl FormatContext for NoValues {

@@ -25,7 +25,6 @@ pub mod head_bytes;
 mod labels;
 pub mod local_reply;
 pub mod mirror;
-mod outgoing_headers;
 mod pool;
 pub mod proxy_header;
 pub mod record;

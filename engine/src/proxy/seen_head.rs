@@ -55,18 +55,6 @@ impl<'a> SeenHead<'a> {
         self.direction == Direction::Gateway
     }
 
-    /// The first value of a header.
-    pub fn write_first(&self, name: &str, out: &mut Vec<u8>) -> bool {
-        let mut is_found = false;
-        self.visit(name, &mut |value| {
-            if !is_found {
-                out.extend_from_slice(value);
-            }
-            is_found = true;
-        });
-        is_found
-    }
-
     /// Appends the addresses that came in `X-Forwarded-For`, and at a gateway the peer's.
     pub fn write_forwarded_for(&self, out: &mut Vec<u8>) {
         let start = out.len();

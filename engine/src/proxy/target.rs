@@ -3,16 +3,17 @@
 use super::answer::Answer;
 use super::connection::Connection;
 use super::edits::EditLevels;
-use super::format::{Client, RequestFormat, Target};
-use super::outgoing_headers::hash_key;
+use super::format::{Client, RequestFormat};
 use super::seen_head::SeenHead;
 use super::upstream::ClusterView;
+use crate::rt;
 use crate::worker::{Rules, Worker};
 use ringroad_codec::http1::{RequestHead, TargetForm, Upgrade};
 use ringroad_policy::authenticate::Claims;
 use ringroad_policy::snapshot::{
-    ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, Redirect,
-    RequestFacts, Route, RouteAction, RouteTable, path::Normalization,
+    ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, HeaderLevels,
+    Redirect, RequestFacts, Route, RouteAction, RouteTable, Target, UpstreamHeaders,
+    path::Normalization,
 };
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -46,10 +47,29 @@ pub struct Refusal<'a> {
 
 impl<'a> Plan<'a> {
     pub fn request_edits(&self) -> EditLevels<'a> {
-        EditLevels::new(
+        self.request_levels().into()
+    }
+
+    fn request_levels(&self) -> HeaderLevels<'a> {
+        HeaderLevels::new(
             &self.destination.request_headers,
             &self.route.request_headers,
         )
+    }
+
+    /// What the balancer of the cluster goes by.
+    fn hash_key(&self, connection: &Connection, seen: &SeenHead<'_>) -> HashKey {
+        let Some(policy) = &self.cluster.cluster.hash_policy else {
+            return HashKey::default();
+        };
+        let format = self.format(seen, connection.told(), None, rt::now(), &connection.worker);
+        let local = || connection.stream.local_addr().ok();
+        let headers = UpstreamHeaders {
+            values: format.values(&local),
+            edits: self.request_levels(),
+            format: &format,
+        };
+        policy.key(&headers, self.query, Some(connection.peer), local)
     }
 
     /// What configured header values of the request are rendered from.
@@ -75,8 +95,6 @@ impl<'a> Plan<'a> {
             cluster: &self.cluster.cluster.name,
             route: &self.route.name,
             started,
-            // As Envoy has it, which writes the head once for all tries.
-            attempts: 1,
             response: None,
             worker,
         }
@@ -253,10 +271,7 @@ pub fn plan<'a>(
     rewritten.clear();
     let is_rewritten = route.rewrite_path(&normal, rewritten);
     let rewritten: &'a [u8] = rewritten;
-    let host = destination
-        .host_rewrite
-        .as_deref()
-        .or(route.host_rewrite.as_deref());
+    let host = route.host_rewrite_of(destination);
     let (path, original_path) = if is_rewritten {
         (Cow::Borrowed(rewritten), Some(normal))
     } else {
@@ -273,7 +288,7 @@ pub fn plan<'a>(
         query,
         authority: host.unwrap_or(authority),
     };
-    plan.hash = hash_key(&plan, connection, seen);
+    plan.hash = plan.hash_key(connection, seen);
     Ok(plan)
 }
 

@@ -210,8 +210,9 @@ pub(super) async fn exchange_on(
         flags,
         details,
         received: record.bytes_received(),
+        attempts: retries.number(),
     };
-    let format = format.answered(response, retries.number());
+    let format = format.answered(response);
     let mut out = Buffer::lease();
     DownstreamHead {
         head: response_head,

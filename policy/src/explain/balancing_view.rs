@@ -1,10 +1,8 @@
-//! How a cluster chooses among its endpoints, and what that makes of one request.
+//! How a cluster chooses among its endpoints.
 
 use super::effects::{Setting, milliseconds, setting};
-use super::places::{Places, Written};
-use crate::snapshot::{
-    Balancer, Cluster, HashPolicy, HeaderEdits, LocalityOrder, LocalityPolicy, RequestFacts, WarmUp,
-};
+use super::places::Places;
+use crate::snapshot::{Balancer, Cluster, HashPolicy, LocalityOrder, LocalityPolicy, WarmUp};
 
 /// What holds for all requests.
 pub(super) fn settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
@@ -34,51 +32,6 @@ pub(super) fn settings(cluster: &Cluster, places: &Places) -> Vec<Setting> {
         list.push(setting("warm-up", of_warm_up(warm_up), written()));
     }
     list
-}
-
-/// Where the key of a request leads, whose headers get these edits before.
-pub(super) fn of_request(
-    cluster: &Cluster,
-    facts: &RequestFacts<'_>,
-    edits: [&HeaderEdits; 2],
-    written: Option<Written>,
-) -> Option<Setting> {
-    let policy = cluster.hash_policy.as_ref()?;
-    if !cluster.balancer.is_hashing() {
-        return None;
-    }
-    if let Some(header) = made_header(policy, edits) {
-        let value = format!("by `{header}` as it goes upstream, which is not told here");
-        return Some(setting("endpoint of key", value, written));
-    }
-    let connection = facts.connection;
-    let local = || connection.destination;
-    let key = policy.key(facts.headers, facts.query, connection.peer, local);
-    let value = match (key.made_cookie, key.hash) {
-        (Some(_), _) => "the request has no cookie: one is made, and leads anywhere".to_string(),
-        (None, None) => "the request has no key: drawn".to_string(),
-        (None, Some(hash)) => {
-            let at = cluster.endpoint_of_hash(hash)?;
-            let address = &cluster.endpoints[at].address;
-            format!("{address}, while it is available")
-        }
-    };
-    Some(setting("endpoint of key", value, written))
-}
-
-/// The hashed header, if what came does not tell its value: the route makes it, or it is a part of
-/// the request line, which a rewrite may change.
-fn made_header<'p>(policy: &'p HashPolicy, edits: [&HeaderEdits; 2]) -> Option<&'p str> {
-    let name = match policy {
-        HashPolicy::Header(name) => name.as_str(),
-        HashPolicy::Cookie(_) => "cookie",
-        HashPolicy::SourceIp | HashPolicy::QueryParameter(_) => return None,
-    };
-    let is_edited = edits.iter().any(|edits| {
-        edits.remove.iter().any(|removed| removed == name)
-            || edits.write.iter().any(|line| line.name == name)
-    });
-    (is_edited || name.starts_with(':') || name == "host").then_some(name)
 }
 
 fn of_policy(policy: &HashPolicy) -> String {

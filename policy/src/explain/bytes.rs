@@ -2,11 +2,11 @@
 
 use super::cluster_view::{DestinationView, EndpointView, destination};
 use super::effects::{Setting, milliseconds, setting};
+use super::hash_view::Carried;
 use super::places::Places;
 use super::{Explanation, Request};
 use crate::snapshot::{
-    Cluster, ConnectionFacts, Destination, HeaderEdits, RequestFacts, Snapshot, TcpDestination,
-    TcpRoute,
+    Cluster, ConnectionFacts, Destination, HeaderEdits, Snapshot, TcpDestination, TcpRoute,
 };
 
 impl Explanation {
@@ -65,26 +65,8 @@ fn destination_of(
         retry: None,
         origin: written.origin.clone(),
     };
-    // Nothing but the connection can be asked.
-    let no_headers: Vec<(String, String)> = Vec::new();
-    let facts = RequestFacts {
-        method: "",
-        scheme: "",
-        authority: "",
-        path: "",
-        query: None,
-        headers: &no_headers,
-        connection,
-        claims: None,
-    };
-    let mut view = destination(
-        &plain,
-        share_percent,
-        cluster,
-        &facts,
-        &plain.request_headers,
-        places,
-    );
+    let carried = Carried::Bytes(connection);
+    let mut view = destination(&plain, share_percent, cluster, carried, places);
     // Bytes are not answered; the connection is closed.
     view.answer = None;
     view

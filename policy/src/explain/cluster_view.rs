@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::LocalAnswer;
 use super::balancing_view;
 use super::effects::{Setting, edits, milliseconds, milliseconds_or, retries, setting};
+use super::hash_view::{Carried, endpoint_of_key};
 use super::places::{Places, Written};
 use crate::health::RetryBudget;
 use crate::snapshot::{
-    Cluster, Destination, Discovery, HeaderEdits, OutlierDetection, RequestFacts, UNLIMITED,
-    UpstreamProtocol, UpstreamSni, UpstreamTlsMode,
+    Cluster, Destination, Discovery, OutlierDetection, UNLIMITED, UpstreamProtocol, UpstreamSni,
+    UpstreamTlsMode,
 };
 use crate::source::Origin;
 
@@ -58,8 +59,7 @@ pub(super) fn destination(
     destination: &Destination,
     share_percent: f64,
     cluster: Option<&Cluster>,
-    facts: &RequestFacts<'_>,
-    route_edits: &HeaderEdits,
+    carried: Carried<'_>,
     places: &Places,
 ) -> DestinationView {
     let mut view = DestinationView {
@@ -139,8 +139,7 @@ pub(super) fn destination(
         view.answer = refuse("UH", "the cluster has no endpoint");
     }
     let written = places.of_optional(&cluster.policy_origins.load_balancer);
-    let edits = [&destination.request_headers, route_edits];
-    let key = balancing_view::of_request(cluster, facts, edits, written);
+    let key = endpoint_of_key(carried, destination, cluster, written);
     view.settings.extend(key);
     view.settings.extend(cluster_settings(cluster, places));
     view

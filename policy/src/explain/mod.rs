@@ -8,6 +8,7 @@ pub(crate) mod cluster_view;
 mod connection;
 mod cross_origin;
 pub(crate) mod effects;
+mod hash_view;
 pub(crate) mod places;
 mod text;
 pub(crate) mod wording;
@@ -32,6 +33,7 @@ pub use effects::Setting;
 pub use places::Written;
 
 use connection::{Failure, Reached, failure, reach};
+use hash_view::Carried;
 use places::Places;
 
 /// The request to explain.
@@ -287,7 +289,11 @@ fn tell(
     explanation.tell_excluded_rules(&host, table, places);
     match decision {
         Decision::Route { route, .. } => {
-            explanation.tell_route(snapshot, route, &facts, places);
+            let protocol = match request.connection.protocol {
+                WireProtocol::Http2 => "HTTP/2",
+                WireProtocol::Http | WireProtocol::Tcp => "HTTP/1.1",
+            };
+            explanation.tell_route(snapshot, route, &facts, protocol, places);
         }
         Decision::NoVirtualHost => {
             explanation.answer_locally(404, "NR", "no virtual host has this host");
@@ -428,6 +434,7 @@ impl Explanation {
         snapshot: &Snapshot,
         route: &Route,
         facts: &RequestFacts<'_>,
+        protocol: &'static str,
         places: &Places,
     ) {
         self.route = Some(route.name.clone());
@@ -440,15 +447,13 @@ impl Explanation {
                     let cluster: Option<&Cluster> =
                         destination.cluster.map(|id| snapshot.cluster(id).as_ref());
                     let share = f64::from(destination.weight) * 100.0 / total.max(1) as f64;
-                    let edits = &route.request_headers;
-                    let mut view = cluster_view::destination(
-                        destination,
-                        share,
-                        cluster,
+                    let carried = Carried::Request {
+                        route,
                         facts,
-                        edits,
-                        places,
-                    );
+                        protocol,
+                    };
+                    let mut view =
+                        cluster_view::destination(destination, share, cluster, carried, places);
                     bytes::show_address(&mut view, cluster, facts.connection);
                     self.destinations.push(view);
                 }

@@ -239,11 +239,14 @@ const OPERATORS: &[(&str, bool)] = &[
     ("VIRTUAL_CLUSTER_NAME", false),
 ];
 
-fn is_rendered(operator: &Operator) -> bool {
-    let has_value = OPERATORS.contains(&(operator.name.as_str(), true));
-    match (operator.name.as_str(), operator.argument.as_deref()) {
-        ("QUERY_PARAMS", argument) => matches!(argument, None | Some("" | "ORIG")),
-        _ => has_value,
+impl Operator {
+    /// Whether it can have a value in this proxy.
+    pub fn has_value(&self) -> bool {
+        let has_value = OPERATORS.contains(&(self.name.as_str(), true));
+        match (self.name.as_str(), self.argument.as_deref()) {
+            ("QUERY_PARAMS", argument) => matches!(argument, None | Some("" | "ORIG")),
+            _ => has_value,
+        }
     }
 }
 
@@ -295,7 +298,7 @@ impl HeaderValue {
             Segment::Operator(operator) => Some(operator),
             Segment::Text(_) => None,
         });
-        let unrendered = operators.find(|operator| !is_rendered(operator));
+        let unrendered = operators.find(|operator| !operator.has_value());
         unrendered.map(|operator| operator.name.as_str())
     }
 

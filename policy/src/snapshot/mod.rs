@@ -9,6 +9,7 @@ mod cluster;
 mod connection;
 mod dns;
 mod filter_chain;
+mod header_levels;
 mod headers;
 mod hosts;
 mod listener;
@@ -18,6 +19,7 @@ mod path_index;
 mod path_probe;
 mod random;
 mod request;
+mod request_values;
 mod retry;
 mod rewrite;
 mod route_policy;
@@ -26,6 +28,7 @@ mod secrets;
 mod seen_headers;
 mod split;
 mod tls;
+mod upstream_headers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,6 +53,7 @@ pub use filter_chain::{
     ChainHandler, ChainMatch, ChainMismatch, FilterChain, FilterChains, Inspection, IpPrefix,
     TcpDestination, TcpRoute, TransportProtocol,
 };
+pub use header_levels::HeaderLevels;
 pub use headers::{
     FormatContext, FormatError, HeaderEdits, HeaderValue, HeaderWrite, Operator, Segment,
     WriteMode, is_framing_header, tokens_may_set,
@@ -62,6 +66,7 @@ pub use matching::{
 };
 pub use random::Random;
 pub use request::{HeaderLookup, RequestFacts};
+pub use request_values::{RequestLine, RequestValues, Target, write_masked};
 pub use retry::{RetryConditions, RetryPolicy, TryFailure, TryResponse};
 pub use rewrite::{PathRewrite, Redirect, RedirectPath, RegexRewrite};
 pub use route_policy::{
@@ -78,6 +83,7 @@ pub use tls::{
     CredentialSource, DownstreamTls, DownstreamTlsMode, TLS_MODE_ISTIO, TLS_MODE_LABEL, TlsVersion,
     TrustSource, UpstreamSni, UpstreamTls, UpstreamTlsMode,
 };
+pub use upstream_headers::UpstreamHeaders;
 
 /// One compiled configuration.
 #[derive(Debug, Clone)]

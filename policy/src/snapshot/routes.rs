@@ -137,6 +137,12 @@ impl Route {
     pub fn retry_of<'s>(&'s self, destination: &'s Destination) -> Option<&'s RetryPolicy> {
         destination.retry.as_deref().or(self.retry.as_deref())
     }
+
+    /// What an upstream of one of its destinations sees as Host, if not what the client wrote.
+    pub fn host_rewrite_of<'s>(&'s self, destination: &'s Destination) -> Option<&'s str> {
+        let of_destination = destination.host_rewrite.as_deref();
+        of_destination.or(self.host_rewrite.as_deref())
+    }
 }
 
 /// What a route table says about a request.

@@ -6,7 +6,7 @@ mod metrics;
 use super::answer::Answer;
 use super::body::{Body, ByteCount};
 use super::connection::Connection;
-use super::format::{RequestFormat, Response, Target};
+use super::format::{RequestFormat, Response};
 use super::grpc::{self, is_grpc};
 use super::seen_head::SeenHead;
 use super::target::Plan;
@@ -17,7 +17,7 @@ use crate::transport::Transport;
 use crate::worker::{ListenerSlot, Rules, Worker};
 use ringroad_codec::http1::Headers;
 use ringroad_policy::settings::AccessLogFormat;
-use ringroad_policy::snapshot::Direction;
+use ringroad_policy::snapshot::{Direction, Target};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -243,13 +243,13 @@ impl<'a> Record<'a> {
             cluster: self.cluster.as_ref().map_or("", |view| &view.cluster.name),
             route: self.route_name,
             started: self.started,
-            attempts: self.attempts,
             response: Some(Response {
                 headers: None,
                 code: self.status,
                 flags: self.flags,
                 details: &self.details,
                 received: self.bytes_received(),
+                attempts: self.attempts,
             }),
             worker: &self.worker,
         }
