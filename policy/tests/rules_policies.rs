@@ -1,4 +1,4 @@
-//! What the kinds of security and telemetry may say.
+//! What the kinds of security, telemetry and extensions may say.
 
 mod findings;
 
@@ -6,11 +6,12 @@ use findings::{errors, warnings};
 
 fn object(kind: &str, spec: &str) -> String {
     let group = match kind {
-        "Telemetry" => "telemetry",
-        _ => "security",
+        "Telemetry" => "telemetry.istio.io/v1",
+        "WasmPlugin" => "extensions.istio.io/v1alpha1",
+        _ => "security.istio.io/v1",
     };
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
-    format!("apiVersion: {group}.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n{spec}")
+    format!("apiVersion: {group}\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n{spec}")
 }
 
 #[track_caller]
@@ -174,8 +175,14 @@ fn tokens_have_an_issuer_and_keys_that_can_be_read() {
         "RequestAuthentication",
         &rule(&format!("issuer: a, jwks: {key}")),
     );
+    // As good as none: tokens of any issuer.
+    accepted(
+        "RequestAuthentication",
+        &rule("issuer: '', jwksUri: 'https://a.example.com/keys'"),
+    );
     for (broken, code, path) in [
         ("audiences: [a]", "missing-field", ""),
+        ("issuer: ''", "missing-field", ""),
         ("issuer: a, audiences: ['']", "empty-value", ".audiences[0]"),
         (
             "issuer: a, jwksUri: 'ftp://a/keys'",
@@ -290,4 +297,53 @@ fn telemetry_names_providers_tags_and_expressions() {
     ] {
         refused("Telemetry", broken, code, path);
     }
+}
+
+#[test]
+fn plugins_name_a_module_and_what_it_gets() {
+    let digest = "0123456789abcdef".repeat(4);
+    for good in [
+        "url: 'https://m.example.com/m.wasm'".to_string(),
+        "url: m.example.com/m".to_string(),
+        "url: 'file:///m.wasm', vmConfig: {env: [{name: A}, {name: B, valueFrom: HOST}]}"
+            .to_string(),
+        format!("url: 'oci://m/m', sha256: {digest}, pluginConfig: {{any: [thing]}}"),
+    ] {
+        accepted("WasmPlugin", &format!("{{{good}}}"));
+    }
+    for (broken, code, path) in [
+        ("phase: AUTHN", "missing-field", ""),
+        ("url: 'sftp://m/m'", "invalid-url", "url"),
+        ("url: m, sha256: 0123abcd", "invalid-fingerprint", "sha256"),
+        (
+            "url: m, vmConfig: {env: [{name: A, value: a}, {name: A}]}",
+            "duplicate-value",
+            "vmConfig.env[1].name",
+        ),
+        (
+            "url: m, vmConfig: {env: [{name: ''}]}",
+            "empty-value",
+            "vmConfig.env[0].name",
+        ),
+        (
+            "url: m, vmConfig: {env: [{name: A, value: a, valueFrom: HOST}]}",
+            "conflicting-fields",
+            "vmConfig.env[0].value",
+        ),
+        (
+            "url: m, match: [{ports: [{number: 0}]}]",
+            "out-of-range",
+            "match[0].ports[0].number",
+        ),
+        (
+            "url: m, selector: {matchLabels: {a: b}}, targetRef: {kind: Service, name: a}",
+            "conflicting-fields",
+            "targetRef",
+        ),
+        ("url: m, pluginname: a", "unknown-field", "pluginname"),
+    ] {
+        refused("WasmPlugin", &format!("{{{broken}}}"), code, path);
+    }
+    let capital = format!("{{url: m, sha256: {}}}", digest.to_ascii_uppercase());
+    refused("WasmPlugin", &capital, "invalid-fingerprint", "sha256");
 }

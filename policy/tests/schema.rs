@@ -321,7 +321,7 @@ fn tells_kinds_apart() {
         "kind-not-supported",
     );
     warned(
-        &document("extensions.istio.io/v1alpha1", "WasmPlugin"),
+        &document("extensions.istio.io/v1alpha1", "TrafficExtension"),
         "kind-not-supported",
     );
     warned(

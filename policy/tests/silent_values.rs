@@ -157,3 +157,47 @@ fn parts_of_a_hash_or_of_ejection_without_effect_are_named() {
         assert_eq!(found_in(&text), [], "{block}");
     }
 }
+
+/// Istio takes it, and a suite of its documents was refused.
+#[test]
+fn the_status_600_is_named_and_carried() {
+    let delays = "fault: {abort: {httpStatus: 600, percentage: {value: 1}}}";
+    let at = "spec.http[0].fault.abort.httpStatus";
+    assert_eq!(found_in(&route(delays)), warned("out-of-range", at));
+    let answer = "hosts: ['*']\ngateways: [edge]\nhttp: [{directResponse: {status: 600}}]\n";
+    let at = "spec.http[0].directResponse.status";
+    let found = found_in(&(GATEWAY.to_string() + &rule("r", answer)));
+    assert_eq!(found, warned("out-of-range", at));
+}
+
+#[test]
+fn names_of_routes_that_carry_bytes_are_named() {
+    let service =
+        service("a.com", 80, 1).replace("name: http, protocol: HTTP", "name: tcp, protocol: TCP");
+    let named = |name: &str| {
+        let routes = format!("tcp: [{{{name}route: [{{destination: {{host: a.com}}}}]}}]\n");
+        let gateway = GATEWAY.replace("name: http, protocol: HTTP", "name: tcp, protocol: TCP");
+        let bound = rule("r", &format!("hosts: ['*']\ngateways: [edge]\n{routes}"));
+        found_in(&(gateway + &service + &bound))
+    };
+    assert_eq!(named(""), []);
+    assert_eq!(
+        named("name: bytes, "),
+        warned("no-effect", "spec.tcp[0].name")
+    );
+}
+
+#[test]
+fn a_third_certificate_of_a_server_is_named() {
+    let certificates = |count: usize| {
+        let one = "{serverCertificate: /none/a.pem, privateKey: /none/a.key}";
+        let tls = format!(
+            "protocol: HTTPS}}\n    tls: {{mode: SIMPLE, tlsCertificates: [{}]}}",
+            vec![one; count].join(", ")
+        );
+        found_in(&GATEWAY.replace("protocol: HTTP}", &tls))
+    };
+    assert_eq!(certificates(2), []);
+    let at = "spec.servers[0].tls.tlsCertificates";
+    assert_eq!(certificates(3), warned("too-many-items", at));
+}

@@ -87,14 +87,14 @@ pub(super) fn check_redirect(redirect: &Node<'_>, conditions: &Node<'_>, report:
 
 /// Istio lets 600 pass, which Envoy then refuses with all routes beside it.
 fn check_status(status: &Node<'_>, report: &mut Report<'_>) {
-    if !(200..=599).contains(&status.integer()) {
-        let message = format!("{} is no status of an answer", status.integer());
-        report.error(
-            "out-of-range",
-            status,
-            message,
-            "write a status from 200 to 599",
-        );
+    const HELP: &str = "write a status from 200 to 599";
+    let number = status.integer();
+    if number == 600 {
+        let message = "600 is no status of HTTP: it is sent as written, and clients may refuse it";
+        report.warning("out-of-range", status, message, HELP);
+    } else if !(200..600).contains(&number) {
+        let message = format!("{number} is no status of an answer");
+        report.error("out-of-range", status, message, HELP);
     }
 }
 

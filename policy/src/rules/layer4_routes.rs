@@ -97,6 +97,13 @@ pub(super) fn check_tcp(route: &Node<'_>, context: &Context<'_>, report: &mut Re
 }
 
 fn check_forward(route: &Node<'_>, what: &str, report: &mut Report<'_>) {
+    // No field of the definitions, and yet in use: Istio reads over it.
+    let name = route.get("name");
+    if name.is_set() {
+        let message = format!("a {what} route has no name");
+        let help = "remove it: only routes of `http` are named";
+        report.key_warning("no-effect", &name, message, help);
+    }
     let destinations = route.get("route");
     if destinations.is_empty() {
         let message = format!("a {what} route leads nowhere");

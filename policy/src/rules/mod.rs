@@ -35,6 +35,7 @@ mod unmatchable_values;
 mod values;
 mod virtual_service;
 mod visibility;
+mod wasm_plugin;
 mod workload;
 
 use crate::schema::{Node, Report};
@@ -67,6 +68,7 @@ pub fn check(root: &Node<'_>, report: &mut Report<'_>) {
         "AuthorizationPolicy" => authorization_policy::check(&spec, report),
         "RequestAuthentication" => request_authentication::check(&spec, report),
         "Telemetry" => telemetry::check(&spec, report),
+        "WasmPlugin" => wasm_plugin::check(&spec, report),
         _ => {}
     }
 }

@@ -232,6 +232,14 @@ fn check_termination(tls: &Node<'_>, mode: &str, report: &mut Report<'_>) {
     }
     let certificates = tls.get("tlsCertificates");
     let mut sources: Vec<Node<'_>> = certificates.items().collect();
+    if sources.len() > 2 {
+        let message = format!(
+            "Istio carries two certificates of a server, not {}",
+            sources.len()
+        );
+        let help = "keep two, one with an RSA key and one with an EC key";
+        report.key_warning("too-many-items", &certificates, message, help);
+    }
     if sources.is_empty() {
         sources.push(*tls);
     }

@@ -15,7 +15,7 @@ const OWN_GROUPS: [&str; 5] = [
 ];
 
 /// Kinds of these groups that are known and not supported.
-const UNSUPPORTED: [&str; 3] = ["EnvoyFilter", "WasmPlugin", "TrafficExtension"];
+const UNSUPPORTED: [&str; 2] = ["EnvoyFilter", "TrafficExtension"];
 
 /// The kind of a document, `None` when it is none that is understood, which is then reported.
 pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind> {
