@@ -2,7 +2,8 @@
 //! and the decisions taken from it.
 //!
 //! This crate is pure: it opens no file or socket and reads no clock. Time and randomness are
-//! arguments. The order of the pipeline is the order of the modules:
+//! arguments. Reading of large texts is shared with a second thread, which has ended when the call
+//! returns. The order of the pipeline is the order of the modules:
 //! [`source`] → [`yaml`] → [`schema`] → [`validate`] → [`resource`] → [`compile`] →
 //! [`snapshot`] → decisions; [`explain`] retells a decision, [`routing_tests`] hold decisions
 //! against what was expected, [`difference`] those of two configurations against each other.

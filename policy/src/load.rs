@@ -33,6 +33,8 @@ pub fn load(files: &[SourceFile], overrides: &Overrides, resolved: &DnsTable) ->
     }
     let (resources, unreadable) = Resources::read(&documents);
     diagnostics.extend(unreadable);
+    // What compiling takes can be what they took.
+    drop(documents);
     let settings = settings_of(&resources, overrides, &mut diagnostics);
     if has_error(&diagnostics) {
         return Loaded {

@@ -3,6 +3,7 @@
 //! The only module that names the YAML library: the rest of the crate sees [`Value`]. Mappings in
 //! a [`Value`] have text keys only, no tags, and every alias is written out.
 
+mod ahead;
 mod brackets;
 mod document;
 mod inspect;
@@ -85,6 +86,8 @@ fn parse_values(
 ) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let mut total_bytes = 0usize;
+    let is_cheap = |text: &str| !is_crowded(text, limits) && !is_bracketed_deep(text);
+    let mut ahead = ahead::read_ahead(files, limits, is_cheap);
     for (at, file) in files.iter().enumerate() {
         let file_id = FileId(at as u32);
         if file.text.len() > limits.max_file_bytes {
@@ -111,7 +114,15 @@ fn parse_values(
             );
             break;
         }
-        parse_file(file_id, file, limits, &mut read, &mut diagnostics);
+        match ahead[at].take() {
+            None => parse_file(file_id, file, limits, &mut read, &mut diagnostics),
+            Some(values) => {
+                let mut next_index = 0;
+                for value in values {
+                    read(file_id, &mut next_index, value, &mut diagnostics);
+                }
+            }
+        }
     }
     diagnostics
 }

@@ -30,6 +30,13 @@ impl Budget {
         }
     }
 
+    /// The values and the bytes of text that were built, if nothing was met that is refused.
+    pub(super) fn used(&self, limits: &YamlLimits) -> Option<(usize, usize)> {
+        let nodes = limits.max_nodes - self.nodes;
+        let bytes = limits.max_expanded_bytes - self.bytes;
+        self.refusal.is_none().then_some((nodes, bytes))
+    }
+
     fn note(&mut self, refusal: &'static str) {
         self.refusal.get_or_insert(refusal);
     }
