@@ -160,6 +160,48 @@ fn a_rewritten_path_keeps_its_query() {
     assert_eq!(without.as_deref(), Some("/v2/x"));
 }
 
+/// As Envoy has it, whose fault filter comes before its router.
+#[test]
+fn a_fault_for_all_requests_is_the_answer_also_where_there_is_no_cluster() {
+    for host in ["a.com", "nobody.com"] {
+        let ask = |percent: &str| {
+            let fault = format!(
+                "fault: {{abort: {{percentage: {{value: {percent}}}, httpStatus: 418}}}}\n  \
+                 corsPolicy: {{allowOrigins: [{{exact: 'https://shop.test'}}]}}"
+            );
+            told(
+                &edge(host, &fault),
+                "http://shop.test:8080/api",
+                "OPTIONS",
+                &[SHOP, ASKS],
+            )
+            .answer
+        };
+        let answer = ask("100").expect("an answer");
+        assert_eq!((answer.status, answer.flag.as_str()), (418, "FI"));
+        // Some get past it.
+        assert_eq!(ask("99.9").expect("of the preflight").flag, "-");
+    }
+}
+
+#[test]
+fn endpoints_of_which_none_gets_a_share_answer_nothing() {
+    let policy = "{loadBalancer: {consistentHash: {httpHeaderName: x}, localityLbSetting: \
+                  {distribute: [{from: '*', to: {nowhere: 100}}]}}}";
+    let text = edge("a.com", "")
+        + &format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: a}}\nspec: {{host: a.com, trafficPolicy: {policy}}}\n"
+        );
+    let told = told(&text, "http://shop.test:8080/api", "GET", &[("x", "1")]);
+    let destination = &told.destinations[0];
+    assert!(destination.endpoints.iter().all(|endpoint| endpoint.unused));
+    let answer = told.answer.as_ref().expect("an answer");
+    assert_eq!((answer.status, answer.flag.as_str()), (503, "UH"));
+    let mut settings = destination.settings.iter();
+    assert!(settings.all(|setting| setting.name != "endpoint of key"));
+}
+
 /// A gateway with `count` routes of one header and path each before the last.
 fn many_routes(count: usize) -> String {
     let mut http = String::new();

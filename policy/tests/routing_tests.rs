@@ -136,10 +136,9 @@ fn values_are_compared_as_istio_understands_them() {
                    - {destination: {host: a.com}, weight: 90}\n";
     assert!(passes("/split", swapped));
     assert!(!passes("/split", &swapped.replace("90", "80")));
-    // Weights are shares of their sum.
+    // Weights are those that are written, as in istio-config-validator.
     let scaled = swapped.replace("10}", "1}").replace("90", "9");
-    assert!(passes("/split", &scaled), "{scaled}");
-    assert!(!passes("/split", &scaled.replace("weight: 9", "weight: 8")));
+    assert!(!passes("/split", &scaled), "{scaled}");
     assert!(passes(
         "/home",
         "  redirect: {uri: /, authority: www.example.com, redirectCode: 301}\n"
@@ -258,20 +257,61 @@ fn the_listener_that_knows_the_host_best_is_asked() {
     assert!(status("shop.com", 202));
     assert!(status("shop.com:443", 202));
     assert!(status("other.com", 201));
-    assert!(status("cart", 203));
-    assert!(status("cart.far.svc.cluster.local", 203));
-    let at = |more: &str, status: u16| {
+    // Not the mesh: where there are Gateways, the process is a gateway.
+    assert!(status("cart", 201));
+    let to = |host: &str, more: &str, status: u16| {
         let cases = format!(
             "testCases:\n- wantMatch: true\n  \
-             request: {{authority: [shop.com], method: [GET], uri: [/], {more}}}\n  \
+             request: {{authority: [{host}], method: [GET], uri: [/], {more}}}\n  \
              directResponse: {{status: {status}}}\n"
         );
         run_on(GATEWAYS, &cases).failed == 0
     };
+    assert!(to("cart", "gateway: mesh", 203));
+    assert!(to("cart.far.svc.cluster.local", "gateway: mesh", 203));
+    let at = |more: &str, status: u16| to("shop.com", more, status);
     assert!(at("gateway: default/edge", 201));
     assert!(at("port: 8080", 201));
     assert!(at("gateway: infra/public", 202));
     assert!(!at("gateway: mesh", 202));
+}
+
+/// What would run is a gateway, which has no route of a VirtualService for the mesh.
+#[test]
+fn a_virtual_service_for_the_mesh_takes_nothing_at_a_gateway() {
+    let expected = "  directResponse: {status: 203}\n";
+    let (edge, others) = GATEWAYS.split_once("---\n").unwrap();
+    let inside = others.rsplit_once("---\n").unwrap().1;
+    let gateway = format!("{edge}---\n{inside}");
+    let host = "cart.far.svc.cluster.local";
+    let outcome = ask(&gateway, host, "/", true, expected);
+    assert!(!outcome.passed);
+    let reason = outcome.reason.unwrap();
+    assert!(reason.contains("404 NR"), "{reason}");
+    assert!(reason.contains("write `gateways:`"), "{reason}");
+    assert!(ask(&gateway, host, "/", false, "").passed);
+    // Without the Gateway nobody knows what runs, and the mesh is asked.
+    assert!(ask(inside, host, "/", true, expected).passed);
+    let role = |role: &str| {
+        format!(
+            "---\napiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\n\
+             metadata: {{name: own}}\nspec: {{role: {role}}}\n"
+        )
+    };
+    let asked = |role: String| ask(&format!("{gateway}{role}"), host, "/", true, expected);
+    assert!(asked(role("sidecar")).passed);
+    assert!(!asked(role("gateway")).passed);
+    let outside = GATEWAYS.replace("metadata: {name: any}", "metadata: {name: all}");
+    let outside = format!("{outside}{}", role("sidecar"));
+    let outcome = ask(
+        &outside,
+        "shop.com",
+        "/",
+        true,
+        "  directResponse: {status: 202}\n",
+    );
+    let reason = outcome.reason.unwrap();
+    assert!(reason.contains("`gateways: [mesh]`"), "{reason}");
 }
 
 #[test]

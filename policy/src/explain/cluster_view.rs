@@ -138,9 +138,15 @@ pub(super) fn destination(
     if view.endpoints.is_empty() && view.dns_names.is_empty() && view.answer.is_none() {
         view.answer = refuse("UH", "the cluster has no endpoint");
     }
+    let is_used = |endpoint: &EndpointView| !endpoint.unused;
+    if !view.endpoints.is_empty() && !view.endpoints.iter().any(is_used) {
+        view.answer = refuse("UH", "no endpoint is in a place that gets a share");
+    }
     let written = places.of_optional(&cluster.policy_origins.load_balancer);
-    let key = endpoint_of_key(carried, destination, cluster, written);
-    view.settings.extend(key);
+    if view.answer.is_none() {
+        let key = endpoint_of_key(carried, destination, cluster, written);
+        view.settings.extend(key);
+    }
     view.settings.extend(cluster_settings(cluster, places));
     view
 }

@@ -1,10 +1,11 @@
-//! What becomes of a preflight of CORS: most never reach an upstream.
+//! What a route answers before it is asked where requests go: a fault for all of them, and most
+//! preflights of CORS.
 
 use super::Explanation;
 use super::effects::{self, setting};
 use super::places::Places;
 use crate::authenticate::is_preflight;
-use crate::snapshot::{CorsPolicy, RequestFacts, Route};
+use crate::snapshot::{AbortAnswer, CorsPolicy, FaultSide, RequestFacts, Route};
 
 impl Explanation {
     /// Replaces what was told of a destination where the proxy answers by itself.
@@ -44,6 +45,27 @@ impl Explanation {
         let comes_before = |name: &str| name.starts_with("cors") || name.starts_with("fault");
         self.settings.retain(|one| comes_before(&one.name));
         self.answer_as_written(200, reason, route, "corsPolicy", places);
+    }
+
+    /// A fault for all requests is the answer, wherever they would go: it comes before the
+    /// destination is asked, and before cross-origin rules. Says whether there is one.
+    pub(super) fn tell_abort(&mut self, route: &Route, places: &Places) -> bool {
+        let faults = route.fault.as_ref();
+        let faults = faults.filter(|fault| fault.side == FaultSide::Downstream);
+        let abort = faults.and_then(|fault| fault.abort.as_ref());
+        let Some(abort) = abort.filter(|abort| abort.share.is_all()) else {
+            return false;
+        };
+        let (status, what) = match abort.answer {
+            AbortAnswer::HttpStatus(status) => (status, String::new()),
+            AbortAnswer::GrpcStatus(status) => (200, format!(" with gRPC status {status}")),
+        };
+        let reason = format!("the fault of the route answers all requests{what}");
+        self.answer_as_written(status, reason, route, "fault", places);
+        if let Some(answer) = &mut self.answer {
+            answer.flag = "FI".to_string();
+        }
+        true
     }
 }
 

@@ -462,7 +462,9 @@ impl Explanation {
                 if let [only] = self.destinations.as_slice() {
                     self.answer = only.answer.clone();
                 }
-                self.tell_preflight(route, facts, places);
+                if !self.tell_abort(route, places) {
+                    self.tell_preflight(route, facts, places);
+                }
             }
             RouteAction::DirectResponse { status, body } => {
                 let reason = format!("the route answers by itself, with {} bytes", body.len());

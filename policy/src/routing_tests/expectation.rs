@@ -26,7 +26,7 @@ fn canonical(name: &str, value: &Value, names: Names<'_>) -> Value {
     match name {
         "route" => {
             if let Value::Sequence(items) = &mut value {
-                reduce_weights(items);
+                drop_only_weight(items);
                 // The order of destinations decides nothing.
                 items.sort_by_cached_key(super::wording::flow);
             }
@@ -50,26 +50,10 @@ fn canonical(name: &str, value: &Value, names: Names<'_>) -> Value {
     value
 }
 
-/// Weights are shares of their sum, so that 9 to 1 is 90 to 10; that of a single destination is all.
-fn reduce_weights(destinations: &mut [Value]) {
-    let weight_of = |one: &Value| one.get("weight").and_then(Value::as_f64).unwrap_or(0.0) as u64;
-    let largest = destinations.iter().map(weight_of).fold(0, greatest_divisor);
-    let is_single = destinations.len() == 1;
-    for fields in destinations.iter_mut().filter_map(Value::as_mapping_mut) {
-        let weight = fields.remove("weight").unwrap_or_default();
-        let weight = weight.as_f64().unwrap_or(0.0) as u64;
-        if !is_single && weight > 0 {
-            let share = Number::from(weight / largest.max(1));
-            fields.insert(Value::from("weight"), Value::Number(share));
-        }
-    }
-}
-
-/// Of both numbers; that of 0 and another is the other.
-fn greatest_divisor(one: u64, other: u64) -> u64 {
-    match other {
-        0 => one,
-        _ => greatest_divisor(other, one % other),
+/// The weight of a single destination is all, whatever is written.
+fn drop_only_weight(destinations: &mut [Value]) {
+    if let [Value::Mapping(only)] = destinations {
+        only.remove("weight");
     }
 }
 

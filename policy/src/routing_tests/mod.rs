@@ -4,6 +4,7 @@
 
 mod case;
 mod expectation;
+mod no_route;
 mod proxy;
 mod report;
 mod run;

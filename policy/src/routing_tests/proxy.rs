@@ -9,7 +9,7 @@ use serde_yaml::Value;
 use crate::compile::names::{MESH, resolve_gateway, resolve_short_name};
 use crate::diagnostic::Diagnostic;
 use crate::inquiry::{Decided, Inquiry, Rank, Refusal};
-use crate::settings::{Overrides, Role};
+use crate::settings::{self, Overrides, Role};
 use crate::snapshot::{Direction, DnsTable, Listener, Snapshot, without_port};
 use crate::source::SourceFile;
 use crate::yaml::{self, Document};
@@ -35,6 +35,8 @@ pub(super) struct Proxy {
     pub domain_suffix: String,
     /// Warnings about rules that are not taken over from delegates.
     pub left_out: Vec<Diagnostic>,
+    /// What a process with this configuration would be; `None` where nothing in it says so.
+    role: Option<Role>,
     /// For either side of the mesh, the one that the configuration is for first.
     snapshots: Vec<(Role, Snapshot)>,
 }
@@ -78,6 +80,7 @@ impl Proxy {
         let mut left_out = loaded.diagnostics;
         left_out.retain(|found| DELEGATE_CODES.contains(&found.code));
         Ok(Self {
+            role: says_role(&documents, overrides).then_some(own),
             left_out,
             documents,
             domain_suffix,
@@ -86,9 +89,31 @@ impl Proxy {
     }
 
     /// The route for a request, by the listener that knows its host best: that has it exactly
-    /// rather than by a wildcard, and by a long wildcard rather than by a short one.
+    /// rather than by a wildcard, and by a long wildcard rather than by a short one. Where it is
+    /// known whether the process is a gateway or a sidecar, only what that has is asked.
     pub(super) fn decide(&self, request: &Request<'_>) -> Decided<'_> {
-        let best = self.best(request);
+        self.decide_as(self.role_for(request), request)
+    }
+
+    /// What this process would be, if the other one takes the request and this one does not.
+    pub(super) fn is_for_other_role(&self, request: &Request<'_>) -> Option<Role> {
+        let own = self.role_for(request)?;
+        let other = match own {
+            Role::Gateway => Role::Sidecar,
+            Role::Sidecar => Role::Gateway,
+        };
+        let there = self.decide_as(Some(other), request);
+        let is_written = there.route.is_some_and(|route| route.origin.is_some());
+        (is_written && !there.is_for_unknown_hosts()).then_some(own)
+    }
+
+    /// A case that names who receives its requests is asked of that.
+    fn role_for(&self, request: &Request<'_>) -> Option<Role> {
+        self.role.filter(|_| request.gateway.is_none())
+    }
+
+    fn decide_as(&self, role: Option<Role>, request: &Request<'_>) -> Decided<'_> {
+        let best = self.best(role, request);
         if let Some((Rank::Exact, decided)) = best {
             return decided;
         }
@@ -98,7 +123,7 @@ impl Proxy {
                 authority: &name,
                 ..*request
             };
-            if let Some((Rank::Exact, decided)) = self.best(&request) {
+            if let Some((Rank::Exact, decided)) = self.best(role, &request) {
                 return decided;
             }
         }
@@ -108,9 +133,10 @@ impl Proxy {
         )
     }
 
-    fn best(&self, request: &Request<'_>) -> Option<(Rank, Decided<'_>)> {
+    fn best(&self, only: Option<Role>, request: &Request<'_>) -> Option<(Rank, Decided<'_>)> {
         let mut best: Option<((Rank, bool, bool), Decided<'_>)> = None;
-        for (role, snapshot) in &self.snapshots {
+        let is_running = |role: Role| only.is_none_or(|only| only == role);
+        for (role, snapshot) in self.snapshots.iter().filter(|(role, _)| is_running(*role)) {
             let inquiry = Inquiry {
                 method: request.method,
                 authority: request.authority,
@@ -153,6 +179,20 @@ impl Proxy {
         names.into_iter().collect()
     }
 }
+
+/// Whether the configuration says what its process is: a part of one, of VirtualServices alone, does
+/// not.
+fn says_role(documents: &[Document], overrides: &Overrides) -> bool {
+    let mut documents = documents.iter();
+    overrides.role.is_some()
+        || documents.any(|document| {
+            let is_settings = document.kind == settings::KIND;
+            document.kind == "Gateway" && document.api_version.starts_with(ISTIO_NETWORKING)
+                || is_settings && !document.value["spec"]["role"].is_null()
+        })
+}
+
+const ISTIO_NETWORKING: &str = "networking.istio.io/";
 
 fn is_asked(listener: &Listener, role: Role, request: &Request<'_>) -> bool {
     let is_gateway_asked = match request.gateway {

@@ -7,6 +7,7 @@ use serde_yaml::Value;
 
 use super::case::{Case, RequestMatrix};
 use super::expectation::{Names, is_same};
+use super::no_route::reason;
 use super::proxy::{Proxy, Request, texts, virtual_services};
 use super::wording;
 use crate::compile::names::{is_subset, resolve_short_name};
@@ -236,30 +237,14 @@ fn judge(proxy: &Proxy, case: &Case, request: &Request<'_>) -> Draft {
             headers: request.headers.iter().cloned().collect(),
             passed,
             taken,
-            reason: route.is_none().then(|| reason(proxy, &decided, host)),
+            reason: route
+                .is_none()
+                .then(|| reason(proxy, request, &decided, host)),
             comparisons,
             hint: None,
         },
         taken: rule.map(|rule| rule.origin()),
         hint,
-    }
-}
-
-/// Why no route is taken; names a VirtualService that seems to be there for it.
-fn reason(proxy: &Proxy, decided: &Decided<'_>, host: &str) -> String {
-    // A gateway that nothing is bound to has a virtual host without routes.
-    let found = decided
-        .virtual_host
-        .filter(|found| !found.routes().is_empty());
-    let is_known = found.is_some() && !decided.is_for_unknown_hosts();
-    let mut services = virtual_services(&proxy.documents);
-    match services.find(|document| has_host(proxy, document, host)) {
-        Some(document) if !is_known => format!(
-            "VirtualService {}/{} has this host, but nothing listens for it; `ringroad check` \
-             tells why",
-            document.namespace, document.name
-        ),
-        _ => decided.reason(),
     }
 }
 
@@ -489,7 +474,7 @@ fn find_above<'p>(
 }
 
 /// Whether a VirtualService is written for a host.
-fn has_host(proxy: &Proxy, document: &Document, host: &str) -> bool {
+pub(super) fn has_host(proxy: &Proxy, document: &Document, host: &str) -> bool {
     let mut hosts = texts(&document.value["spec"]["hosts"]);
     let full = |name: &str| resolve_short_name(name, &document.namespace, &proxy.domain_suffix);
     hosts.any(|known| known == host || is_subset(&full(host), &full(known)))

@@ -13,6 +13,11 @@ impl PartsPerMillion {
     pub fn hits(self, random: &mut Random) -> bool {
         (random.below(1_000_000) as u32) < self.0
     }
+
+    /// Whether each draw hits.
+    pub fn is_all(self) -> bool {
+        self.0 >= 1_000_000
+    }
 }
 
 /// Where faults happen.
