@@ -190,3 +190,34 @@ fn lines_are_wider_than_the_page() {
         }
     }
 }
+
+/// A connection that indicated a name was taken for one without TLS, and found no route by it.
+#[test]
+fn a_server_name_makes_an_explained_connection_one_of_tls() {
+    let text = |host: &str, address: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {address}}}\n\
+             spec:\n  hosts: [{host}]\n  addresses: [10.9.0.0/16]\n  resolution: STATIC\n  \
+             ports: [{{number: 9443, name: tls, protocol: TLS}}]\n  \
+             endpoints: [{{address: {address}}}]\n---\n"
+        )
+    };
+    let settings = "apiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\nmetadata: {name: p}\n\
+                    spec: {role: sidecar, namespace: default}\n";
+    let services = text("a.test", "10.0.0.1") + &text("b.test", "10.0.0.2");
+    let config = folder(&[("a.yaml", &services), ("s.yaml", settings)]);
+    let path = path_of(&config);
+    for host in ["a.test", "b.test"] {
+        let connection = [
+            "--outbound",
+            "--protocol",
+            "tcp",
+            "--destination",
+            "10.9.1.1:9443",
+        ];
+        let asked = ["explain", &path, "--format", "json", "--sni", host];
+        let output = ringroad(&[&asked[..], &connection[..]].concat());
+        let told: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
+        assert_eq!(told["cluster"], format!("outbound|9443||{host}"), "{told}");
+    }
+}

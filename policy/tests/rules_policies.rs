@@ -314,6 +314,7 @@ fn plugins_name_a_module_and_what_it_gets() {
     for (broken, code, path) in [
         ("phase: AUTHN", "missing-field", ""),
         ("url: 'sftp://m/m'", "invalid-url", "url"),
+        ("url: 'https://m/100%'", "invalid-url", "url"),
         ("url: m, sha256: 0123abcd", "invalid-fingerprint", "sha256"),
         (
             "url: m, vmConfig: {env: [{name: A, value: a}, {name: A}]}",

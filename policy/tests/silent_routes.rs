@@ -427,3 +427,25 @@ fn answers_and_redirects_that_do_not_do_what_they_say_are_named() {
         assert_eq!(of_route(answer), [], "{answer}");
     }
 }
+
+/// Where the services of a mesh were not in the folder, nothing was said of its routes.
+#[test]
+fn routes_of_rules_that_are_bound_nowhere_are_looked_at_too() {
+    let answers = "directResponse: {status: 200}";
+    let of = |bound: &str, second: &str| {
+        let spec = format!(
+            "hosts: [far.com]\n{bound}http:\n- match: [{{uri: {{prefix: /a}}}}]\n  {answers}\n\
+             - match: [{second}]\n  {answers}\n"
+        );
+        let mut found = of_text(&(sidecar("default") + &rule("r", &spec)));
+        found.retain(|(code, _)| *code == "unreachable-route");
+        found
+    };
+    let dead = vec![("unreachable-route", "spec.http[1].match[0]".to_string())];
+    for bound in ["", "gateways: [nobody]\n"] {
+        assert_eq!(of(bound, "{uri: {prefix: /ab}}"), dead, "{bound}");
+        assert_eq!(of(bound, "{uri: {prefix: /}}"), [], "{bound}");
+        // For another port it may be the only one.
+        assert_eq!(of(bound, "{uri: {prefix: /ab}, port: 81}"), [], "{bound}");
+    }
+}

@@ -382,3 +382,23 @@ fn shares_for_places_without_endpoints_are_told() {
     assert_eq!(found(""), [("unused-endpoints", field)]);
     assert_eq!(found("locality: r2/z9, "), []);
 }
+
+/// The port spoke what the older entry said, and nobody was told.
+#[test]
+fn a_port_that_two_entries_declare_differently_is_named() {
+    let one = service("a.com", 80, 1);
+    let other = |entry: &str| one.replace("{name: a-com}", "{name: b}") + entry;
+    let of = |other: String| codes_of(&(sidecar("default") + &one + &other));
+    let tcp = other("").replace("protocol: HTTP}", "protocol: TCP}");
+    assert_eq!(
+        of(tcp.clone()),
+        [("duplicate-service", "spec.ports[0]".to_string())]
+    );
+    assert_eq!(of(tcp.replace("number: 80", "number: 81")), []);
+    assert_eq!(
+        of(other("").replace("protocol: HTTP}", "protocol: http}")),
+        []
+    );
+    let far = tcp.replace("{name: b}", "{name: b, namespace: far}");
+    assert_eq!(of(far), [("duplicate-service", "spec.hosts".to_string())]);
+}

@@ -31,7 +31,8 @@ pub struct ConnectionArgs {
     /// What its bytes are
     #[arg(long, value_enum, default_value_t)]
     pub protocol: ProtocolArg,
-    /// How they are wrapped; `mtls` is as sidecars do it [default: by the scheme of the URL]
+    /// How they are wrapped; `mtls` is as sidecars do it [default: by the scheme of the URL; `tls`
+    /// with `--sni` or `--alpn`]
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "tls")]
     pub tls: Option<TlsArg>,
     /// The server name that a TLS client indicates [default: the host of the URL]
@@ -109,6 +110,10 @@ impl ConnectionArgs {
             ProtocolArg::Tcp => WireProtocol::Tcp,
         };
         match args.tls {
+            // Without TLS there are neither server names nor offers.
+            None if args.sni.is_some() || !args.alpn.is_empty() => {
+                connection.security = Security::Tls;
+            }
             None => {}
             Some(TlsArg::Off) => connection.security = Security::Plain,
             Some(TlsArg::Tls) => connection.security = Security::Tls,

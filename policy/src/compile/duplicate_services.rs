@@ -1,8 +1,15 @@
 //! Hosts that are declared more than once: one cluster has room for the endpoints of one only.
 
+use std::collections::HashMap;
+
 use super::findings::Findings;
+use super::names::is_exported;
 use super::registry::{Registry, Service};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::resource::Resources;
+use crate::resource::protocol::Protocol;
+use crate::settings::ProxySettings;
+use crate::source::{FieldPath, Origin};
 
 /// Warns of services whose host and port another one has already. Entries of one namespace add
 /// up, so these are of different namespaces, or an entry for the host of a Kubernetes Service.
@@ -35,5 +42,48 @@ pub fn report(registry: &Registry, findings: &mut Findings) {
         .with_help("keep one, or limit one of them by `exportTo`")
         .with_related(winner.origin.clone(), "the one that counts");
         findings.add(warning);
+    }
+}
+
+/// Warns of a port that two entries of one namespace declare with different protocols.
+pub fn report_protocols(resources: &Resources, settings: &ProxySettings, findings: &mut Findings) {
+    let mut known: HashMap<(&str, String, u32), (Protocol, &str, Origin)> = HashMap::new();
+    for entry in &resources.service_entries {
+        let namespace = entry.metadata.namespace.as_str();
+        if !is_exported(&entry.spec.export_to, namespace, &settings.namespace) {
+            continue;
+        }
+        let ports = FieldPath::root().field("spec").field("ports");
+        for (at, port) in entry.spec.ports.iter().enumerate() {
+            for host in &entry.spec.hosts {
+                let origin = entry.metadata.origin(ports.index(at));
+                let protocol = Protocol::parse(&port.protocol);
+                let written = port.protocol.as_str();
+                let key = (namespace, host.to_ascii_lowercase(), port.number);
+                let first = known.entry(key);
+                let first = first.or_insert_with(|| (protocol, written, origin.clone()));
+                if first.0 == protocol {
+                    continue;
+                }
+                let message = format!(
+                    "port {} of `{host}` is {} by an older ServiceEntry, which counts, and {} here",
+                    port.number,
+                    name_of(first.1),
+                    name_of(written)
+                );
+                let place = Place::Field(origin);
+                let warning = Diagnostic::warning("duplicate-service", place, message)
+                    .with_help("write one protocol in both, or another port number")
+                    .with_related(first.2.clone(), "the one that counts");
+                findings.add(warning);
+            }
+        }
+    }
+}
+
+fn name_of(protocol: &str) -> String {
+    match protocol {
+        "" => "found out by sniffing".to_string(),
+        written => written.to_ascii_uppercase(),
     }
 }

@@ -17,6 +17,8 @@ pub struct Findings {
     known: HashSet<(&'static str, Place, String)>,
     /// `namespace/name` of each VirtualService.
     names: HashMap<DocumentId, String>,
+    /// VirtualServices whose routes of requests were compiled for some table.
+    routed: HashSet<DocumentId>,
 }
 
 impl Findings {
@@ -58,6 +60,16 @@ impl Findings {
             && self
                 .name_of(one)
                 .is_some_and(|name| self.name_of(other) == Some(name))
+    }
+
+    /// Notes that the routes of a VirtualService were looked at for a table.
+    pub fn note_routed(&mut self, document: DocumentId) {
+        self.routed.insert(document);
+    }
+
+    /// Whether they were.
+    pub fn is_routed(&self, document: DocumentId) -> bool {
+        self.routed.contains(&document)
     }
 
     /// How many there are.

@@ -55,6 +55,7 @@ mod unbound_rules;
 mod unexported;
 mod unknown_destinations;
 mod unreachable;
+mod unrouted_rules;
 mod virtual_hosts;
 mod workload;
 
@@ -133,6 +134,7 @@ pub fn compile(
     // Before a sidecar leaves out what it does not see.
     compiler.proxies = proxy_places(&compiler.registry, &settings);
     duplicate_services::report(&compiler.registry, &mut compiler.findings);
+    duplicate_services::report_protocols(resources, &settings, &mut compiler.findings);
     let (listeners, doors) = match settings.role {
         Role::Gateway => {
             compiler.build_clusters();
@@ -159,6 +161,7 @@ pub fn compile(
     idle_imports::report(&mut compiler);
     idle_ports::report(&mut compiler);
     unknown_destinations::report(&mut compiler);
+    unrouted_rules::report(&mut compiler);
     rule_conflicts::report(&mut compiler);
     policy_findings::report(&mut compiler, &listeners);
     idle_access_rules::report(&mut compiler, &listeners);

@@ -51,6 +51,7 @@ pub fn build_routes(
     scope: &RouteScope<'_>,
     findings: &mut Findings,
 ) -> RouteList {
+    findings.note_routed(root.document);
     let mut list = RouteList::default();
     for (at, rule) in rules.iter().enumerate() {
         let mut builder = RouteBuilder {
@@ -98,7 +99,7 @@ pub fn build_routes(
 }
 
 /// Whether a match holds for every port, gateway and workload alike.
-fn is_unfiltered(condition: &HttpMatch) -> bool {
+pub fn is_unfiltered(condition: &HttpMatch) -> bool {
     condition.port == 0
         && condition.gateways.is_empty()
         && condition.source_labels.is_empty()

@@ -13,24 +13,43 @@ use crate::source::Origin;
 /// path are rare, and a warning that is left out is better than a slow load.
 const MAX_COMPARED: usize = 64;
 
+/// A route, as far as this looks at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'r> {
+    pub matches: &'r RouteMatch,
+    pub origin: Option<&'r Origin>,
+}
+
+impl<'r> From<&'r Route> for Candidate<'r> {
+    fn from(route: &'r Route) -> Self {
+        Self {
+            matches: &route.matches,
+            origin: route.origin.as_ref(),
+        }
+    }
+}
+
 /// Earlier routes by the path that they ask for.
 #[derive(Default)]
 struct Earlier<'r> {
-    exact: HashMap<&'r str, Vec<&'r Route>>,
-    prefix: HashMap<&'r str, Vec<&'r Route>>,
+    exact: HashMap<&'r str, Vec<Candidate<'r>>>,
+    prefix: HashMap<&'r str, Vec<Candidate<'r>>>,
     /// Regular expressions and matches that ignore case: asked one by one.
-    other: Vec<&'r Route>,
+    other: Vec<Candidate<'r>>,
 }
 
 /// Warns of routes whose every request an earlier one takes: its path is implied, and so is each
 /// of its conditions on headers and query parameters.
-pub fn report(virtual_host: &str, routes: &[Route], findings: &mut Findings) {
+pub fn report<'r>(
+    virtual_host: &str,
+    routes: impl IntoIterator<Item = Candidate<'r>>,
+    findings: &mut Findings,
+) {
     let mut earlier = Earlier::default();
     for route in routes {
-        match (earlier.taker(route), &route.origin) {
+        match (earlier.taker(route), route.origin) {
             (Some(taker), Some(origin)) => {
-                let taken_by = taker.origin.as_ref();
-                let warning = unreachable(virtual_host, origin, taken_by, findings);
+                let warning = unreachable(virtual_host, origin, taker.origin, findings);
                 findings.add(warning);
             }
             (Some(_), None) => {}
@@ -70,7 +89,7 @@ fn unreachable(
 }
 
 impl<'r> Earlier<'r> {
-    fn add(&mut self, route: &'r Route) {
+    fn add(&mut self, route: Candidate<'r>) {
         match &route.matches.path {
             PathMatch::Exact(path) => self.exact.entry(path).or_default().push(route),
             PathMatch::Prefix(path) => self.prefix.entry(path).or_default().push(route),
@@ -79,7 +98,7 @@ impl<'r> Earlier<'r> {
     }
 
     /// The first of the earlier routes that takes all requests of this one.
-    fn taker(&self, route: &Route) -> Option<&'r Route> {
+    fn taker(&self, route: Candidate<'_>) -> Option<Candidate<'r>> {
         let path = match &route.matches.path {
             PathMatch::Exact(path) | PathMatch::Prefix(path) => path.as_str(),
             // Whatever else is asked of a path, it begins with a slash.
@@ -91,7 +110,7 @@ impl<'r> Earlier<'r> {
         let candidates = exact.chain(prefixes.flatten()).chain(&self.other);
         candidates
             .take(MAX_COMPARED)
-            .find(|earlier| covers(&earlier.matches, &route.matches))
+            .find(|earlier| covers(earlier.matches, route.matches))
             .copied()
     }
 }

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use super::findings::Findings;
 use super::route_list::RouteList;
+use super::unreachable::{self, Candidate};
 use crate::snapshot::VirtualHost;
 
 /// Hands out split slots.
@@ -46,7 +47,7 @@ impl Splits {
                 self.identities.push(route.identity);
             }
         }
-        super::unreachable::report(&name, &routes, findings);
+        unreachable::report(&name, routes.iter().map(Candidate::from), findings);
         let mut virtual_host = VirtualHost::new(name, domains, routes);
         virtual_host.excluded = excluded;
         virtual_host

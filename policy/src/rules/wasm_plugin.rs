@@ -27,10 +27,19 @@ fn check_url(spec: &Node<'_>, report: &mut Report<'_>) {
         // The name of an image.
         _ => "",
     };
-    if !["", "file", "http", "https", "oci"].contains(&scheme.to_ascii_lowercase().as_str()) {
+    let is_known = ["", "file", "http", "https", "oci"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    if !is_known || !is_escaped(url.text()) {
         let message = format!("no module is loaded from `{}`", url.text());
         report.error("invalid-url", &url, message, HELP);
     }
+}
+
+/// Whether each percent sign begins an escaped byte.
+fn is_escaped(url: &str) -> bool {
+    let mut parts = url.split('%').skip(1).map(str::as_bytes);
+    parts.all(|part| part.len() >= 2 && part[..2].iter().all(u8::is_ascii_hexdigit))
 }
 
 fn is_digest(text: &str) -> bool {
