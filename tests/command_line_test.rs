@@ -161,3 +161,40 @@ fn test_cases_among_the_configuration_are_recognised() {
         out(&output)
     );
 }
+
+/// People lay both side by side, and call the tool that has this format with `-t`.
+#[test]
+fn tests_and_configuration_may_lie_in_one_folder_behind_the_flag_of_the_format() {
+    let (tests, config) = example();
+    let text = |path: &Path| std::fs::read_to_string(path).expect("read");
+    let both = folder(&[
+        (
+            "canary.yaml",
+            &text(&Path::new(&config).join("canary.yaml")),
+        ),
+        ("canary_test.yaml", &text(Path::new(&tests))),
+    ]);
+    let both = both.path().display().to_string();
+    for args in [
+        ["test", "-t", &tests, &config],
+        ["test", "-t", &both, &both],
+        ["test", &both, "--config", &both],
+    ] {
+        let output = ringroad(&args);
+        let all_passed = "4 cases passed, 0 failed (11 requests)\n";
+        assert!(
+            out(&output).ends_with(all_passed),
+            "{args:?}: {}",
+            err(&output)
+        );
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+    }
+    // A file that is named is meant.
+    let output = ringroad(&["test", "-t", &tests, &tests]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err(&output).contains("these are test cases"),
+        "{}",
+        err(&output)
+    );
+}

@@ -202,15 +202,19 @@ pub struct ExplainArgs {
     read.\n\n\
     Examples:\n  \
     ringroad test routing-tests.yaml --config ./config\n  \
-    ringroad test ./tests --config ./base --config ./overlay --format json"
+    ringroad test ./tests --config ./base --config ./overlay --format json\n  \
+    ringroad test -t ./tests ./config            as istio-config-validator takes them"
 )]
 pub struct TestArgs {
-    /// Files with test cases, or directories of them
+    /// Files with test cases, or directories of them; with `-t` the configuration under test
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// The configuration under test, a directory or a file; may be given several times
-    #[arg(short, long, value_name = "DIR", required = true)]
+    #[arg(short, long, value_name = "DIR", required_unless_present = "tests")]
     pub config: Vec<PathBuf>,
+    /// Test cases, a file or a directory, before the configuration; may be given several times
+    #[arg(short, value_name = "FILE", conflicts_with = "config")]
+    pub tests: Vec<PathBuf>,
     /// List the requests that passed, too
     #[arg(short, long)]
     pub verbose: bool,

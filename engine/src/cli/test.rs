@@ -1,23 +1,31 @@
 //! `ringroad test`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ringroad_policy::diagnostic::{Severity, render_text};
 use ringroad_policy::routing_tests::{self, render_json};
 use ringroad_policy::settings::Overrides;
+use ringroad_policy::source::SourceFile;
 
 use super::{Format, TestArgs, page, print_out, refuse_input};
-use crate::control::config_dir::{self, ReadLimits};
+use crate::control::config_dir::{self, ReadLimits, Reading};
 
 /// Exit code 0 when every case passed, 1 when one failed or the configuration is refused, 2 when
 /// there is nothing to test or a test file cannot be read.
 pub fn test(args: &TestArgs) -> ExitCode {
     let usage = |why: String| refuse_input(args.format, &why);
+    let (of_tests, of_config) = match args.tests.is_empty() {
+        true => (&args.files, &args.config),
+        false => (&args.tests, &args.files),
+    };
     let read = |paths| config_dir::read(paths, &ReadLimits::default());
-    let (tests, config) = match (read(&args.files), read(&args.config)) {
+    let (mut tests, mut config) = match (read(of_tests), read(of_config)) {
         (Ok(tests), Ok(config)) => (tests, config),
         (Err(error), _) | (_, Err(error)) => return usage(error.to_string()),
     };
+    leave_out(&mut tests, of_tests, routing_tests::is_configuration);
+    leave_out(&mut config, of_config, routing_tests::has_cases_alone);
     let (cases, mut found) = routing_tests::read(&tests.files);
     found.extend(tests.problems);
     eprint!("{}", render_text(&tests.files, &found));
@@ -52,4 +60,18 @@ pub fn test(args: &TestArgs) -> ExitCode {
     }
     eprint!("{}", render_text(&config.files, &outcome.left_out));
     ExitCode::FAILURE
+}
+
+/// Files of a folder that holds tests and configuration, as if there was nothing in those that are
+/// not wanted. One that is named itself is meant.
+fn leave_out(reading: &mut Reading, named: &[PathBuf], is_unwanted: fn(&SourceFile) -> bool) {
+    for file in &mut reading.files {
+        let is_named = named
+            .iter()
+            .any(|path| path.as_os_str() == file.path.as_str());
+        if !is_named && is_unwanted(file) {
+            // Findings name files by their place in the list.
+            file.text = "# left out\n".to_string();
+        }
+    }
 }

@@ -73,6 +73,21 @@ pub fn read(files: &[SourceFile]) -> (Vec<Case>, Vec<Diagnostic>) {
     (cases, found)
 }
 
+/// Whether a file of a folder that holds both is none of the configuration.
+pub fn has_cases_alone(file: &SourceFile) -> bool {
+    has_key(file, "testCases:") && !has_key(file, "kind:")
+}
+
+/// Whether a file of a folder that holds both has no test cases.
+pub fn is_configuration(file: &SourceFile) -> bool {
+    has_key(file, "kind:") && !has_key(file, "testCases:")
+}
+
+/// Whether a document of the file has the key at its top.
+fn has_key(file: &SourceFile, key: &str) -> bool {
+    file.text.lines().any(|line| line.starts_with(key))
+}
+
 struct Reader<'f> {
     document: DocumentId,
     found: &'f mut Vec<Diagnostic>,

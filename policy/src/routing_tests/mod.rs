@@ -10,6 +10,6 @@ mod report;
 mod run;
 mod wording;
 
-pub use case::{Case, RequestMatrix, read};
+pub use case::{Case, RequestMatrix, has_cases_alone, is_configuration, read};
 pub use report::{render_json, render_text};
 pub use run::{CaseOutcome, Comparison, Outcome, RequestOutcome, Taken, run};
