@@ -249,3 +249,45 @@ fn many_routes_that_were_passed_over_are_folded_in_text_alone() {
     assert_eq!(many[6], "374 more; `--format json` has them all");
     assert!(many[12].starts_with("`h399`: header"), "{many:?}");
 }
+
+#[test]
+fn an_abort_of_every_request_is_the_answer_whatever_stands_behind_it() {
+    let abort = |share: &str, more: &str| {
+        format!("fault: {{abort: {{percentage: {{value: {share}}}, {more}}}}}")
+    };
+    for host in ["a.com", "nowhere.com"] {
+        let text = edge(host, &abort("100", "httpStatus: 418"));
+        let answer = told(&text, "http://x:8080/api", "GET", &[]).answer;
+        let answer = answer.expect("an answer of the proxy");
+        assert_eq!((answer.status, answer.flag.as_str()), (418, "FI"), "{host}");
+    }
+    let text = edge("a.com", &abort("100", "grpcStatus: UNAVAILABLE"));
+    let answer = told(&text, "http://x:8080/api", "GET", &[]).answer.unwrap();
+    assert_eq!((answer.status, answer.flag.as_str()), (200, "FI"));
+    assert!(answer.reason.contains("14"), "{}", answer.reason);
+
+    let text = edge("a.com", &abort("99.9", "httpStatus: 418"));
+    assert!(
+        told(&text, "http://x:8080/api", "GET", &[])
+            .answer
+            .is_none()
+    );
+}
+
+#[test]
+fn endpoints_that_are_never_chosen_are_no_way_on() {
+    let settings = "---\napiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\n\
+                    spec: {role: gateway, workload: {locality: near}}\n";
+    let balanced = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                    metadata: {name: d}\nspec:\n  host: a.com\n  trafficPolicy:\n    \
+                    loadBalancer:\n      consistentHash: {httpHeaderName: x}\n      \
+                    localityLbSetting: {distribute: [{from: '*', to: {far/*: 100}}]}\n";
+    let text = edge("a.com", "") + settings + balanced;
+    let explanation = told(&text, "http://x:8080/api", "GET", &[("x", "1")]);
+    let answer = explanation.answer.expect("an answer of the proxy");
+    assert_eq!((answer.status, answer.flag.as_str()), (503, "UH"));
+    let [to] = explanation.destinations.as_slice() else {
+        panic!("one destination");
+    };
+    assert!(to.settings.iter().all(|one| one.name != "endpoint of key"));
+}

@@ -449,3 +449,17 @@ fn routes_of_rules_that_are_bound_nowhere_are_looked_at_too() {
         assert_eq!(of(bound, "{uri: {prefix: /ab}, port: 81}"), [], "{bound}");
     }
 }
+
+#[test]
+fn rules_of_two_gateways_that_share_a_port_do_not_hide_themselves() {
+    let inner = GATEWAY.replace("name: edge}", "name: inner}");
+    let spec = "hosts: [a.example.com]\ngateways: [edge, inner]\nhttp:\n\
+                - {match: [{uri: {prefix: /a}}], directResponse: {status: 200}}\n\
+                - {match: [{uri: {prefix: /a/b}}], directResponse: {status: 201}}\n\
+                - {directResponse: {status: 202}}\n";
+    let text = GATEWAY.to_string() + &inner + &rule("r", spec);
+    assert_eq!(
+        of_text(&text),
+        [("unreachable-route", "spec.http[1].match[0]".to_string())]
+    );
+}

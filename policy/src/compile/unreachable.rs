@@ -46,15 +46,19 @@ pub fn report<'r>(
     findings: &mut Findings,
 ) {
     let mut earlier = Earlier::default();
+    let mut origins: Vec<Option<&Origin>> = Vec::new();
     for route in routes {
+        // Where two gateways share a port, the rules for both are there twice.
+        let is_repeated = || origins.contains(&route.origin);
         match (earlier.taker(route), route.origin) {
-            (Some(taker), Some(origin)) => {
+            (Some(taker), Some(origin)) if !is_repeated() => {
                 let warning = unreachable(virtual_host, origin, taker.origin, findings);
                 findings.add(warning);
             }
-            (Some(_), None) => {}
+            (Some(_), _) => {}
             (None, _) => earlier.add(route),
         }
+        origins.push(route.origin);
     }
 }
 
