@@ -175,6 +175,33 @@ fn what_headers_decided_is_learned_from_the_log() {
     assert!(group.why.contains("is gone; now"), "{}", group.why);
 }
 
+/// The log has the host as it went upstream.
+#[test]
+fn requests_whose_host_was_rewritten_are_judged_by_the_host_that_was_asked_for() {
+    let to = |host: &str, how: &str| {
+        let text = shop(&format!(
+            "- {how}\n  match: [{{uri: {{prefix: /a}}}}]\n  route: [{{destination: {{host: {host}}}}}]\n"
+        ));
+        text.replace(
+            "  hosts: ['*']\n  gateways",
+            "  hosts: [shop.com]\n  gateways",
+        )
+    };
+    for how in [
+        "rewrite: {authority: inner.local}",
+        "headers: {request: {set: {host: inner.local}}}",
+    ] {
+        let (old, new) = (to("a.com", how), to("b.com", how));
+        let log = [line("GET", "/a/b", "inner.local", A, "-")];
+        let difference = compare(&old, &new, &log);
+        assert_eq!((difference.contradicted, difference.elsewhere), (0, 1));
+        assert_eq!(difference.groups[0].examples, ["GET shop.com/a/b"]);
+        assert_eq!(compare(&old, &old, &log).same, 1);
+        let other = [line("GET", "/b", "inner.local", A, "-")];
+        assert_eq!(compare(&old, &new, &other).contradicted, 1);
+    }
+}
+
 #[test]
 fn what_the_log_cannot_tell_is_said() {
     let old = shop("- route: [{destination: {host: a.com}}]\n");

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod fate;
+mod inference;
 mod left_out;
 mod reason;
 mod report;

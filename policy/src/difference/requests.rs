@@ -8,13 +8,13 @@ use serde::Serialize;
 use super::Side;
 use super::access_log::{Line, Recorded, parse_line};
 use super::fate::{Fate, shortened};
+use super::inference::{as_asked, by_port, decide, is_consistent};
 use super::reason::{self, Part};
 use super::same_route::Services;
 use super::structure::Detail;
 use crate::explain::Written;
 use crate::explain::places::locate;
-use crate::inquiry::{Decided, Inquiry, Refusal};
-use crate::snapshot::{HeaderName, Listener, Route, StringMatch, ValueMatch};
+use crate::inquiry::Decided;
 use crate::source::Origin;
 
 /// Requests of which the verdict is remembered.
@@ -186,24 +186,16 @@ impl<'s> Comparison<'s> {
     fn judge(&mut self, recorded: &Recorded) -> Verdict {
         let (sides, port) = ((self.old, self.new), recorded.port);
         let old_knows = by_port(sides.0, port).next().is_some();
-        let plain = recorded.headers.clone();
-        let mut old = decide(sides.0, recorded, &plain, false);
-        let mut is_contradicted = false;
-        let mut headers = plain;
-        if !is_consistent(old.route, recorded) {
-            match with_headers(sides.0, recorded, &old) {
-                Some((inferred, decided)) => (headers, old) = (inferred, decided),
-                None => is_contradicted = true,
-            }
-        }
-        let new = decide(sides.1, recorded, &headers, old_knows);
-        let unknown_headers = unknown_headers(&old, &new, &headers);
+        let (asked, old) = as_asked(sides.0, recorded);
+        let is_contradicted = !is_consistent(old.route, recorded);
+        let new = decide(sides.1, &asked, old_knows);
+        let unknown_headers = unknown_headers(&old, &new, &asked.headers);
         let [from, to] = [self.fate(0, &old), self.fate(1, &new)];
         let mut differences = from.differences(&to);
         differences.extend(from.cluster_differences(&to));
         let group = match differences.is_empty() {
             true => None,
-            false => Some(self.group(recorded, [&old, &new], [&from, &to], differences)),
+            false => Some(self.group(&asked, [&old, &new], [&from, &to], differences)),
         };
         Verdict {
             group,
@@ -227,7 +219,7 @@ impl<'s> Comparison<'s> {
 
     fn group(
         &mut self,
-        recorded: &Recorded,
+        asked: &Recorded,
         [old, new]: [&Decided<'_>; 2],
         [from, to]: [&Fate; 2],
         differences: Vec<(String, String, String)>,
@@ -268,7 +260,7 @@ impl<'s> Comparison<'s> {
                 authority,
                 target,
                 ..
-            } = recorded;
+            } = asked;
             let example = format!("{method} {authority}{target}");
             examples.push(shortened(&example, MAX_EXAMPLE_CHARS));
         }
@@ -357,94 +349,6 @@ impl Draft {
             unknown_headers: self.unknown_headers,
         }
     }
-}
-
-fn by_port<'s>(side: Side<'s>, port: Option<u16>) -> impl Iterator<Item = &'s Listener> {
-    let listeners = side.snapshot.listeners.iter();
-    let of_port = listeners.filter(move |listener| Some(listener.address.port()) == port);
-    of_port.map(AsRef::as_ref)
-}
-
-/// The decision of one side. `needs_port` says that the port has to be there: it is in the other
-/// configuration.
-fn decide<'s>(
-    side: Side<'s>,
-    recorded: &Recorded,
-    headers: &Vec<(String, String)>,
-    needs_port: bool,
-) -> Decided<'s> {
-    let inquiry = Inquiry {
-        method: &recorded.method,
-        authority: &recorded.authority,
-        target: &recorded.target,
-        headers,
-        paths: side.snapshot.settings.path_normalization,
-        scheme: Some(if recorded.is_tls { "https" } else { "http" }),
-    };
-    let mut listeners: Vec<&Listener> = by_port(side, recorded.port).collect();
-    if listeners.is_empty() && !needs_port {
-        listeners = side.snapshot.listeners.iter().map(AsRef::as_ref).collect();
-    }
-    let decided = listeners.iter().flat_map(|listener| {
-        let tables = listener.route_tables().into_iter();
-        tables.map(|table| inquiry.decide_by(table, listener.direction))
-    });
-    let best = decided.min_by_key(|decided| decided.rank);
-    best.unwrap_or_else(|| Decided::refused(Refusal::NoListener))
-}
-
-/// Whether the log may have been written by this decision.
-fn is_consistent(route: Option<&Route>, recorded: &Recorded) -> bool {
-    let Some(route) = route else {
-        return recorded.cluster.is_none() && recorded.route_name.is_none();
-    };
-    let name = recorded.route_name.as_deref();
-    let mut destinations = route.destinations().iter();
-    let goes_there = match &recorded.cluster {
-        None => true,
-        Some(cluster) => destinations.any(|to| to.cluster_name == *cluster),
-    };
-    // A line with neither tells nothing.
-    let tells = name.is_some() || recorded.cluster.is_some();
-    goes_there && (!tells || name.unwrap_or("") == route.name)
-}
-
-/// Headers that explain what the log shows: those that the route asks for which the request must
-/// have taken.
-fn with_headers<'s>(
-    side: Side<'s>,
-    recorded: &Recorded,
-    plain: &Decided<'s>,
-) -> Option<(Vec<(String, String)>, Decided<'s>)> {
-    for route in plain.virtual_host?.routes() {
-        if !is_consistent(Some(route), recorded) {
-            continue;
-        }
-        let mut headers = recorded.headers.clone();
-        for condition in route.matches.headers.iter().filter(|one| !one.inverted) {
-            if let HeaderName::Field(name) = &condition.name
-                && !headers.iter().any(|(known, _)| known == name)
-            {
-                let value = match &condition.value {
-                    ValueMatch::Present => String::new(),
-                    ValueMatch::Text(StringMatch::Exact(text) | StringMatch::Prefix(text)) => {
-                        text.clone()
-                    }
-                    // Often the expression is just a word; the decision tells.
-                    ValueMatch::Text(StringMatch::Regex(regex)) => regex.text().to_string(),
-                };
-                headers.push((name.clone(), value));
-            }
-        }
-        let decided = decide(side, recorded, &headers, false);
-        if decided
-            .route
-            .is_some_and(|taken| taken.identity == route.identity)
-        {
-            return Some((headers, decided));
-        }
-    }
-    None
 }
 
 /// Headers on which the new decision hangs, of which the log knows nothing. What the old
