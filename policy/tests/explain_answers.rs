@@ -184,24 +184,6 @@ fn a_fault_for_all_requests_is_the_answer_also_where_there_is_no_cluster() {
     }
 }
 
-#[test]
-fn endpoints_of_which_none_gets_a_share_answer_nothing() {
-    let policy = "{loadBalancer: {consistentHash: {httpHeaderName: x}, localityLbSetting: \
-                  {distribute: [{from: '*', to: {nowhere: 100}}]}}}";
-    let text = edge("a.com", "")
-        + &format!(
-            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
-             metadata: {{name: a}}\nspec: {{host: a.com, trafficPolicy: {policy}}}\n"
-        );
-    let told = told(&text, "http://shop.test:8080/api", "GET", &[("x", "1")]);
-    let destination = &told.destinations[0];
-    assert!(destination.endpoints.iter().all(|endpoint| endpoint.unused));
-    let answer = told.answer.as_ref().expect("an answer");
-    assert_eq!((answer.status, answer.flag.as_str()), (503, "UH"));
-    let mut settings = destination.settings.iter();
-    assert!(settings.all(|setting| setting.name != "endpoint of key"));
-}
-
 /// A gateway with `count` routes of one header and path each before the last.
 fn many_routes(count: usize) -> String {
     let mut http = String::new();

@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use super::findings::Findings;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::snapshot::{Balancer, Cluster, Discovery, Listener, Route, UNLIMITED, UpstreamProtocol};
+use crate::snapshot::{
+    Balancer, Cluster, Discovery, Listener, OVERPROVISIONING_PERCENT, Route, UNLIMITED,
+    UpstreamProtocol,
+};
 use crate::source::Origin;
 
 /// More attempts than Istio makes by itself are worth a word when nothing limits them.
@@ -34,7 +37,9 @@ pub fn report(listeners: &[Arc<Listener>], clusters: &[Arc<Cluster>], findings: 
     for found in most.values() {
         report_retries(found, findings);
     }
-    report_ejection(used.iter().filter_map(|at| clusters.get(*at)), findings);
+    let used = || used.iter().filter_map(|at| clusters.get(*at));
+    report_ejection(used(), findings);
+    report_panic(used(), findings);
     report_idle_streams(clusters, findings);
     report_unused_endpoints(clusters, findings);
     report_small_tables(clusters, findings);
@@ -206,6 +211,72 @@ fn report_ejection<'c>(used: impl Iterator<Item = &'c Arc<Cluster>>, findings: &
         };
         findings.add(never_ejects(cluster, origin));
     }
+}
+
+/// A `minHealthPercent` that the first ejection goes below, so that all endpoints are used again at
+/// once. Envoy: `LoadBalancerBase::recalculatePerPriorityPanic`, which lets no priority panic while
+/// 140 % of what is healthy carries all requests: of four endpoints one can be missed.
+fn report_panic<'c>(used: impl Iterator<Item = &'c Arc<Cluster>>, findings: &mut Findings) {
+    let mut idle: HashMap<&Origin, (bool, &Cluster)> = HashMap::new();
+    let mut in_order = Vec::new();
+    for cluster in used {
+        let Some(origin) = &cluster.policy_origins.outlier_detection else {
+            continue;
+        };
+        let known = idle.entry(origin).or_insert_with(|| {
+            in_order.push(origin);
+            (true, cluster)
+        });
+        known.0 &= panics_at_once(cluster);
+    }
+    for origin in in_order {
+        let (is_idle, cluster) = idle[origin];
+        if !is_idle {
+            continue;
+        }
+        let count = cluster.endpoints.len();
+        let threshold = cluster.panic_threshold_percent;
+        let (left, endpoints) = match count {
+            1 => ("none".to_string(), "the only endpoint".to_string()),
+            _ => (
+                format!("{} %", (count - 1) * 100 / count),
+                format!("one of {count} endpoints"),
+            ),
+        };
+        let message = format!(
+            "with {endpoints} ejected, {left} of `{}` is left, less than {threshold} %, and all are \
+             used again: ejection changes nothing",
+            cluster.service.host
+        );
+        let help = match count {
+            1 => "remove `minHealthPercent`, so that requests get 503 UH while it is ejected"
+                .to_string(),
+            _ => format!(
+                "write `minHealthPercent: {}` or less, or remove it",
+                (count - 1) * 100 / count
+            ),
+        };
+        let place = Place::Field(Origin {
+            document: origin.document,
+            field: origin.field.field("minHealthPercent"),
+        });
+        findings.add(Diagnostic::warning("no-effect", place, message).with_help(help));
+    }
+}
+
+fn panics_at_once(cluster: &Cluster) -> bool {
+    let count = cluster.endpoints.len() as u32;
+    let threshold = u32::from(cluster.panic_threshold_percent);
+    let ejects = cluster
+        .outlier_detection
+        .as_ref()
+        .is_some_and(|outlier| outlier.max_ejected(count as usize) > 0);
+    cluster.discovery == Discovery::Static
+        && cluster.priorities().count() == 1
+        && count > 0
+        && ejects
+        && (count - 1) * OVERPROVISIONING_PERCENT / count < 100
+        && (count - 1) * 100 < threshold * count
 }
 
 fn never_ejects(cluster: &Cluster, origin: &Origin) -> Diagnostic {

@@ -320,6 +320,7 @@ fn build_cluster(
             .outlier_detection
             .as_ref()
             .map(|block| block.origin.clone()),
+        tunnel: policy.tunnel.as_ref().map(|block| block.origin.clone()),
     };
     cluster
 }

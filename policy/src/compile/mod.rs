@@ -23,6 +23,7 @@ mod gateways;
 mod header_operations;
 mod http_match;
 mod idle_access_rules;
+mod idle_destination_rules;
 mod idle_http_policies;
 mod idle_imports;
 mod idle_ports;
@@ -169,6 +170,7 @@ pub fn compile(
     advice::report(&listeners, &compiler.clusters.list, &mut compiler.findings);
     let reached = Reached::new(&listeners, doors.as_ref());
     idle_http_policies::report(&reached, &compiler.clusters.list, &mut compiler.findings);
+    idle_destination_rules::report(&reached, &mut compiler);
     no_endpoints::report(&reached, &mut compiler);
     other_role::report(&mut compiler);
     let Compiler {

@@ -20,9 +20,9 @@ use serde::Serialize;
 
 use crate::compile::names::is_subset;
 use crate::snapshot::{
-    AbortAnswer, Cluster, ConnectionFacts, Decision, ExcludedRoute, ExcludedRule, FaultSide,
-    ForwardedCert, Mismatch, PartsPerMillion, RequestFacts, Route, RouteAction, RouteTable,
-    SeenHeaders, Snapshot, Trace, VirtualHost, without_port,
+    Cluster, ConnectionFacts, Decision, ExcludedRoute, ExcludedRule, ForwardedCert, Mismatch,
+    RequestFacts, Route, RouteAction, RouteTable, SeenHeaders, Snapshot, Trace, VirtualHost,
+    without_port,
 };
 use crate::source::SourceFile;
 
@@ -478,30 +478,6 @@ impl Explanation {
                 let reason = format!("location: {location}");
                 self.answer_as_written(redirect.status, reason, route, "redirect", places);
             }
-        }
-        self.tell_certain_abort(route, places);
-    }
-
-    /// An abort comes before whatever the route does; by chance it is only told as a setting.
-    fn tell_certain_abort(&mut self, route: &Route, places: &Places) {
-        let fault = route.fault.as_ref();
-        let abort = fault.filter(|fault| fault.side == FaultSide::Downstream);
-        let Some(abort) = abort.and_then(|fault| fault.abort.as_ref()) else {
-            return;
-        };
-        if abort.share != PartsPerMillion::ALL {
-            return;
-        }
-        let (status, reason) = match abort.answer {
-            AbortAnswer::HttpStatus(status) => (status, "each request is aborted".to_string()),
-            AbortAnswer::GrpcStatus(status) => (
-                200,
-                format!("each request is aborted, with grpc-status {status}"),
-            ),
-        };
-        self.answer_as_written(status, reason, route, "fault", places);
-        if let Some(answer) = &mut self.answer {
-            answer.flag = "FI".to_string();
         }
     }
 

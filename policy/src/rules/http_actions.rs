@@ -2,6 +2,7 @@
 
 use super::headers::{check_cors_name, check_one_line, check_sendable, check_string_match};
 use super::regex::check_regex;
+use super::rewritten_targets;
 use super::values::{check_not_negative, check_port_number, report_missing};
 use crate::grpc_status;
 use crate::schema::{Node, Report, duration_ns};
@@ -161,6 +162,8 @@ pub(super) fn check_rewrite(rewrite: &Node<'_>, report: &mut Report<'_>) {
     ] {
         check_sendable(&text, report);
     }
+    rewritten_targets::check_authority(&rewrite.get("authority"), report);
+    rewritten_targets::check_path(&rewrite.get("uri"), report);
     if !has_uri && !regex.is_set() && rewrite.get("authority").text().is_empty() {
         let help = "write `uri:`, `uriRegexRewrite:` or `authority:`";
         report_missing(rewrite, "the rewrite changes nothing", help, report);

@@ -5,6 +5,7 @@ use super::http_actions;
 use super::idle_fields;
 use super::layer4_routes::{check_destination, check_weights};
 use super::names::{check_dns_label, check_labels_of};
+use super::rewritten_targets;
 use super::values::{check_port_number, check_range, report_missing};
 use super::virtual_service::{Context, check_gateway_names};
 use crate::schema::{Node, Report};
@@ -170,6 +171,7 @@ fn check_authority(route: &Node<'_>, report: &mut Report<'_>) {
             continue;
         }
         rewrites += 1;
+        rewritten_targets::check_authority(&value, report);
         if rewrites == 2 {
             let message = "the authority of the request is set in two places";
             let help = "set it by `rewrite.authority` alone";

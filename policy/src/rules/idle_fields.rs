@@ -1,6 +1,7 @@
 //! Fields of an HTTP route that are accepted and change nothing, and rewrites that do more than
 //! they say. Istio is silent about all of these.
 
+use super::cut_short;
 use crate::compile::FAULT_SIDE;
 use crate::schema::{Node, Report, duration_ns};
 
@@ -11,6 +12,8 @@ pub(super) fn check(route: &Node<'_>, report: &mut Report<'_>) {
     check_fault_shares(&route.get("fault"), report);
     check_tries(route, report);
     check_delay(route, report);
+    cut_short::check_back_off(route, report);
+    cut_short::check_aborted(route, report);
     check_retry_conditions(route, report);
     check_rewritten_prefixes(route, report);
     let conditions = route.get("match");

@@ -1,6 +1,6 @@
 //! Limits of a DestinationRule that limit nothing as they are written.
 
-use crate::schema::{Node, Report};
+use crate::schema::{Node, Report, duration_ns};
 
 /// What ejects nothing. Istio: `applyOutlierDetection`.
 pub(super) fn check_outlier_detection(outlier: &Node<'_>, report: &mut Report<'_>) {
@@ -33,7 +33,14 @@ pub(super) fn check_outlier_detection(outlier: &Node<'_>, report: &mut Report<'_
         );
         report.warning("no-effect", &gateway, message, help);
     }
+    let mut codes = Vec::new();
     for code in outlier.get("outlierDetectionHttpErrorCodes").items() {
+        if codes.contains(&code.integer()) {
+            let message = format!("the status {} is in the list already", code.integer());
+            report.warning("duplicate-value", &code, message, "remove it");
+            continue;
+        }
+        codes.push(code.integer());
         if !(200..=599).contains(&code.integer()) {
             let message = format!("no answer has the status {}", code.integer());
             report.warning(
@@ -92,6 +99,7 @@ pub(super) fn check_warm_up(balancer: &Node<'_>, report: &mut Report<'_>) {
 /// Limits of 0, which Istio takes as not written. Istio: `applyConnectionPool`.
 pub(super) fn check_connection_pool(pool: &Node<'_>, report: &mut Report<'_>) {
     let (tcp, http) = (pool.get("tcp"), pool.get("http"));
+    check_keepalive(&tcp.get("tcpKeepalive"), report);
     let limits = [
         tcp.get("maxConnections"),
         http.get("http1MaxPendingRequests"),
@@ -110,6 +118,38 @@ pub(super) fn check_connection_pool(pool: &Node<'_>, report: &mut Report<'_>) {
             };
             report.warning("no-effect", &limit, message, help);
         }
+    }
+}
+
+/// Times that the kernel takes in seconds. Istio: `setKeepAliveSettings` takes the whole ones.
+fn check_keepalive(keepalive: &Node<'_>, report: &mut Report<'_>) {
+    const SECOND: u64 = 1_000_000_000;
+    for name in ["time", "interval"] {
+        let field = keepalive.get(name);
+        let Some(ns) = duration_ns(field.text()) else {
+            continue;
+        };
+        let whole = ns as u64 / SECOND;
+        if ns <= 0 || (ns as u64).is_multiple_of(SECOND) {
+            continue;
+        }
+        let (message, help) = match whole {
+            0 => (
+                format!(
+                    "`{name}` is taken in whole seconds, and {} has none: it counts as not written",
+                    field.text()
+                ),
+                "write `1s` or more".to_string(),
+            ),
+            whole => (
+                format!(
+                    "`{name}` is taken in whole seconds: {} counts as {whole}s",
+                    field.text()
+                ),
+                format!("write `{whole}s` or `{}s`", whole + 1),
+            ),
+        };
+        report.warning("no-effect", &field, message, help);
     }
 }
 

@@ -7,6 +7,7 @@
 mod authorization_policy;
 mod authorization_values;
 mod cel;
+mod cut_short;
 mod destination_rule;
 mod duplicate_matches;
 mod gateway;
@@ -25,6 +26,7 @@ mod proxy_settings;
 pub(crate) mod regex;
 mod replaced_policies;
 mod request_authentication;
+mod rewritten_targets;
 mod selectors;
 mod server_tls;
 mod service_entry;

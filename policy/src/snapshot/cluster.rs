@@ -79,6 +79,7 @@ pub struct PolicyOrigins {
     pub retry_budget: Option<Origin>,
     pub proxy_protocol: Option<Origin>,
     pub outlier_detection: Option<Origin>,
+    pub tunnel: Option<Origin>,
 }
 
 /// Names of a service, for metrics.

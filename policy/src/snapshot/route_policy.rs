@@ -9,9 +9,6 @@ use super::random::Random;
 pub struct PartsPerMillion(pub u32);
 
 impl PartsPerMillion {
-    /// Every time.
-    pub const ALL: Self = Self(1_000_000);
-
     /// Draws once.
     pub fn hits(self, random: &mut Random) -> bool {
         (random.below(1_000_000) as u32) < self.0
