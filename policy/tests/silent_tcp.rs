@@ -148,3 +148,31 @@ fn policies_for_requests_where_only_bytes_come_are_named() {
         assert_eq!(with("tcp", policy), [], "{policy}");
     }
 }
+
+/// All connections went to the first of them, and nobody was told.
+#[test]
+fn services_that_no_address_tells_apart_are_named() {
+    let of = |mode: &str, one: &str, other: &str| {
+        let role = format!("role: sidecar, interception: {{mode: {mode}}}");
+        let settings = sidecar("default").replace("role: sidecar", &role);
+        found_in(&(settings + one + other))
+    };
+    let (a, b) = (tcp_service("a.com"), tcp_service("b.com"));
+    let lost = [("tcp-without-address", "spec.hosts".to_string())];
+    assert_eq!(of("REDIRECT", &a, &b), lost);
+    let at = |text: &str, address: &str| {
+        text.replace("spec:\n", &format!("spec:\n  addresses: [{address}]\n"))
+    };
+    assert_eq!(
+        of("REDIRECT", &at(&a, "10.1.0.1"), &at(&b, "10.1.0.1")),
+        lost
+    );
+    assert_eq!(of("REDIRECT", &at(&a, "10.1.0.1"), &at(&b, "10.1.0.2")), []);
+    assert_eq!(of("REDIRECT", &at(&a, "10.1.0.1"), &b), []);
+    assert_eq!(of("REDIRECT", &a, &b.replace("9000", "9001")), []);
+    // Told apart by the server name.
+    let tls = |text: &str| text.replace("name: tcp, protocol: TCP", "name: tls, protocol: TLS");
+    assert_eq!(of("REDIRECT", &tls(&a), &tls(&b)), []);
+    // Bytes are not carried at all.
+    assert_eq!(of("NONE", &a, &b), []);
+}

@@ -11,8 +11,9 @@ use super::layer4::Layer4Scope;
 use super::registry::{Port, Registry};
 use super::sidecar_bytes::{Offer, chains_of_bytes, offers};
 use super::sidecar_scope::{EgressScope, Scope};
+use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::protocol::Protocol;
-use crate::settings::OutboundTrafficPolicy;
+use crate::settings::{InterceptionMode, OutboundTrafficPolicy};
 use crate::snapshot::{
     ChainHandler, ChainMatch, Direction, FilterChain, FilterChains, Inspection, Interception,
     Listener, ListenerKind, RouteTable, TcpRoute, TransportProtocol,
@@ -112,6 +113,7 @@ pub fn listeners(
         compiler,
         registry: &registry,
         entries: HashMap::new(),
+        lost: Vec::new(),
     };
     for egress in &scope.egress {
         if !super::sidecar::is_redirected(egress) {
@@ -127,7 +129,12 @@ pub fn listeners(
     }
     let mut entries: Vec<(Key, Entry)> = builder.entries.into_iter().collect();
     entries.sort_by_key(|(key, _)| *key);
+    let lost = builder.lost;
     compiler.registry = registry;
+    // Without redirection a sidecar takes requests alone.
+    if compiler.settings.interception.mode == InterceptionMode::Redirect {
+        lost.into_iter().for_each(|one| compiler.findings.add(one));
+    }
     let fallback = catch_all(scope, compiler);
     let mut listeners = Vec::with_capacity(entries.len());
     for ((number, bind), entry) in entries {
@@ -246,6 +253,8 @@ struct Builder<'a, 'r> {
     compiler: &'a Compiler<'r>,
     registry: &'a Registry,
     entries: HashMap<Key, Entry>,
+    /// About services whose connections go to another one.
+    lost: Vec<Diagnostic>,
 }
 
 impl Builder<'_, '_> {
@@ -344,12 +353,10 @@ impl Builder<'_, '_> {
         entry.protocol = becomes;
         for chain in chains {
             // Of two chains for the same connections the first keeps them.
-            if entry
-                .chains
-                .iter()
-                .all(|known| known.matches != chain.matches)
-            {
-                entry.chains.push(chain);
+            let mut known = entry.chains.iter();
+            match known.find(|known| known.matches == chain.matches) {
+                None => entry.chains.push(chain),
+                Some(first) => self.lost.extend(loses(offer, first, &chain)),
             }
         }
     }
@@ -367,6 +374,27 @@ impl Builder<'_, '_> {
         });
         drafts.collect()
     }
+}
+
+/// A warning about bytes for a service that go to the one that `first` leads to.
+fn loses(offer: &Offer<'_>, first: &Draft, lost: &Draft) -> Option<Diagnostic> {
+    let (DraftHandler::Tcp(route), DraftHandler::Tcp(_)) = (&first.handler, &lost.handler) else {
+        return None;
+    };
+    let winner = first.origin.clone()?;
+    let service = offer.service;
+    if lost.origin.as_ref() == Some(&winner) || winner.document == service.origin.document {
+        return None;
+    }
+    let message = format!(
+        "connections to port {} of `{}` go to `{}`: no address tells the two services apart",
+        offer.number, service.host, route.name
+    );
+    let place = Place::Field(service.origin.clone());
+    let warning = Diagnostic::warning("tcp-without-address", place, message)
+        .with_help("write `addresses:` of its own in each, or another port number")
+        .with_related(winner, "what takes them");
+    Some(warning)
 }
 
 /// Requests by the table of the port, or of one service; recognised by their first bytes where
