@@ -135,3 +135,23 @@ fn a_place_of_more_than_three_parts_is_refused() {
     assert_eq!(of("a/b/c/d"), ["invalid-settings"]);
     assert_eq!(of("a/b/c"), [""; 0]);
 }
+
+#[test]
+fn servers_that_share_a_certificate_and_no_routes_are_named() {
+    let server = |name: &str, host: &str, tls: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\n\
+             spec:\n  servers:\n  - port: {{number: 443, name: {name}, protocol: HTTPS}}\n    \
+             hosts: [{host}]\n    tls: {{{tls}}}\n"
+        )
+    };
+    let pair = |one: &str, other: &str| {
+        found_in(&(server("one", "a.test", one) + &server("two", "b.test", other)))
+    };
+    let files = "mode: SIMPLE, serverCertificate: /none/a.pem, privateKey: /none/a.key";
+    let at = "spec.servers[0].tls";
+    assert_eq!(pair(files, files), found("shared-certificate", at));
+    assert_eq!(pair(files, &files.replace("a.pem", "b.pem")), []);
+    assert_eq!(pair("mode: ISTIO_MUTUAL", "mode: ISTIO_MUTUAL"), []);
+    assert_eq!(found_in(&server("one", "a.test, b.test", files)), []);
+}

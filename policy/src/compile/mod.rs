@@ -46,6 +46,7 @@ mod route_policies;
 mod routes;
 mod rule_conflicts;
 mod server_tls;
+mod shared_certificates;
 mod sidecar;
 mod sidecar_bytes;
 mod sidecar_inbound;
@@ -139,7 +140,9 @@ pub fn compile(
     let (listeners, doors) = match settings.role {
         Role::Gateway => {
             compiler.build_clusters();
-            (gateways::build_listeners(&mut compiler), None)
+            let listeners = gateways::build_listeners(&mut compiler);
+            shared_certificates::report(&listeners, &mut compiler.findings);
+            (listeners, None)
         }
         Role::Sidecar => {
             let mut registry = std::mem::take(&mut compiler.registry);
