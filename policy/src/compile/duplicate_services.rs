@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::findings::Findings;
 use super::names::is_exported;
 use super::registry::{Registry, Service};
+use super::service_merge::Unmerged;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::Resources;
 use crate::resource::protocol::Protocol;
@@ -14,6 +15,9 @@ use crate::source::{FieldPath, Origin};
 /// Warns of services whose host and port another one has already. Entries of one namespace add
 /// up, so these are of different namespaces, or an entry for the host of a Kubernetes Service.
 pub fn report(registry: &Registry, findings: &mut Findings) {
+    for unmerged in &registry.unmerged {
+        findings.add(ports_do_not_count(unmerged));
+    }
     for service in &registry.services {
         let shares_port = |other: &&Service| {
             let mut ports = service.ports.iter();
@@ -43,6 +47,23 @@ pub fn report(registry: &Registry, findings: &mut Findings) {
         .with_related(winner.origin.clone(), "the one that counts");
         findings.add(warning);
     }
+}
+
+fn ports_do_not_count(unmerged: &Unmerged) -> Diagnostic {
+    let Unmerged {
+        host, ports, field, ..
+    } = unmerged;
+    let numbers: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "an older ServiceEntry of this namespace declares `{host}` with another `{field}`: Istio \
+         does not merge them, and port {} of it does not exist",
+        numbers.join(", ")
+    );
+    let help = format!("write the ports into one ServiceEntry, or the same `{field}` in both");
+    let place = Place::Field(unmerged.origin.clone());
+    Diagnostic::warning("duplicate-service", place, message)
+        .with_help(help)
+        .with_related(unmerged.winner.clone(), "the one that counts")
 }
 
 /// Warns of a port that two entries of one namespace declare with different protocols.

@@ -46,6 +46,7 @@ mod route_policies;
 mod routes;
 mod rule_conflicts;
 mod server_tls;
+mod service_merge;
 mod shared_certificates;
 mod sidecar;
 mod sidecar_bytes;

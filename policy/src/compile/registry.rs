@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::balancing::{TRAFFIC_DISTRIBUTION, TrafficDistribution};
 use super::endpoint_slices::sources_of_slice;
 use super::names::{is_exported, selects};
+use super::service_merge::{Unmerged, at_ports_of, merge};
 use super::workload::labels_of_workload;
 use crate::resource::kubernetes::{self, PortOrName};
 use crate::resource::protocol::Protocol;
@@ -54,7 +55,9 @@ pub struct Service {
     pub traffic_distribution: Option<TrafficDistribution>,
     /// Labels of the workloads behind it, where it chooses them by labels.
     pub selector: BTreeMap<String, String>,
-    sources: Vec<Source>,
+    /// Of a ServiceEntry, as written.
+    pub export_to: Vec<String>,
+    pub(super) sources: Vec<Source>,
 }
 
 /// A port of a service.
@@ -86,6 +89,8 @@ pub(super) enum SourcePorts {
 #[derive(Debug, Default)]
 pub struct Registry {
     pub services: Vec<Service>,
+    /// ServiceEntries whose ports do not count.
+    pub unmerged: Vec<Unmerged>,
     by_host: HashMap<String, Vec<usize>>,
 }
 
@@ -162,13 +167,7 @@ impl Registry {
         for at in known.iter() {
             let same = &mut self.services[*at];
             if same.namespace == service.namespace && same.is_kubernetes == service.is_kubernetes {
-                // Entries for one host add up; what both say, the older one decides.
-                for port in service.ports {
-                    if same.ports.iter().all(|known| known.number != port.number) {
-                        same.ports.push(port);
-                    }
-                }
-                same.sources.extend(service.sources);
+                self.unmerged.extend(merge(same, service));
                 return;
             }
         }
@@ -199,17 +198,18 @@ impl Registry {
         if !is_exported(&spec.export_to, &metadata.namespace, &settings.namespace) {
             return;
         }
+        let of_entry = |source| at_ports_of(spec, source);
         let mut sources: Vec<Source> = spec
             .endpoints
             .iter()
-            .map(|endpoint| source_of(endpoint, None, metadata))
+            .map(|endpoint| of_entry(source_of(endpoint, None, metadata)))
             .collect();
         if let Some(selector) = &spec.workload_selector {
             let selected = resources.workload_entries.iter().filter(|workload| {
                 workload.metadata.namespace == metadata.namespace
                     && selects(&selector.labels, &labels_of_entry(workload))
             });
-            sources.extend(selected.map(source_of_entry));
+            sources.extend(selected.map(source_of_entry).map(of_entry));
         }
         let resolution = match spec.resolution.as_deref() {
             Some("STATIC") => Resolution::Static,
@@ -233,7 +233,7 @@ impl Registry {
                     address: host.clone(),
                     ..WorkloadEntry::default()
                 };
-                sources.push(source_of(&itself, None, metadata));
+                sources.push(of_entry(source_of(&itself, None, metadata)));
             }
             self.add(Service {
                 name: host.clone(),
@@ -255,6 +255,7 @@ impl Registry {
                     .as_ref()
                     .map(|selector| selector.labels.clone())
                     .unwrap_or_default(),
+                export_to: spec.export_to.clone(),
                 sources,
             });
         }
@@ -331,6 +332,7 @@ impl Registry {
             labels: metadata.labels.clone(),
             traffic_distribution: distribution_of(metadata, spec.traffic_distribution.as_deref()),
             selector: spec.selector.clone(),
+            export_to: Vec::new(),
             sources,
         });
     }

@@ -1,0 +1,89 @@
+//! Several ServiceEntries of one namespace for one host. Istio: `appendSidecarServices`.
+
+use std::collections::BTreeSet;
+
+use super::registry::{Service, Source, SourcePorts};
+use crate::resource::service_entry::ServiceEntry;
+use crate::source::Origin;
+
+/// An entry whose ports do not count.
+#[derive(Debug, Clone)]
+pub struct Unmerged {
+    pub host: String,
+    /// Its ports that no older entry has.
+    pub ports: Vec<u32>,
+    /// In what it differs from the one that counts.
+    pub field: &'static str,
+    pub origin: Origin,
+    pub winner: Origin,
+}
+
+/// Adds the ports of a later entry to an older one, unless they differ in what holds for the whole
+/// service. Of a port that both have the older one tells the protocol. Endpoints count either way,
+/// each for the ports of its own entry.
+pub fn merge(older: &mut Service, later: Service) -> Option<Unmerged> {
+    let is_new = |number: u32| older.port(number).is_none();
+    let (new, _): (Vec<_>, Vec<_>) = later
+        .ports
+        .iter()
+        .cloned()
+        .partition(|port| is_new(port.number));
+    let difference = difference(older, &later);
+    older.sources.extend(later.sources);
+    match difference {
+        Some(field) if !new.is_empty() => Some(Unmerged {
+            host: later.host,
+            ports: new.iter().map(|port| port.number).collect(),
+            field,
+            origin: later.origin,
+            winner: older.origin.clone(),
+        }),
+        Some(_) => None,
+        None => {
+            older.ports.extend(new);
+            None
+        }
+    }
+}
+
+/// An endpoint serves the ports of the entry that it is written for or selected by, and no others
+/// of the host. Istio: `ServicePortName`.
+pub fn at_ports_of(entry: &ServiceEntry, source: Source) -> Source {
+    let SourcePorts::Named(written) = &source.ports else {
+        return source;
+    };
+    let ports = entry.ports.iter().map(|port| {
+        let target = match port.target_port {
+            0 => port.number,
+            target => target,
+        };
+        let number = written.get(&port.name).copied().unwrap_or(target);
+        (port.name.clone(), number)
+    });
+    Source {
+        ports: SourcePorts::Only(ports.collect()),
+        ..source
+    }
+}
+
+/// The field that keeps two entries apart. Istio: `canMergeServices`.
+fn difference(one: &Service, other: &Service) -> Option<&'static str> {
+    if one.resolution != other.resolution {
+        Some("resolution")
+    } else if one.labels != other.labels {
+        Some("metadata.labels")
+    } else if one.selector != other.selector {
+        Some("workloadSelector")
+    } else if exports(one) != exports(other) {
+        Some("exportTo")
+    } else {
+        None
+    }
+}
+
+fn exports(service: &Service) -> BTreeSet<&str> {
+    match service.export_to.as_slice() {
+        [] => BTreeSet::from(["*"]),
+        written => written.iter().map(String::as_str).collect(),
+    }
+}

@@ -1,0 +1,61 @@
+//! ServiceEntries of one namespace that declare the same host.
+
+mod support;
+
+use support::*;
+
+fn of_one_host(name: &str, port: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\n\
+         spec: {{hosts: [a.com], location: MESH_INTERNAL, ports: [{{{port}, protocol: HTTP}}], {more}}}\n"
+    )
+}
+
+/// Each port had the endpoints of all entries, at ports on which nobody listened.
+#[test]
+fn endpoints_serve_the_ports_of_their_own_of_one_host() {
+    let text = sidecar("default")
+        + &of_one_host("one", "number: 80, name: http", "resolution: STATIC, endpoints: [{address: 10.0.0.1}]")
+        + &of_one_host("two", "number: 81, name: http-two", "resolution: STATIC, endpoints: [{address: 10.0.0.2}]")
+        // Of one name, these are one port to Istio.
+        + &of_one_host("three", "number: 82, name: http, targetPort: 8082", "resolution: STATIC, endpoints: [{address: 10.0.0.3}]");
+    let snapshot = snapshot(&text);
+    let of = |port: u16| addresses(&snapshot, &format!("outbound|{port}||a.com"));
+    assert_eq!(of(80), ["10.0.0.1:80", "10.0.0.3:8082"]);
+    assert_eq!(of(81), ["10.0.0.2:81"]);
+    assert_eq!(of(82), ["10.0.0.1:80", "10.0.0.3:8082"]);
+}
+
+/// Ports were taken over with the resolution of another entry.
+#[test]
+fn entries_that_differ_do_not_lend_each_other_ports() {
+    let first = of_one_host(
+        "one",
+        "number: 80, name: http",
+        "resolution: STATIC, endpoints: [{address: 10.0.0.1}]",
+    );
+    let with = |second: &str| {
+        let text = sidecar("default") + &first + second;
+        let served = snapshot(&text)
+            .cluster_named("outbound|81||a.com")
+            .is_some();
+        (served, found_in(&text))
+    };
+    let second = |more: &str| of_one_host("two", "number: 81, name: http-two", more);
+    let dropped = (false, vec![("duplicate-service", "spec.hosts".to_string())]);
+    let fixed = "resolution: STATIC, endpoints: [{address: 10.0.0.2}]";
+    assert_eq!(with(&second(fixed)), (true, vec![]));
+    assert_eq!(
+        with(&second(&format!("{fixed}, exportTo: ['*']"))),
+        (true, vec![])
+    );
+    assert_eq!(with(&second("resolution: DNS")), dropped);
+    assert_eq!(with(&second(&format!("{fixed}, exportTo: [.]"))), dropped);
+    let labelled = second(fixed).replace("{name: two}", "{name: two, labels: {team: b}}");
+    assert_eq!(with(&labelled), dropped);
+    let selecting = second("resolution: STATIC, workloadSelector: {labels: {app: a}}");
+    assert_eq!(with(&selecting), dropped);
+    // Without a port of its own it has nothing to lose.
+    let same = of_one_host("two", "number: 80, name: http", "resolution: DNS");
+    assert_eq!(with(&same).1, vec![]);
+}
