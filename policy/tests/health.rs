@@ -51,7 +51,7 @@ fn failures_of_our_own_count_as_5xx_unless_they_are_split_off() {
     let local = [
         TryOutcome::ConnectFailed,
         TryOutcome::Reset,
-        TryOutcome::Timeout,
+        TryOutcome::Timeout { status: 504 },
         TryOutcome::ConnectFailed,
         TryOutcome::Reset,
     ];
@@ -274,7 +274,7 @@ fn outcomes() -> impl Strategy<Value = TryOutcome> {
         Just(TryOutcome::Connected),
         Just(TryOutcome::ConnectFailed),
         Just(TryOutcome::Reset),
-        Just(TryOutcome::Timeout),
+        Just(TryOutcome::Timeout { status: 504 }),
         prop_oneof![Just(200_u16), Just(404), Just(500), Just(502), Just(503)].prop_map(status),
     ]
 }
@@ -295,7 +295,7 @@ fn plainly(outcomes: &[TryOutcome], split: bool) -> (u32, u32, u32) {
                 local += 1;
                 continue;
             }
-            TryOutcome::Timeout => 504,
+            TryOutcome::Timeout { status } => *status,
             TryOutcome::ConnectFailed | TryOutcome::Reset => 503,
         };
         five_xx = if code >= 500 { five_xx + 1 } else { 0 };

@@ -47,7 +47,17 @@ pub fn start_retrying_pool(
     policy: &str,
 ) -> (Proxy, SocketAddr) {
     let pool = pool(endpoints, policy);
-    let retrying = pool.replace("{attempts: 0}", "{attempts: 1, retryOn: 5xx}");
+    start_with_retries(driver, workers, &pool, "{attempts: 1, retryOn: 5xx}")
+}
+
+/// A proxy in front of a service whose route has these `retries`, and what else stands behind them.
+pub fn start_with_retries(
+    driver: &str,
+    workers: &str,
+    pool: &str,
+    retries: &str,
+) -> (Proxy, SocketAddr) {
+    let retrying = pool.replace("{attempts: 0}", retries);
     assert_ne!(retrying, pool);
     start_with(driver, workers, &retrying)
 }

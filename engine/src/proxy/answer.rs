@@ -3,6 +3,7 @@
 use super::upstream::ConnectError;
 use crate::stats::ResponseFlags;
 use ringroad_codec::http1::{BodyError, HeadError, HeadErrorKind, reason_phrase};
+use ringroad_policy::snapshot::TimeoutStatus;
 use std::borrow::Cow;
 
 /// The detail of [`Answer::upstream_timeout`].
@@ -126,10 +127,14 @@ impl Answer {
         Self::new(503, flags, "no_healthy_upstream", "no healthy upstream")
     }
 
-    /// The route's timeout has passed.
-    pub fn upstream_timeout() -> Self {
+    /// The route's timeout has passed, which it has answered so.
+    pub fn upstream_timeout(status: TimeoutStatus) -> Self {
         let flags = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
-        Self::new(504, flags, RESPONSE_TIMEOUT, "upstream request timeout")
+        let body = match status {
+            TimeoutStatus::GatewayTimeout => "upstream request timeout",
+            TimeoutStatus::NoContent => "",
+        };
+        Self::new(status.code(), flags, RESPONSE_TIMEOUT, body)
     }
 
     /// Where the timeout was the caller's own deadline, it is told so (gRPC, DEADLINE_EXCEEDED).
@@ -194,10 +199,10 @@ impl Answer {
     }
 
     /// One try took longer than `perTryTimeout`.
-    pub fn per_try_timeout() -> Self {
+    pub fn per_try_timeout(status: TimeoutStatus) -> Self {
         Self {
             details: Cow::Borrowed(Self::PER_TRY_TIMEOUT),
-            ..Self::upstream_timeout()
+            ..Self::upstream_timeout(status)
         }
     }
 

@@ -244,12 +244,13 @@ impl RoutedRequest<'_> {
         body: &RequestBody<'_>,
         record: &mut Record<'_>,
     ) -> Outcome {
+        let status = self.plan.timeout_status();
         if self.timeouts.request_is_over() {
-            return Outcome::Unanswered(Answer::upstream_timeout());
+            return Outcome::Unanswered(Answer::upstream_timeout(status));
         }
         let stats = &self.plan.cluster.stats;
         stats.upstream_rq_per_try_timeout.add(1);
-        let answer = Answer::per_try_timeout();
+        let answer = Answer::per_try_timeout(status);
         self.failed(TryFailure::TimedOut, answer, retries, body, record)
     }
 }

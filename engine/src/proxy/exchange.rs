@@ -369,7 +369,9 @@ async fn exchange(
         match retries.pause(worker, connection, &request.timeouts).await {
             Pause::Over => {}
             Pause::ClientGone => return client_left(connection, record),
-            Pause::TimedOut => break record.charged(Answer::upstream_timeout()),
+            Pause::TimedOut => {
+                break record.charged(Answer::upstream_timeout(plan.timeout_status()));
+            }
         }
     };
     let answer = match retries.number() {

@@ -12,7 +12,7 @@ use ringroad_codec::http1::{RequestHead, TargetForm, Upgrade};
 use ringroad_policy::authenticate::Claims;
 use ringroad_policy::snapshot::{
     ConnectionFacts, Decision, Destination, HashCookie, HashKey, HashPolicy, HeaderLevels,
-    Redirect, RequestFacts, Route, RouteAction, RouteTable, Target, UpstreamHeaders,
+    Redirect, RequestFacts, Route, RouteAction, RouteTable, Target, TimeoutStatus, UpstreamHeaders,
     path::Normalization,
 };
 use std::borrow::Cow;
@@ -98,6 +98,11 @@ impl<'a> Plan<'a> {
             response: None,
             worker,
         }
+    }
+
+    /// What time limits are answered.
+    pub fn timeout_status(&self) -> TimeoutStatus {
+        self.route.timeout_status_of(self.destination)
     }
 
     /// A cookie that was made for the client, and its value.

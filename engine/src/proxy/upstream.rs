@@ -352,7 +352,7 @@ impl ClusterView {
         match outcome {
             TryOutcome::Connected => {}
             TryOutcome::Response { status, .. } if status < 500 => figures.rq_success.add(1),
-            TryOutcome::Timeout => {
+            TryOutcome::Timeout { .. } => {
                 figures.rq_timeout.add(1);
                 figures.rq_error.add(1);
             }

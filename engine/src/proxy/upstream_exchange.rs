@@ -134,12 +134,18 @@ pub(super) async fn exchange_on(
                 return Sent::Over(Outcome::Client(ClientFailure::Stalled));
             }
             Err(Interrupted::Elapsed) => {
-                cluster.report(endpoint, TryOutcome::Timeout);
+                let status = request.plan.timeout_status();
+                cluster.report(
+                    endpoint,
+                    TryOutcome::Timeout {
+                        status: status.code(),
+                    },
+                );
                 if request.timeouts.request_is_over() {
-                    return Sent::Over(Outcome::Unanswered(Answer::upstream_timeout()));
+                    return Sent::Over(Outcome::Unanswered(Answer::upstream_timeout(status)));
                 }
                 stats.upstream_rq_per_try_timeout.add(1);
-                return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout());
+                return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout(status));
             }
         };
         if !response_head.is_interim() {

@@ -79,7 +79,6 @@ use findings::Findings;
 use peer_authentication::PeerModes;
 use reached::Reached;
 use registry::Registry;
-pub(crate) use retry_headers::ALT_RESPONSE;
 pub(crate) use route_policies::FAULT_SIDE;
 use sidecar_scope::Scope;
 use unexported::Unexported;

@@ -6,18 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::route_policies::{default_retry, names};
-use crate::snapshot::{HeaderEdits, HeaderValue, RetryConditions, RetryPolicy, WriteMode};
+use crate::snapshot::{
+    HeaderEdits, HeaderValue, RetryConditions, RetryPolicy, TimeoutStatus, WriteMode,
+};
 use crate::source::Origin;
 
 const RETRY_ON: &str = "x-envoy-retry-on";
 const GRPC_ON: &str = "x-envoy-retry-grpc-on";
 const MAX_RETRIES: &str = "x-envoy-max-retries";
 const HEADER_NAMES: &str = "x-envoy-retriable-header-names";
-/// Has Envoy answer 204 in the place of 504.
-pub const ALT_RESPONSE: &str = "x-envoy-upstream-rq-timeout-alt-response";
+/// Whatever its value.
+const ALT_RESPONSE: &str = "x-envoy-upstream-rq-timeout-alt-response";
 const STATUS_CODES: &str = "x-envoy-retriable-status-codes";
-/// The last three are taken out and nothing more: the time limits stand when they are read, nothing
-/// is hedged, and a time limit is always answered 504.
+/// Two of them are taken out and nothing more: the time limits stand when they are read, and nothing
+/// is hedged.
 const STEERING: [&str; 8] = [
     RETRY_ON,
     GRPC_ON,
@@ -59,6 +61,14 @@ impl RetryWishes {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What a time limit is answered.
+    pub fn timeout_status(&self) -> TimeoutStatus {
+        match self.0.contains_key(ALT_RESPONSE) {
+            true => TimeoutStatus::NoContent,
+            false => TimeoutStatus::default(),
+        }
     }
 
     /// `policy` as these headers, which are written at `origin`, make it.

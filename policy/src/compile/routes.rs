@@ -24,6 +24,7 @@ use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
     self, ClusterId, ExcludedRoute, Fault, FaultSide, HeaderEdits, Mirror, NO_SPLIT, PathMatch,
     PathRewrite, Redirect, RedirectPath, RegexRewrite, Route, RouteAction, RouteMatch,
+    TimeoutStatus,
 };
 use crate::source::{FieldPath, Origin};
 
@@ -186,6 +187,7 @@ impl RouteBuilder<'_, '_> {
             action: RouteAction::Forward(Vec::new()),
             timeout_ms: timeout.filter(|ms| *ms > 0),
             timeout_origin: timeout.map(|_| self.origin(self.place.field("timeout"))),
+            timeout_status: TimeoutStatus::default(),
             retry: None,
             request_headers: headers.request,
             response_headers: headers.response,
@@ -263,6 +265,7 @@ impl RouteBuilder<'_, '_> {
                 response_headers: headers.response,
                 host_rewrite: headers.authority,
                 retry: None,
+                timeout_status: TimeoutStatus::default(),
                 origin: Some(origin),
             };
             if alone {
@@ -309,11 +312,13 @@ impl RouteBuilder<'_, '_> {
                 None => self.origin(self.place.clone()),
             };
             destination.retry = wishes.steer(policy.clone(), origin);
+            destination.timeout_status = wishes.timeout_status();
         }
         let mut wishes = RetryWishes::default();
         wishes.take_from(&mut route.request_headers);
         let origin = || self.origin(self.place.field("headers"));
         route.retry = wishes.steer(policy, origin);
+        route.timeout_status = wishes.timeout_status();
     }
 
     fn fault(&mut self) -> Option<Fault> {
@@ -500,10 +505,12 @@ pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String)
             response_headers: HeaderEdits::default(),
             host_rewrite: None,
             retry: None,
+            timeout_status: TimeoutStatus::default(),
             origin: None,
         }]),
         timeout_ms: None,
         timeout_origin: None,
+        timeout_status: TimeoutStatus::default(),
         retry: Some(match clusters.hashes(cluster) {
             true => default_retry_in_place(),
             false => default_retry(),

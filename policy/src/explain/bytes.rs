@@ -7,6 +7,7 @@ use super::places::Places;
 use super::{Explanation, Request};
 use crate::snapshot::{
     Cluster, ConnectionFacts, Destination, HeaderEdits, Snapshot, TcpDestination, TcpRoute,
+    TimeoutStatus,
 };
 
 impl Explanation {
@@ -63,6 +64,7 @@ fn destination_of(
         response_headers: HeaderEdits::default(),
         host_rewrite: None,
         retry: None,
+        timeout_status: TimeoutStatus::default(),
         origin: written.origin.clone(),
     };
     let carried = Carried::Bytes(connection);

@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::LocalAnswer;
 use super::balancing_view;
-use super::effects::{Setting, edits, milliseconds, milliseconds_or, retries, setting};
+use super::effects::{
+    Setting, edits, milliseconds, milliseconds_or, retries, setting, timeout_answer,
+};
 use super::hash_view::{Carried, endpoint_of_key};
 use super::places::{Places, Written};
 use crate::health::RetryBudget;
@@ -89,6 +91,9 @@ pub(super) fn destination(
     if let Some(policy) = &destination.retry {
         view.settings.push(retries(policy, places));
     }
+    let written = view.written.clone();
+    view.settings
+        .extend(timeout_answer(destination.timeout_status, written));
     edits(
         "request header",
         &destination.request_headers,

@@ -6,7 +6,7 @@ use super::places::{Places, Written};
 use super::wording;
 use crate::snapshot::{
     AbortAnswer, CorsPolicy, FaultSide, HeaderEdits, HeaderValue, PartsPerMillion, PathMatch,
-    PathRewrite, RequestFacts, RetryPolicy, Route, RouteAction, Segment, WriteMode,
+    PathRewrite, RequestFacts, RetryPolicy, Route, RouteAction, Segment, TimeoutStatus, WriteMode,
 };
 use crate::source::{FieldPath, Origin};
 
@@ -56,6 +56,7 @@ pub(crate) fn settings(
         let value = milliseconds_or(route.timeout_ms, "none");
         let written = places.of_optional(&route.timeout_origin);
         list.push(setting("timeout", value, written));
+        list.extend(timeout_answer(route.timeout_status, at("headers")));
         list.push(match &route.retry {
             Some(policy) => retries(policy, places),
             None => {
@@ -116,6 +117,15 @@ pub(super) fn field_of_rule(route: &Route, field: &str) -> Option<Origin> {
         document: *document,
         field: rule.field(field),
     })
+}
+
+/// What is answered when time is over, where it is not 504.
+pub(super) fn timeout_answer(status: TimeoutStatus, written: Option<Written>) -> Option<Setting> {
+    let answer = match status {
+        TimeoutStatus::GatewayTimeout => return None,
+        TimeoutStatus::NoContent => "204 without a body",
+    };
+    Some(setting("timeout answer", answer, written))
 }
 
 fn rewrites(

@@ -18,7 +18,10 @@ pub enum TryOutcome {
     /// The connection ended or broke the protocol within the request.
     Reset,
     /// The response head took longer than the route or the try allows.
-    Timeout,
+    Timeout {
+        /// What that is answered, and what it counts as without the split.
+        status: u16,
+    },
 }
 
 /// What an endpoint is ejected for.
@@ -118,7 +121,7 @@ impl FailureCounts {
             } => judged_status(status, grpc_status, rules),
             _ if rules.split_local_origin_errors => return self.after_local_failure(rules),
             TryOutcome::ConnectFailed | TryOutcome::Reset => 503,
-            TryOutcome::Timeout => 504,
+            TryOutcome::Timeout { status } => status,
         };
         self.after_status(status, rules)
     }

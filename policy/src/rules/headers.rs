@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::regex::check_regex;
-use crate::compile::ALT_RESPONSE;
 use crate::schema::{Node, Report};
 use crate::settings::is_header_name;
 use crate::snapshot::is_framing_header;
@@ -89,10 +88,6 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
                 }
                 if is_authority(name) {
                     check_sendable(&value, report);
-                }
-                if may_set_authority && name.eq_ignore_ascii_case(ALT_RESPONSE) {
-                    let message = "it has no effect yet: a time limit is answered 504";
-                    report.key_warning("value-not-carried", &value, message, "remove it");
                 }
                 check_value(&value, report);
             }

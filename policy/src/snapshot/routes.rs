@@ -62,6 +62,25 @@ pub struct VirtualHost {
     pub excluded: Vec<ExcludedRoute>,
 }
 
+/// What is answered where an upstream takes longer than it may, if not 504.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeoutStatus {
+    #[default]
+    GatewayTimeout,
+    /// 204. Envoy: `x-envoy-upstream-rq-timeout-alt-response`.
+    NoContent,
+}
+
+impl TimeoutStatus {
+    /// The status code.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::GatewayTimeout => 504,
+            Self::NoContent => 204,
+        }
+    }
+}
+
 /// What happens to the requests that match.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -76,6 +95,8 @@ pub struct Route {
     pub timeout_ms: Option<u64>,
     /// Where the timeout was written; `None` is the default.
     pub timeout_origin: Option<Origin>,
+    /// What a time limit is answered, that of a try or that of all of them.
+    pub timeout_status: TimeoutStatus,
     /// `None` is no retry at all.
     pub retry: Option<Arc<RetryPolicy>>,
     pub request_headers: HeaderEdits,
@@ -129,6 +150,8 @@ pub struct Destination {
     pub host_rewrite: Option<String>,
     /// Of its own, by headers that it sets; `None` is the route's.
     pub retry: Option<Arc<RetryPolicy>>,
+    /// Of its own, if it is not the default; else it is the route's.
+    pub timeout_status: TimeoutStatus,
     pub origin: Option<Origin>,
 }
 
@@ -136,6 +159,14 @@ impl Route {
     /// What is tried again of the requests to one of its destinations.
     pub fn retry_of<'s>(&'s self, destination: &'s Destination) -> Option<&'s RetryPolicy> {
         destination.retry.as_deref().or(self.retry.as_deref())
+    }
+
+    /// What the time limits of requests to one of its destinations are answered.
+    pub fn timeout_status_of(&self, destination: &Destination) -> TimeoutStatus {
+        match destination.timeout_status {
+            TimeoutStatus::GatewayTimeout => self.timeout_status,
+            own => own,
+        }
     }
 
     /// What an upstream of one of its destinations sees as Host, if not what the client wrote.

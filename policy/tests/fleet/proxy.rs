@@ -161,7 +161,7 @@ impl Proxy {
             },
             Reply::Refused => TryOutcome::ConnectFailed,
             Reply::Reset => TryOutcome::Reset,
-            Reply::Silence | Reply::TimedOut => TryOutcome::Timeout,
+            Reply::Silence | Reply::TimedOut => TryOutcome::Timeout { status: 504 },
         };
         let connected = (reply != Reply::Refused).then_some(TryOutcome::Connected);
         let rules = &scenario.outlier;

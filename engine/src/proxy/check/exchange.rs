@@ -103,7 +103,7 @@ pub async fn send(sending: Sending<'_>) -> Option<CheckAnswer> {
             }
             Err(_) => {
                 stats.upstream_rq_timeout.add(1);
-                cluster.report(&endpoint, TryOutcome::Timeout);
+                cluster.report(&endpoint, TryOutcome::Timeout { status: 504 });
                 upstream.close();
                 return None;
             }
