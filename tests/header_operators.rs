@@ -131,3 +131,67 @@ fn operators_have_their_value_at_the_moment_that_the_head_is_written() {
         assert_eq!(value(&other, "connection"), Some("1"));
     }
 }
+
+/// What a response says of its date, by what the upstream said and what the route does with it.
+#[test]
+fn a_response_has_one_date_whatever_a_route_does_with_it() {
+    let upstream = ScriptedUpstream::start(|connection| {
+        while let Some((head, _)) = connection.head() {
+            let date = if head.contains("/dated") {
+                "date: UP\r\n"
+            } else {
+                ""
+            };
+            connection.send(format!(
+                "HTTP/1.1 200 OK\r\n{date}content-length: 0\r\n\r\n"
+            ));
+        }
+    });
+    let (ip, port) = (upstream.address.ip(), upstream.address.port());
+    let changes = [
+        ("remove", "[date]"),
+        ("add", "{date: X}"),
+        ("set", "{date: X}"),
+    ];
+    let rules = changes.map(|(change, date)| {
+        format!(
+            "  - match: [{{uri: {{prefix: /{change}}}}}]\n    \
+             headers: {{response: {{{change}: {date}}}}}\n    \
+             route: [{{destination: {{host: shop.test}}}}]\n"
+        )
+    });
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop}}\n\
+         spec:\n  hosts: [\"*\"]\n  gateways: [gate]\n  http:\n{}---\n\
+         apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: shop}}\n\
+         spec:\n  hosts: [shop.test]\n  resolution: STATIC\n  \
+         ports: [{{number: 80, name: http, protocol: HTTP}}]\n  \
+         endpoints: [{{address: {ip}, ports: {{http: {port}}}}}]\n",
+        rules.concat()
+    );
+    for driver in DRIVERS {
+        let address = free_address();
+        let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &text)]);
+        let _proxy = Proxy::start(config, &["--driver", driver]);
+        let dates = |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            let (answer, _) = converse(address, &[request.as_bytes()]);
+            let dates = answer
+                .lines()
+                .filter_map(|line| line.strip_prefix("date: "));
+            let own = |date: &str| date.ends_with(" GMT");
+            let dates = dates.map(|date| if own(date) { "own" } else { date });
+            dates.collect::<Vec<_>>().join(" ")
+        };
+        for (path, told) in [
+            ("/remove", "own"),
+            ("/remove/dated", "own"),
+            ("/add", "X"),
+            ("/add/dated", "UP X"),
+            ("/set", "X"),
+            ("/set/dated", "X"),
+        ] {
+            assert_eq!(dates(path), told, "{path} {driver}");
+        }
+    }
+}

@@ -190,3 +190,7 @@ pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
         IpAddr::V6(ip) => drop(write!(out, "{ip}")),
     }
 }
+
+#[cfg(test)]
+#[path = "request_head_tests.rs"]
+mod tests;

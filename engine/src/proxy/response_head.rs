@@ -63,17 +63,14 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
         for span in &self.head.headers {
             let name = span.name.of(self.bytes);
             let kept = match span.kind {
-                HeaderKind::Other => true,
+                HeaderKind::Other | HeaderKind::Date => true,
                 HeaderKind::Server => false,
-                HeaderKind::Date => {
-                    has_date = true;
-                    true
-                }
                 HeaderKind::XEnvoy => !name.eq_ignore_ascii_case(b"x-envoy-upstream-service-time"),
                 kind => !kind.is_hop_by_hop(),
             };
             if kept && self.edits.keeps(name, self.format) {
                 write_header(out, name, span.value.of(self.bytes));
+                has_date |= span.kind == HeaderKind::Date;
             }
         }
         let chunked = self.head.framing == BodyFraming::Chunked
@@ -82,7 +79,7 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
         if chunked {
             write_header(out, b"transfer-encoding", b"chunked");
         }
-        if !has_date && self.edits.keeps(b"date", self.format) {
+        if !has_date && !self.edits.writes("date") {
             out.extend_from_slice(b"date: ");
             worker.write_date(out);
             out.extend_from_slice(b"\r\n");

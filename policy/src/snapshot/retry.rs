@@ -133,7 +133,7 @@ impl RetryPolicy {
             TryFailure::Reset { request_began } => {
                 !request_began && any(&[On::RESET_BEFORE_REQUEST])
             }
-            TryFailure::Refused => any(&[On::REFUSED_STREAM, On::RESET_BEFORE_REQUEST]),
+            TryFailure::Refused => any(&[On::REFUSED_STREAM]),
             TryFailure::TimedOut => false,
         }
     }
@@ -167,14 +167,12 @@ impl RetryPolicy {
     }
 
     /// How long to wait before the `number`th retry, counted from 1: a random time below
-    /// `(2^number - 1) * B` and never above `10 * B`, in microseconds. B is
-    /// [`backoff_base_ms`](Self::backoff_base_ms).
+    /// `2^(number - 1) * B` and never above `10 * B`, in microseconds. B is
+    /// [`backoff_base_ms`](Self::backoff_base_ms). Envoy: `JitteredExponentialBackOffStrategy`.
     pub fn backoff_us(&self, number: u32, random: &mut Random) -> u64 {
         let base_us = self.backoff_base_ms.saturating_mul(1000);
-        let steps = 1u64
-            .checked_shl(number)
-            .map_or(u64::MAX, |power| power - 1)
-            .min(10);
+        let doubled = number.saturating_sub(1);
+        let steps = 1u64.checked_shl(doubled).map_or(10, |power| power.min(10));
         random.below(base_us.saturating_mul(steps) as usize) as u64
     }
 }
@@ -227,7 +225,7 @@ mod tests {
             ("reset", &failures[..]),
             (
                 "reset-before-request",
-                &[TryFailure::NoConnection, not_begun, TryFailure::Refused],
+                &[TryFailure::NoConnection, not_begun],
             ),
             ("connect-failure", &[TryFailure::NoConnection]),
             ("refused-stream", &[TryFailure::Refused]),
@@ -292,7 +290,7 @@ mod tests {
     fn the_back_off_grows_up_to_ten_times_its_base() {
         let policy = policy("5xx", &[]);
         let mut random = Random::new(1);
-        for (number, most_ms) in [(1, 25), (2, 75), (3, 175), (4, 250), (5, 250), (64, 250)] {
+        for (number, most_ms) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (65, 250)] {
             let drawn: Vec<u64> = (0..2000)
                 .map(|_| policy.backoff_us(number, &mut random))
                 .collect();

@@ -1,7 +1,6 @@
 //! What of a request is hashed, so that equal requests meet the same endpoint.
 
 use std::fmt::Write as _;
-use std::hash::Hasher as _;
 use std::net::SocketAddr;
 
 use super::hash_table::hash_of;
@@ -138,7 +137,8 @@ impl HashCookie {
 }
 
 /// Several values are hashed in the order of their bytes, so that the order in which they come
-/// makes no difference.
+/// makes no difference, each with the hash of those before it as the seed. Envoy:
+/// `HashUtil::xxHash64` of a list.
 fn hash_of_header(headers: &dyn HeaderLookup, name: &str) -> Option<u64> {
     let mut count = 0;
     let mut only = 0;
@@ -152,9 +152,8 @@ fn hash_of_header(headers: &dyn HeaderLookup, name: &str) -> Option<u64> {
     let mut values: Vec<Vec<u8>> = Vec::with_capacity(count);
     headers.visit(name, &mut |value| values.push(value.to_vec()));
     values.sort();
-    let mut hasher = XxHash64::with_seed(0);
-    values.iter().for_each(|value| hasher.write(value));
-    Some(hasher.finish())
+    let chain = |seed, value: &Vec<u8>| XxHash64::oneshot(seed, value);
+    Some(values.iter().fold(0, chain))
 }
 
 /// The hash of the first cookie of that name, unless it is empty.
