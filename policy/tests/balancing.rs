@@ -207,7 +207,12 @@ fn retries_leave_priorities_after_two_tries_if_they_are_to() {
     assert_eq!(levels(&[0, 1], true), HashSet::from([1]));
     assert_eq!(levels(&[0, 1, 2], true), HashSet::from([1]));
     assert_eq!(levels(&[0, 1, 2, 3], true), HashSet::from([2]));
-    assert_eq!(levels(&[0, 1, 2, 3, 4, 5], true), HashSet::from([0]));
+    // All have been met: the same again.
+    let all = [0, 1, 2, 3, 4, 5, 0, 1, 2];
+    assert_eq!(levels(&all[..6], true), HashSet::from([0]));
+    assert_eq!(levels(&all[..7], true), HashSet::from([0]));
+    assert_eq!(levels(&all[..8], true), HashSet::from([1]));
+    assert_eq!(levels(&all[..9], true), HashSet::from([1]));
 }
 
 #[test]

@@ -152,25 +152,32 @@ impl BalancerState {
         loads.position(|sum| drawn <= sum).unwrap_or(0)
     }
 
-    /// A priority that every second try had not met yet; `None` when nothing tells them apart.
-    /// Envoy: `previous_priorities`, with the update frequency that Istio sets.
+    /// A priority that every second try had not met yet; `None` when nothing tells them apart. When
+    /// all have been met, they are met anew. Envoy: `previous_priorities`, with the update frequency
+    /// that Istio sets.
     fn choose_other_level(&self, cluster: &Cluster, drawn: u32, tried: &[usize]) -> Option<usize> {
         const TRIES_A_STEP: usize = 2;
-        let counted = &tried[..tried.len() - tried.len() % TRIES_A_STEP];
-        if counted.is_empty() {
-            return None;
-        }
-        let was_tried = |level: usize| {
-            let mut priorities = counted.iter().filter_map(|at| cluster.priority_of(*at));
+        let met = |tried: &[usize], level: usize| {
+            let mut priorities = tried.iter().filter_map(|at| cluster.priority_of(*at));
             priorities.any(|priority| priority == level)
         };
         let levels = || self.levels.iter().enumerate();
-        let others = || levels().filter(|(at, _)| !was_tried(*at));
-        let total: u32 = others().map(|(_, level)| level.health_percent).sum();
-        if total == 0 {
+        let mut counted: &[usize] = &[];
+        let mut begun = 0;
+        for end in (TRIES_A_STEP..=tried.len()).step_by(TRIES_A_STEP) {
+            counted = &tried[begun..end];
+            let is_left =
+                |(at, level): (usize, &LevelState)| level.health_percent > 0 && !met(counted, at);
+            if !levels().any(is_left) {
+                (begun, counted) = (end, &[]);
+            }
+        }
+        if counted.is_empty() {
             return None;
         }
-        let total = total.min(100);
+        let others = || levels().filter(|(at, _)| !met(counted, *at));
+        let total: u32 = others().map(|(_, level)| level.health_percent).sum();
+        let total = total.clamp(1, 100);
         let mut sum = 0;
         for (at, level) in others() {
             sum += (level.health_percent * 100 / total).min(100 - sum);
