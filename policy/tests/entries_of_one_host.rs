@@ -2,6 +2,7 @@
 
 mod support;
 
+use ringroad_policy::snapshot::Discovery;
 use support::*;
 
 fn of_one_host(name: &str, port: &str, more: &str) -> String {
@@ -58,4 +59,37 @@ fn entries_that_differ_do_not_lend_each_other_ports() {
     // Without a port of its own it has nothing to lose.
     let same = of_one_host("two", "number: 80, name: http", "resolution: DNS");
     assert_eq!(with(&same).1, vec![]);
+}
+
+/// Istio tells the ports of names that are looked up by their numbers, and those of addresses by
+/// their names.
+#[test]
+fn names_are_looked_up_for_the_port_of_their_entry() {
+    let named = |name: &str, port: u16, resolution: &str, address: &str| {
+        of_one_host(
+            name,
+            &format!("number: {port}, name: http"),
+            &format!("resolution: {resolution}, endpoints: [{{address: {address}}}]"),
+        )
+    };
+    let targets = |text: &str, port: u16| {
+        let snapshot = snapshot(&(sidecar("default") + text));
+        let cluster = snapshot.cluster_named(&format!("outbound|{port}||a.com"));
+        let names = match &cluster.expect("a cluster").discovery {
+            Discovery::StrictDns(names) | Discovery::LogicalDns(names) => names,
+            other => panic!("{other:?}"),
+        };
+        let told = names.iter().map(|one| format!("{}:{}", one.name, one.port));
+        told.collect::<Vec<_>>()
+    };
+    let two = named("one", 80, "DNS", "b.com") + &named("two", 81, "DNS", "c.com");
+    assert_eq!(targets(&two, 80), ["b.com:80"]);
+    assert_eq!(targets(&two, 81), ["c.com:81"]);
+    let same = named("one", 80, "DNS", "b.com") + &named("two", 80, "DNS", "c.com");
+    assert_eq!(targets(&same, 80), ["b.com:80", "c.com:80"]);
+    // Of these only one endpoint can be.
+    assert_eq!(
+        targets(&same.replace("DNS,", "DNS_ROUND_ROBIN,"), 80),
+        ["b.com:80"]
+    );
 }

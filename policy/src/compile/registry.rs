@@ -83,6 +83,16 @@ pub(super) enum SourcePorts {
     Named(BTreeMap<String, u32>),
     /// Only the ports listed, by the name of the service's port.
     Only(BTreeMap<String, u32>),
+    /// Only those of a ServiceEntry.
+    OfEntry(Vec<EntryPort>),
+}
+
+/// A port of a ServiceEntry, and where an endpoint of it takes connections for that.
+#[derive(Debug, Clone)]
+pub(super) struct EntryPort {
+    pub name: String,
+    pub number: u32,
+    pub target: u32,
 }
 
 /// All services that are visible to the workload at hand.
@@ -388,7 +398,7 @@ impl Service {
             .iter()
             .filter(|s| selects(selector, &s.endpoint.labels))
         {
-            let Some(number) = source.port(port) else {
+            let Some(number) = source.port(port, self.resolution) else {
                 continue;
             };
             if let Some(path) = source.address.strip_prefix("unix://") {
@@ -445,7 +455,7 @@ impl Service {
             address.is_ok_and(|ip: IpAddr| workload.addresses.contains(&ip))
         };
         if let Some(source) = self.sources.iter().find(of_workload) {
-            return source.port(port);
+            return source.port(port, self.resolution);
         }
         let selected = !self.selector.is_empty() && selects(&self.selector, &workload.labels);
         let target = selected.then(|| self.target_of(port.number)).flatten();
@@ -477,8 +487,15 @@ impl Service {
 }
 
 impl Source {
-    fn port(&self, port: &Port) -> Option<u16> {
+    fn port(&self, port: &Port, resolution: Resolution) -> Option<u16> {
+        let by_number = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+        let is_meant = |known: &&EntryPort| match by_number {
+            // Istio: `LegacyClusterPortKey`, and `ServicePortName`.
+            true => known.number == port.number,
+            false => known.name == port.name,
+        };
         let number = match &self.ports {
+            SourcePorts::OfEntry(ports) => ports.iter().find(is_meant)?.target,
             SourcePorts::Only(ports) => *ports.get(&port.name)?,
             SourcePorts::Named(ports) => match (ports.get(&port.name), &port.target) {
                 (Some(number), _) => *number,

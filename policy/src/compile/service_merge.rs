@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::registry::{Service, Source, SourcePorts};
+use super::registry::{EntryPort, Port, Resolution, Service, Source, SourcePorts};
 use crate::resource::service_entry::ServiceEntry;
 use crate::source::Origin;
 
@@ -22,14 +22,19 @@ pub struct Unmerged {
 /// service. Of a port that both have the older one tells the protocol. Endpoints count either way,
 /// each for the ports of its own entry.
 pub fn merge(older: &mut Service, later: Service) -> Option<Unmerged> {
-    let is_new = |number: u32| older.port(number).is_none();
-    let (new, _): (Vec<_>, Vec<_>) = later
-        .ports
-        .iter()
-        .cloned()
-        .partition(|port| is_new(port.number));
+    let is_new = |port: &&Port| older.port(port.number).is_none();
+    let new: Vec<Port> = later.ports.iter().filter(is_new).cloned().collect();
     let difference = difference(older, &later);
-    older.sources.extend(later.sources);
+    let mut sources = later.sources;
+    if later.resolution == Resolution::DnsRoundRobin {
+        // It has one endpoint for a port. Istio: `mergeServicesInstancesByNamespaceHost`.
+        for source in &mut sources {
+            if let SourcePorts::OfEntry(ports) = &mut source.ports {
+                ports.retain(|port| older.port(port.number).is_none());
+            }
+        }
+    }
+    older.sources.extend(sources);
     match difference {
         Some(field) if !new.is_empty() => Some(Unmerged {
             host: later.host,
@@ -47,21 +52,22 @@ pub fn merge(older: &mut Service, later: Service) -> Option<Unmerged> {
 }
 
 /// An endpoint serves the ports of the entry that it is written for or selected by, and no others
-/// of the host. Istio: `ServicePortName`.
+/// of the host.
 pub fn at_ports_of(entry: &ServiceEntry, source: Source) -> Source {
     let SourcePorts::Named(written) = &source.ports else {
         return source;
     };
     let ports = entry.ports.iter().map(|port| {
-        let target = match port.target_port {
-            0 => port.number,
-            target => target,
-        };
-        let number = written.get(&port.name).copied().unwrap_or(target);
-        (port.name.clone(), number)
+        let own = written.get(&port.name).copied();
+        let target = (port.target_port > 0).then_some(port.target_port);
+        EntryPort {
+            name: port.name.clone(),
+            number: port.number,
+            target: own.or(target).unwrap_or(port.number),
+        }
     });
     Source {
-        ports: SourcePorts::Only(ports.collect()),
+        ports: SourcePorts::OfEntry(ports.collect()),
         ..source
     }
 }
