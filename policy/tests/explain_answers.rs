@@ -273,3 +273,39 @@ fn endpoints_that_are_never_chosen_are_no_way_on() {
     };
     assert!(to.settings.iter().all(|one| one.name != "endpoint of key"));
 }
+
+#[test]
+fn what_a_key_needs_to_know_of_the_client_is_asked_for() {
+    let balanced = |by: &str| {
+        let policy = format!("trafficPolicy: {{loadBalancer: {{consistentHash: {by}}}}}");
+        edge("a.com", "headers: {request: {add: {x-at: '%START_TIME%'}}}")
+            + &destination_rule("d", &format!("host: a.com\n{policy}\n"))
+    };
+    let endpoint = |by: &str, source: Option<&str>, headers: &[(&str, &str)]| {
+        let mut request = Request::for_url("http://shop.test:8080/api?user=7").unwrap();
+        request.connection.source = source.map(|source| source.parse().unwrap());
+        let headers = headers.iter();
+        request.headers = headers
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let told = explain(&snapshot(&balanced(by)), &[], &request, None);
+        let mut settings = told.destinations[0].settings.iter();
+        let found = settings.find(|one| one.name == "endpoint of key");
+        found.expect("an endpoint of the key").value.clone()
+    };
+    let known = "10.0.0.1:80, while it is available";
+    for by in ["{useSourceIp: true}", "{httpHeaderName: x-forwarded-for}"] {
+        let unknown = endpoint(by, None, &[]);
+        assert!(unknown.contains("`--source-ip`"), "{by}: {unknown}");
+        assert_eq!(endpoint(by, Some("10.1.1.1"), &[]), known, "{by}");
+    }
+    let by_time = endpoint("{httpHeaderName: x-at}", None, &[("x-at", "noon")]);
+    assert!(by_time.ends_with("by `%START_TIME%`"), "{by_time}");
+    // What is made of other headers makes no difference.
+    let by_header = "{httpHeaderName: x-user}";
+    assert_eq!(endpoint(by_header, None, &[("x-user", "7")]), known);
+    assert!(endpoint(by_header, None, &[]).contains("drawn"));
+    assert_eq!(endpoint("{httpQueryParameterName: user}", None, &[]), known);
+    let cookie = endpoint("{httpCookie: {name: user, ttl: 0s}}", None, &[]);
+    assert!(cookie.contains("leads anywhere"), "{cookie}");
+}

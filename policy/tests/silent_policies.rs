@@ -158,6 +158,30 @@ fn a_rule_that_its_export_keeps_from_this_proxy_is_told() {
     assert_eq!(unused, NOTHING);
 }
 
+/// Istio asks the namespaces of the client, of the service, and the root namespace, and no other.
+#[test]
+fn a_rule_of_a_namespace_that_nobody_asks_is_told() {
+    let policy = "{connectionPool: {tcp: {maxConnections: 1}}}";
+    let text = |namespace: &str, service: &str| {
+        with_policy(1, policy)
+            .replace("{name: d}", &format!("{{name: d, namespace: {namespace}}}"))
+            .replace(
+                "{name: a-com}",
+                &format!("{{name: a-com, namespace: {service}}}"),
+            )
+    };
+    let told = one("no-effect", "spec.host");
+    assert_eq!(found_in(&text("far", "default")), told);
+    assert_eq!(found_in(&text("far", "shop")), told);
+    for (namespace, service) in [
+        ("default", "shop"),
+        ("shop", "shop"),
+        ("istio-system", "shop"),
+    ] {
+        assert_eq!(found_in(&text(namespace, service)), NOTHING, "{namespace}");
+    }
+}
+
 #[test]
 fn times_of_probes_that_are_no_whole_seconds_are_told() {
     let with = |times: &str| {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::Compiler;
 use super::names::{is_exported, is_wildcard, resolve_short_name};
 use super::reached::Reached;
+use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::Object;
 use crate::resource::destination_rule::{DestinationRule, LoadBalancer};
@@ -13,7 +14,8 @@ use crate::snapshot::{Cluster, ClusterId, Discovery, Locality};
 use crate::source::{FieldPath, Origin};
 
 /// Warns of subsets that no route names, of tunnels where all that comes is requests, of failover
-/// to regions without endpoints, and of rules that their `exportTo` keeps from this proxy.
+/// to regions without endpoints, and of rules that their `exportTo` or their namespace keeps from
+/// this proxy.
 pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
     let mut told = Vec::new();
     unnamed_subsets(compiler, &mut told);
@@ -39,6 +41,10 @@ fn in_spec(field: &str) -> FieldPath {
 /// has a policy of its own. Without any route the subsets may be for those that are still to come.
 fn unnamed_subsets(compiler: &Compiler<'_>, told: &mut Vec<Diagnostic>) {
     let resources = compiler.resources;
+    let mut rules = resources.destination_rules.iter();
+    if rules.all(|rule| rule.spec.subsets.is_empty()) {
+        return;
+    }
     let servers = resources.gateways.iter().flat_map(|one| &one.spec.servers);
     let modes = servers.filter_map(|server| server.tls.as_ref()?.mode.as_deref());
     // There the client names the subset.
@@ -137,47 +143,56 @@ fn tunnels_of_requests(reached: &Reached, compiler: &Compiler<'_>, told: &mut Ve
 
 /// Failover goes on to endpoints that are there; regions that are not named come last anyway.
 fn empty_regions(compiler: &Compiler<'_>, told: &mut Vec<Diagnostic>) {
-    let mut regions: HashMap<&Origin, Option<BTreeSet<String>>> = HashMap::new();
-    for cluster in &compiler.clusters.list {
-        let Some(origin) = &cluster.policy_origins.load_balancer else {
-            continue;
-        };
-        let known = regions
-            .entry(origin)
-            .or_insert_with(|| Some(BTreeSet::new()));
-        let of_cluster = regions_of(cluster);
-        *known = match (known.take(), of_cluster) {
-            (Some(mut known), Some(mut more)) => {
-                known.append(&mut more);
-                Some(known)
-            }
-            _ => None,
-        };
-    }
+    let mut asked = Vec::new();
     for rule in &compiler.resources.destination_rules {
         for (place, balancer) in balancers(&rule.spec) {
-            let Some(setting) = &balancer.locality_lb_setting else {
-                continue;
-            };
-            let origin = rule.metadata.origin(place.clone());
-            let known = regions.get(&origin).and_then(Option::as_ref);
-            let Some(known) = known.filter(|_| setting.enabled != Some(false)) else {
-                continue;
-            };
-            for (at, failover) in setting.failover.iter().enumerate() {
-                if known.contains(&failover.to) {
-                    continue;
-                }
-                let names: Vec<&str> = known.iter().map(String::as_str).collect();
-                let message = format!(
-                    "no endpoint of `{}` is in the region `{}`: nothing fails over to it",
-                    rule.spec.host, failover.to
-                );
-                let help = format!("write a region that has endpoints: {}", names.join(", "));
-                let field = place.field("localityLbSetting").field("failover").index(at);
-                let place = Place::Field(rule.metadata.origin(field.field("to")));
-                told.push(Diagnostic::warning("no-effect", place, message).with_help(help));
+            let setting = balancer.locality_lb_setting.as_ref();
+            let setting = setting.filter(|one| one.enabled != Some(false));
+            if let Some(setting) = setting.filter(|one| !one.failover.is_empty()) {
+                let origin = rule.metadata.origin(place);
+                asked.push((origin, &rule.spec.host, &setting.failover));
             }
+        }
+    }
+    if asked.is_empty() {
+        return;
+    }
+    // `None` where not all of its endpoints say where they are.
+    let mut regions: HashMap<&Origin, Option<BTreeSet<String>>> = HashMap::new();
+    for (origin, ..) in &asked {
+        regions.insert(origin, Some(BTreeSet::new()));
+    }
+    for cluster in &compiler.clusters.list {
+        let origin = cluster.policy_origins.load_balancer.as_ref();
+        let Some(known) = origin.and_then(|origin| regions.get_mut(origin)) else {
+            continue;
+        };
+        *known = known
+            .take()
+            .zip(regions_of(cluster))
+            .map(|(known, more)| &known | &more);
+    }
+    for (origin, host, failover) in &asked {
+        let known = regions.get(origin).and_then(Option::as_ref);
+        let Some(known) = known.filter(|known| !known.is_empty()) else {
+            continue;
+        };
+        for (at, rule) in failover.iter().enumerate() {
+            if known.contains(&rule.to) {
+                continue;
+            }
+            let names: Vec<&str> = known.iter().map(String::as_str).collect();
+            let message = format!(
+                "no endpoint of `{host}` is in the region `{}`: nothing fails over to it",
+                rule.to
+            );
+            let help = format!("write a region that has endpoints: {}", names.join(", "));
+            let field = origin.field.field("localityLbSetting").field("failover");
+            let place = Place::Field(Origin {
+                document: origin.document,
+                field: field.index(at).field("to"),
+            });
+            told.push(Diagnostic::warning("no-effect", place, message).with_help(help));
         }
     }
 }
@@ -220,42 +235,66 @@ fn balancers(spec: &DestinationRule) -> Vec<(FieldPath, &LoadBalancer)> {
     found
 }
 
-/// Rules that would govern what this proxy sends, if they were exported to its namespace, and where
-/// no other rule does.
+/// Rules for what this proxy sends to and no other rule governs, which are not looked at: they are
+/// not exported to its namespace, or stand in one where nobody looks. Istio: `destinationRule`,
+/// which asks the namespace of the client, that of the service and the root namespace.
 fn kept_from_here(reached: &Reached, compiler: &Compiler<'_>, told: &mut Vec<Diagnostic>) {
     let settings = compiler.settings;
+    let own = settings.namespace.as_str();
+    let rules = compiler.resources.destination_rules.iter();
+    let mut foreign = rules
+        .filter(|rule| rule.metadata.namespace != own && rule.spec.workload_selector.is_none())
+        .peekable();
+    if foreign.peek().is_none() {
+        return;
+    }
     let is_reached =
         |id: ClusterId| reached.by_requests.contains(&id) || reached.by_bytes.contains(&id);
     let clusters = compiler.clusters.list.iter().enumerate();
     let clusters = clusters.filter(|(at, _)| is_reached(ClusterId(*at as u32)));
     let hosts: HashSet<&str> = clusters.map(|(_, one)| one.service.host.as_str()).collect();
-    for rule in &compiler.resources.destination_rules {
+    for rule in foreign {
         let namespace = rule.metadata.namespace.as_str();
-        let spec = &rule.spec;
         let host = host_of(rule, compiler);
-        if namespace == settings.namespace
-            || is_exported(&spec.export_to, namespace, &settings.namespace)
-            || spec.workload_selector.is_some()
-            || is_wildcard(&host)
-            || !hosts.contains(host.as_str())
-        {
+        if !hosts.contains(host.as_str()) || is_wildcard(&host) {
             continue;
         }
-        let mut services = compiler.registry.all(&host);
-        let Some(service) = services.next() else {
+        let services: Vec<_> = compiler.registry.all(&host).collect();
+        let is_governed = |service: &&Service| compiler.policies.find(service).is_some();
+        if services.is_empty() || services.iter().any(is_governed) {
             continue;
+        }
+        let is_asked = namespace == settings.root_namespace
+            || services.iter().any(|one| one.namespace == namespace);
+        let (field, message, help) = match is_asked {
+            true if is_exported(&rule.spec.export_to, namespace, own) => continue,
+            true => (
+                "exportTo",
+                format!(
+                    "`exportTo` keeps this rule from namespace `{own}`, which this proxy is in and \
+                     sends to `{host}` from: it governs nothing here"
+                ),
+                format!("add `{own}` or `*` to it"),
+            ),
+            false => (
+                "host",
+                format!(
+                    "rules are looked up in the namespace of the client, `{own}`, and in that of \
+                     the service, `{}`: this one in `{namespace}` governs nothing of what is sent \
+                     to `{host}` here",
+                    services[0].namespace
+                ),
+                match services[0].namespace == own {
+                    true => format!("write `namespace: {own}` in its metadata"),
+                    false => format!(
+                        "write `namespace: {}` in its metadata, for all clients, or `namespace: \
+                         {own}`, for those of it",
+                        services[0].namespace
+                    ),
+                },
+            ),
         };
-        let is_asked = service.namespace == namespace || settings.root_namespace == namespace;
-        if !is_asked || compiler.policies.find(service).is_some() {
-            continue;
-        }
-        let message = format!(
-            "`exportTo` keeps this rule from namespace `{}`, which this proxy is in and sends to \
-             `{host}` from: it governs nothing here",
-            settings.namespace
-        );
-        let help = format!("add `{}` or `*` to it", settings.namespace);
-        let place = Place::Field(rule.metadata.origin(in_spec("exportTo")));
+        let place = Place::Field(rule.metadata.origin(in_spec(field)));
         told.push(Diagnostic::warning("no-effect", place, message).with_help(help));
     }
 }
