@@ -93,3 +93,46 @@ fn names_are_looked_up_for_the_port_of_their_entry() {
         ["b.com:80"]
     );
 }
+
+/// They were told not to count, and had no requests.
+#[test]
+fn endpoints_of_an_entry_for_a_kubernetes_service_join_its_own() {
+    let service = "---
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: default}
+spec: {clusterIP: 10.1.0.1, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: cart-1, namespace: default, labels: {kubernetes.io/service-name: cart}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1]}]
+ports: [{name: http, port: 8080}]
+";
+    let host = "cart.default.svc.cluster.local";
+    let entry = of_one_host(
+        "vms",
+        "number: 80, name: http, targetPort: 9090",
+        "resolution: STATIC, endpoints: [{address: 10.0.0.2}]",
+    )
+    .replace("a.com", host);
+    let of = |entry: &str| {
+        let text = sidecar("default") + service + entry;
+        let cluster = format!("outbound|80||{host}");
+        (addresses(&snapshot(&text), &cluster), found_in(&text))
+    };
+    let told = vec![("duplicate-service", "spec.hosts".to_string())];
+    let both = ["10.0.0.1:8080", "10.0.0.2:9090"]
+        .map(str::to_string)
+        .to_vec();
+    let alone = both[..1].to_vec();
+    assert_eq!(of(&entry), (both, told.clone()));
+    // Endpoints are of ports by their names.
+    assert_eq!(
+        of(&entry.replace("name: http,", "name: web,")),
+        (alone.clone(), told.clone())
+    );
+    let far = entry.replace("{name: vms}", "{name: vms, namespace: far}");
+    assert_eq!(of(&far), (alone, told));
+}

@@ -53,6 +53,20 @@ fn ports_do_not_count(unmerged: &Unmerged) -> Diagnostic {
     let Unmerged {
         host, ports, field, ..
     } = unmerged;
+    let place = Place::Field(unmerged.origin.clone());
+    let warn = |message: String, help: String| {
+        Diagnostic::warning("duplicate-service", place, message)
+            .with_help(help)
+            .with_related(unmerged.winner.clone(), "the one that counts")
+    };
+    let Some(field) = field else {
+        let message = format!(
+            "`{host}` is a Kubernetes Service of this namespace: its ports and settings count, with \
+             the endpoints of both for ports of the same name"
+        );
+        let help = "write a WorkloadEntry with the labels of its selector for each endpoint";
+        return warn(message, help.to_string());
+    };
     let numbers: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let message = format!(
         "an older ServiceEntry of this namespace declares `{host}` with another `{field}`: Istio \
@@ -60,10 +74,7 @@ fn ports_do_not_count(unmerged: &Unmerged) -> Diagnostic {
         numbers.join(", ")
     );
     let help = format!("write the ports into one ServiceEntry, or the same `{field}` in both");
-    let place = Place::Field(unmerged.origin.clone());
-    Diagnostic::warning("duplicate-service", place, message)
-        .with_help(help)
-        .with_related(unmerged.winner.clone(), "the one that counts")
+    warn(message, help)
 }
 
 /// Warns of a port that two entries of one namespace declare with different protocols.

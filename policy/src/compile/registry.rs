@@ -176,7 +176,7 @@ impl Registry {
         let known = self.by_host.entry(service.host.clone()).or_default();
         for at in known.iter() {
             let same = &mut self.services[*at];
-            if same.namespace == service.namespace && same.is_kubernetes == service.is_kubernetes {
+            if same.namespace == service.namespace && same.alias_of.is_none() {
                 self.unmerged.extend(merge(same, service));
                 return;
             }

@@ -1,4 +1,5 @@
-//! Several ServiceEntries of one namespace for one host. Istio: `appendSidecarServices`.
+//! Several ServiceEntries of one namespace for one host, or one for that of a Kubernetes Service.
+//! Istio: `appendSidecarServices`.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +7,14 @@ use super::registry::{EntryPort, Port, Resolution, Service, Source, SourcePorts}
 use crate::resource::service_entry::ServiceEntry;
 use crate::source::Origin;
 
-/// An entry whose ports do not count.
+/// An entry whose ports or settings do not count.
 #[derive(Debug, Clone)]
 pub struct Unmerged {
     pub host: String,
     /// Its ports that no older entry has.
     pub ports: Vec<u32>,
-    /// In what it differs from the one that counts.
-    pub field: &'static str,
+    /// In what it differs from the one that counts; `None` where that is a Kubernetes Service.
+    pub field: Option<&'static str>,
     pub origin: Origin,
     pub winner: Origin,
 }
@@ -24,7 +25,9 @@ pub struct Unmerged {
 pub fn merge(older: &mut Service, later: Service) -> Option<Unmerged> {
     let is_new = |port: &&Port| older.port(port.number).is_none();
     let new: Vec<Port> = later.ports.iter().filter(is_new).cloned().collect();
-    let difference = difference(older, &later);
+    let of_kubernetes = older.is_kubernetes && !later.is_kubernetes;
+    // Two documents of one Kubernetes Service are told elsewhere.
+    let difference = difference(older, &later).filter(|_| !later.is_kubernetes);
     let mut sources = later.sources;
     if later.resolution == Resolution::DnsRoundRobin {
         // It has one endpoint for a port. Istio: `mergeServicesInstancesByNamespaceHost`.
@@ -35,20 +38,17 @@ pub fn merge(older: &mut Service, later: Service) -> Option<Unmerged> {
         }
     }
     older.sources.extend(sources);
-    match difference {
-        Some(field) if !new.is_empty() => Some(Unmerged {
-            host: later.host,
-            ports: new.iter().map(|port| port.number).collect(),
-            field,
-            origin: later.origin,
-            winner: older.origin.clone(),
-        }),
-        Some(_) => None,
-        None => {
-            older.ports.extend(new);
-            None
-        }
+    if difference.is_none() && !of_kubernetes {
+        older.ports.extend(new);
+        return None;
     }
+    (of_kubernetes || !new.is_empty()).then(|| Unmerged {
+        host: later.host,
+        ports: new.iter().map(|port| port.number).collect(),
+        field: difference.filter(|_| !of_kubernetes),
+        origin: later.origin,
+        winner: older.origin.clone(),
+    })
 }
 
 /// An endpoint serves the ports of the entry that it is written for or selected by, and no others
