@@ -260,14 +260,16 @@ fn kept_from_here(reached: &Reached, compiler: &Compiler<'_>, told: &mut Vec<Dia
             continue;
         }
         let services: Vec<_> = compiler.registry.all(&host).collect();
+        let is_asked = namespace == settings.root_namespace
+            || services.iter().any(|one| one.namespace == namespace);
+        if is_asked && is_exported(&rule.spec.export_to, namespace, own) {
+            continue;
+        }
         let is_governed = |service: &&Service| compiler.policies.find(service).is_some();
         if services.is_empty() || services.iter().any(is_governed) {
             continue;
         }
-        let is_asked = namespace == settings.root_namespace
-            || services.iter().any(|one| one.namespace == namespace);
         let (field, message, help) = match is_asked {
-            true if is_exported(&rule.spec.export_to, namespace, own) => continue,
             true => (
                 "exportTo",
                 format!(
