@@ -355,6 +355,7 @@ impl<'s> Walk<'s> {
                 let [old, new] = conditions;
                 differences.insert(0, ("for".to_string(), old, new));
             }
+            differences.extend(of_names(route, other));
             if !differences.is_empty() {
                 let origins = origins.clone();
                 self.add_route(
@@ -500,4 +501,28 @@ fn title_of(route: &Route, services: &Services) -> String {
         "" => format!("{name} for {conditions}"),
         service => format!("{name} of {service} for {conditions}"),
     }
+}
+
+/// Under which other names a route is logged and counted.
+fn of_names(old: &Route, new: &Route) -> Vec<(String, String, String)> {
+    let told = |name: &str| match name {
+        "" => "none".to_string(),
+        name => format!("`{name}`"),
+    };
+    // `vhost.HOST.route.PREFIX`
+    let stats_name = |route: &Route| {
+        let name = route.stats_name.as_deref().unwrap_or_default();
+        told(
+            name.rsplit_once(".route.")
+                .map_or(name, |(_, prefix)| prefix),
+        )
+    };
+    let names = [
+        ("name", told(&old.name), told(&new.name)),
+        ("statPrefix", stats_name(old), stats_name(new)),
+    ];
+    let others = names.into_iter().filter(|(_, old, new)| old != new);
+    others
+        .map(|(what, old, new)| (what.to_string(), old, new))
+        .collect()
 }

@@ -41,11 +41,22 @@ fn of_policy(policy: &HashPolicy) -> String {
         HashPolicy::QueryParameter(name) => format!("query parameter `{name}`"),
         HashPolicy::Cookie(cookie) => {
             let made = match cookie.ttl_s {
-                None => String::new(),
-                Some(0) => ", made for the session when it is absent".to_string(),
-                Some(ttl_s) => format!(", made for {ttl_s}s when it is absent"),
+                None => return format!("cookie `{}`", cookie.name),
+                Some(0) => "made for the session when it is absent".to_string(),
+                Some(ttl_s) => format!("made for {ttl_s}s when it is absent"),
             };
-            format!("cookie `{}`{made}", cookie.name)
+            let path = Some(("Path", cookie.path.as_str())).filter(|(_, path)| !path.is_empty());
+            let attributes = cookie.attributes.iter();
+            let attributes = attributes.map(|(name, value)| (name.as_str(), value.as_str()));
+            let with: String = path
+                .into_iter()
+                .chain(attributes)
+                .map(|(name, value)| match value {
+                    "" => format!("; {name}"),
+                    value => format!("; {name}={value}"),
+                })
+                .collect();
+            format!("cookie `{}`, {made}{with}", cookie.name)
         }
     }
 }

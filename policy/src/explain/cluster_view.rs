@@ -321,6 +321,19 @@ fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
         let path = ["tcp", "maxConnectionDuration"];
         add("max connection duration", milliseconds(ms), &path, false);
     }
+    if let Some(keepalive) = &pool.keepalive {
+        let of_system = "as the system has it";
+        let seconds = |s: Option<u32>| s.map_or(of_system.to_string(), |s| format!("{s}s"));
+        let value = format!(
+            "idle for {}, probes every {}, at most {}",
+            seconds(keepalive.time_s),
+            seconds(keepalive.interval_s),
+            keepalive
+                .probes
+                .map_or(of_system.to_string(), |n| n.to_string())
+        );
+        add("tcp keepalive", value, &["tcp", "tcpKeepalive"], false);
+    }
     if let Some(keepalive) = pool.http2_keepalive.filter(|_| streams_matter) {
         let (every, patience) = (keepalive.interval_ms, keepalive.timeout_ms);
         let value = format!(
