@@ -332,9 +332,9 @@ fn least_request_sends_a_slow_endpoint_at_most_three_percent() {
 
 #[test]
 fn weighted_least_request_gives_busy_endpoints_fewer_turns() {
-    let weighted = [1, 1, 2].map(|weight| Endpoint {
+    let weighted = [(1, 1), (2, 1), (3, 2)].map(|(host, weight)| Endpoint {
         weight,
-        ..endpoint(([10, 0, 0, 1], 80).into())
+        ..endpoint(([10, 0, 0, host], 80).into())
     });
     let cluster = cluster(Balancer::LeastRequest, weighted.to_vec());
     let view = View {

@@ -446,3 +446,30 @@ fn a_retry_budget_stays_where_a_port_replaces_all_else() {
     assert_eq!(budget("outbound|80||a.com"), (12.5, 3, 0));
     assert_eq!(budget("outbound|80|own|a.com"), (20.0, 9, 10_000));
 }
+
+/// While slices are changed, an endpoint may be in two of them; in Envoy an address counts once too.
+#[test]
+fn an_address_that_stands_twice_is_one_endpoint() {
+    let slice = |name: &str, addresses: &str| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}, labels: {{kubernetes.io/service-name: s}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: 8080}}]\n\
+             endpoints: [{{addresses: [{addresses}]}}]\n"
+        )
+    };
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n\
+                spec: {ports: [{name: http, port: 80}]}\n"
+        .to_string()
+        + &slice("one", "10.0.0.1")
+        + &slice("two", "'10.0.0.1', '10.0.0.2'");
+    let snapshot = snapshot(&(GATEWAY.to_string() + "---\n" + &text));
+    let name = "outbound|80||s.default.svc.cluster.local";
+    let cluster = snapshot.clusters.iter().find(|one| one.name == name);
+    let endpoints = &cluster.expect("the service").endpoints;
+    let addresses: Vec<String> = endpoints
+        .iter()
+        .map(|one| one.address.to_string())
+        .collect();
+    assert_eq!(addresses, ["10.0.0.1:8080", "10.0.0.2:8080"]);
+}

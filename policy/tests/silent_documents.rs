@@ -155,3 +155,34 @@ fn servers_that_share_a_certificate_and_no_routes_are_named() {
     assert_eq!(pair("mode: ISTIO_MUTUAL", "mode: ISTIO_MUTUAL"), []);
     assert_eq!(found_in(&server("one", "a.test, b.test", files)), []);
 }
+
+#[test]
+fn slices_that_miss_their_service_or_its_port_are_named() {
+    let text = |slice: &str| {
+        let spec = "hosts: ['*']\ngateways: [edge]\n\
+                    http: [{route: [{destination: {host: s, port: {number: 80}}}]}]\n";
+        GATEWAY.to_string()
+            + &rule("r", spec)
+            + "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\n\
+               spec: {ports: [{name: http, port: 80}]}\n"
+            + slice
+    };
+    let slice = |service: &str, ports: &str| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: s-1, labels: {{kubernetes.io/service-name: {service}}}}}\n\
+             addressType: IPv4\nendpoints: [{{addresses: [10.0.0.1]}}]\nports: [{ports}]\n"
+        )
+    };
+    let of = |service: &str, ports: &str| found_in(&text(&slice(service, ports)));
+    assert_eq!(of("s", "{name: http, port: 8080}"), []);
+    let other_name = found("no-endpoints", "spec.ports");
+    assert_eq!(of("s", "{name: web, port: 8080}"), other_name);
+    assert_eq!(of("s", "{name: http}"), other_name);
+    assert_eq!(
+        of("t", "{name: http, port: 8080}"),
+        found("unknown-host", "metadata.labels")
+    );
+    // Who has no slices yet may get some.
+    assert_eq!(found_in(&text("")), []);
+}

@@ -1,15 +1,20 @@
-//! Services of ServiceEntries that routes lead to and nobody stands behind.
+//! Services that routes lead to and nobody stands behind.
+
+use std::collections::BTreeSet;
 
 use super::Compiler;
 use super::reached::Reached;
-use super::registry::Resolution;
+use super::registry::{Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::snapshot::ClusterId;
-use crate::source::FieldPath;
+use crate::resource::Object;
+use crate::resource::kubernetes::EndpointSlice;
+use crate::snapshot::{Cluster, ClusterId};
+use crate::source::{FieldPath, Origin};
 
-/// Warns of each. Endpoints of a Kubernetes Service are left to whoever writes its slices.
+/// Warns of each. That a Kubernetes Service has no EndpointSlice, or none with an endpoint, is left
+/// to whoever writes them; that its ports have other names there is a slip.
 pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
-    let mut told = Vec::new();
+    let mut told = slices_of_nothing(compiler);
     for (at, cluster) in compiler.clusters.list.iter().enumerate() {
         let id = ClusterId(at as u32);
         let is_reached = reached.by_requests.contains(&id) || reached.by_bytes.contains(&id);
@@ -19,11 +24,14 @@ pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
         }
         let mut services = compiler.registry.all(&cluster.service.host);
         let service = services.find(|service| Some(&service.origin) == cluster.origin.as_ref());
-        let Some(service) = service
-            .filter(|service| service.resolution == Resolution::Static && !service.is_kubernetes)
-        else {
+        let is_static = |service: &&Service| service.resolution == Resolution::Static;
+        let Some(service) = service.filter(is_static) else {
             continue;
         };
+        if service.is_kubernetes {
+            told.extend(ports_of_other_names(service, cluster, compiler));
+            continue;
+        }
         let entries = &compiler.resources.service_entries;
         let of_service =
             |one: &&crate::resource::Object<_>| one.metadata.document == service.origin.document;
@@ -53,4 +61,82 @@ pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
     for warning in told {
         compiler.findings.add(warning);
     }
+}
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+fn is_of(slice: &Object<EndpointSlice>, name: &str, namespace: &str) -> bool {
+    let of = slice.metadata.labels.get(SERVICE_NAME);
+    slice.metadata.namespace == namespace && of.is_some_and(|of| of == name)
+}
+
+/// A port of a Service that no slice with endpoints has by its name.
+fn ports_of_other_names(
+    service: &Service,
+    cluster: &Cluster,
+    compiler: &Compiler<'_>,
+) -> Option<Diagnostic> {
+    // `outbound|PORT|SUBSET|HOST`
+    let number = cluster.name.split('|').nth(1)?.parse().ok()?;
+    let port = service.port(number)?;
+    let slices = compiler.resources.endpoint_slices.iter();
+    let mut own = slices
+        .filter(|slice| is_of(slice, &service.name, &service.namespace))
+        .filter(|slice| !slice.spec.endpoints.is_empty())
+        .peekable();
+    own.peek()?;
+    let mut names = BTreeSet::new();
+    for at in own.flat_map(|slice| &slice.spec.ports) {
+        let name = at.name.as_deref().unwrap_or_default();
+        match at.port {
+            Some(_) if name == port.name => return None,
+            Some(_) => names.insert(format!("`{name}`")),
+            None => continue,
+        };
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    let known = match names.as_slice() {
+        [] => "has no port with a number".to_string(),
+        names => format!("has {}", names.join(", ")),
+    };
+    let message = format!(
+        "no EndpointSlice of `{}` has its port `{}` ({known}), and routes lead there: requests get \
+         503 UH",
+        service.name, port.name
+    );
+    let place = Place::Key(Origin {
+        document: service.origin.document,
+        field: FieldPath::root().field("spec").field("ports"),
+    });
+    let help = "give the port the same name in the Service and in its EndpointSlices";
+    Some(Diagnostic::warning("no-endpoints", place, message).with_help(help))
+}
+
+/// Slices whose Service is not there.
+fn slices_of_nothing(compiler: &Compiler<'_>) -> Vec<Diagnostic> {
+    let services = &compiler.resources.services;
+    let mut told = Vec::new();
+    for slice in &compiler.resources.endpoint_slices {
+        let Some(name) = slice.metadata.labels.get(SERVICE_NAME) else {
+            continue;
+        };
+        let namespace = &slice.metadata.namespace;
+        let named = || services.iter().filter(|one| one.metadata.name == *name);
+        if named().any(|one| one.metadata.namespace == *namespace) {
+            continue;
+        }
+        let message =
+            format!("no Service `{name}` is in namespace `{namespace}`: nobody uses this");
+        let help = match named().next() {
+            Some(other) => format!(
+                "write `namespace: {}`, where the Service is",
+                other.metadata.namespace
+            ),
+            None => "correct the name, or add the Service".to_string(),
+        };
+        let labels = FieldPath::root().field("metadata").field("labels");
+        let place = Place::Key(slice.metadata.origin(labels));
+        told.push(Diagnostic::warning("unknown-host", place, message).with_help(help));
+    }
+    told
 }

@@ -1,6 +1,6 @@
 //! Clusters: what requests are forwarded to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -191,6 +191,14 @@ pub struct Endpoint {
     pub locality: String,
     pub workload: WorkloadLabels,
     pub service_account: String,
+}
+
+/// Endpoints without those whose address stands in the list before them: while EndpointSlices are
+/// changed, an endpoint may be in two of them.
+pub(super) fn first_of_each_address(list: impl IntoIterator<Item = Endpoint>) -> Vec<Endpoint> {
+    let mut known = HashSet::new();
+    let is_new = |endpoint: &Endpoint| known.insert(endpoint.address.clone());
+    list.into_iter().filter(is_new).collect()
 }
 
 /// Where to connect.

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Snapshot;
-use super::cluster::{Cluster, Discovery, DnsTarget, Endpoint, EndpointAddress};
+use super::cluster::{
+    Cluster, Discovery, DnsTarget, Endpoint, EndpointAddress, first_of_each_address,
+};
 
 /// A name that some cluster needs resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,16 +86,7 @@ fn resolve(discovery: &Discovery, table: &DnsTable) -> Option<Vec<Endpoint>> {
                     .into_iter()
                     .map(move |ip| endpoint(target, ip))
             });
-            let mut endpoints: Vec<Endpoint> = Vec::new();
-            for endpoint in each {
-                if endpoints
-                    .iter()
-                    .all(|known| known.address != endpoint.address)
-                {
-                    endpoints.push(endpoint);
-                }
-            }
-            Some(endpoints)
+            Some(first_of_each_address(each))
         }
         Discovery::LogicalDns(targets) => {
             let first = targets.first().and_then(|target| {

@@ -9,7 +9,7 @@ mod turns;
 mod warm_up;
 mod zones;
 
-use super::cluster::{Balancer, Cluster, Endpoint};
+use super::cluster::{Balancer, Cluster, Endpoint, first_of_each_address};
 use super::random::Random;
 
 pub use hash_key::{HashCookie, HashKey, HashPolicy};
@@ -75,6 +75,7 @@ impl Cluster {
     /// Replaces the endpoints and what is derived from them: call it when [`Cluster::balancer`]
     /// and [`Cluster::locality`] are as they are to be.
     pub fn set_endpoints(&mut self, endpoints: Vec<Endpoint>) {
+        let endpoints = first_of_each_address(endpoints);
         self.levels = levels::levels_of(&endpoints, &self.locality, self.balancer);
         self.arrived_ms = Vec::new();
         self.endpoints = endpoints;
