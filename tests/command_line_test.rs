@@ -116,6 +116,13 @@ fn what_cannot_be_tested_is_no_pass() {
         "{}",
         err(&output)
     );
+    let refused = odd("refused.yaml");
+    let output = ringroad(&["test", &tests, "--config", &refused, "--format", "json"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(
+        told["error"].is_string() && told["diagnostics"].is_array(),
+        "{told}"
+    );
 }
 
 /// A missing route whose reason is in the configuration: the warning about it follows the report.

@@ -40,6 +40,17 @@ fn services_without_endpoints_are_named_where_routes_lead_to_them() {
     let workload = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
                     metadata: {name: w}\nspec: {address: 10.0.0.9, labels: {app: q}}\n";
     assert_eq!(found_in(&(to("s.com") + &entry(selecting) + workload)), []);
+    let by_name = workload.replace("10.0.0.9", "w.com");
+    let text = to("s.com") + &entry(selecting) + &by_name;
+    assert_eq!(
+        found_in(&text),
+        found("no-endpoints", "spec.workloadSelector")
+    );
+    let told = load_text(&text).diagnostics;
+    assert!(
+        told.iter()
+            .any(|one| one.message.contains("have no IP address"))
+    );
 }
 
 #[test]

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use ringroad_policy::diagnostic::render_json;
 use ringroad_policy::explain::explain as explain_request;
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::DnsTable;
 
 use super::explained_request::request;
-use super::{ExplainArgs, Format, page, print_json, print_out, refuse_input};
+use super::{ExplainArgs, Format, page, print_json, print_out, refuse_configuration, refuse_input};
 use crate::control::config_dir::{self, ReadLimits};
 use crate::control::load::PolicyLoader;
 use crate::control::reload::Loader as _;
@@ -33,15 +32,8 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     };
     let outcome = loader.load(&reading, &DnsTable::default());
     let Some(snapshot) = outcome.snapshot else {
-        eprint!("{}", loader.render(&reading.files, &outcome.diagnostics));
         let why = "the configuration is refused, so there is no decision to explain";
-        eprintln!("error: {why}");
-        if args.format == Format::Json {
-            let found = render_json(&reading.files, &outcome.diagnostics);
-            let found: serde_json::Value = serde_json::from_str(&found).unwrap_or_default();
-            print_json(&serde_json::json!({"error": why, "diagnostics": found}));
-        }
-        return ExitCode::FAILURE;
+        return refuse_configuration(args.format, &reading.files, &outcome.diagnostics, why);
     };
     let explanation = explain_request(&snapshot, &reading.files, &request, args.gateway.as_deref());
     match args.format {

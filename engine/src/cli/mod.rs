@@ -21,6 +21,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringroad_policy::diagnostic::{Diagnostic, render_json, render_text};
+use ringroad_policy::source::SourceFile;
 
 /// Exit code of a command line or an input that cannot be used.
 pub const EXIT_USAGE: u8 = 2;
@@ -316,6 +318,23 @@ fn refuse_input(format: Format, why: &str) -> ExitCode {
         print_json(&serde_json::json!({"error": why}));
     }
     ExitCode::from(EXIT_USAGE)
+}
+
+/// What is asked needs a configuration, and the one that is named is refused.
+fn refuse_configuration(
+    format: Format,
+    files: &[SourceFile],
+    found: &[Diagnostic],
+    why: &str,
+) -> ExitCode {
+    eprint!("{}", render_text(files, found));
+    eprintln!("error: {why}");
+    if format == Format::Json {
+        let found: serde_json::Value =
+            serde_json::from_str(&render_json(files, found)).unwrap_or_default();
+        print_json(&serde_json::json!({"error": why, "diagnostics": found}));
+    }
+    ExitCode::FAILURE
 }
 
 fn print_json(value: &impl serde::Serialize) {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ringroad_policy::diagnostic::{Severity, render_text};
+use ringroad_policy::diagnostic::{Diagnostic, Severity, render_text};
 use ringroad_policy::routing_tests::{self, render_json};
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::source::SourceFile;
 
-use super::{Format, TestArgs, page, print_out, refuse_input};
+use super::{Format, TestArgs, page, print_out, refuse_configuration, refuse_input};
 use crate::control::config_dir::{self, ReadLimits, Reading};
 
 /// Exit code 0 when every case passed, 1 when one failed or the configuration is refused, 2 when
@@ -35,18 +35,17 @@ pub fn test(args: &TestArgs) -> ExitCode {
     if cases.is_empty() {
         return usage("there is no test case in these files".to_string());
     }
+    let refused = |found: &[Diagnostic]| {
+        let why = "the configuration is refused, so no case was run";
+        refuse_configuration(args.format, &config.files, found, why)
+    };
     if !config.problems.is_empty() {
-        eprint!("{}", render_text(&config.files, &config.problems));
-        return ExitCode::FAILURE;
+        return refused(&config.problems);
     }
     let overrides = Overrides::default();
     let outcome = match routing_tests::run(&tests.files, &cases, &config.files, &overrides) {
         Ok(outcome) => outcome,
-        Err(diagnostics) => {
-            eprint!("{}", render_text(&config.files, &diagnostics));
-            eprintln!("error: the configuration is refused, so no case was run");
-            return ExitCode::FAILURE;
-        }
+        Err(diagnostics) => return refused(&diagnostics),
     };
     match args.format {
         Format::Text => {

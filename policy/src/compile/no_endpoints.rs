@@ -40,6 +40,11 @@ pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
         };
         let spec = FieldPath::root().field("spec");
         let (place, reason, help) = match service.chooses_endpoints() {
+            true if !service.sources.is_empty() => (
+                spec.field("workloadSelector"),
+                "the WorkloadEntries with these labels have no IP address",
+                "write an IP address as their `address`, or `resolution: DNS` here",
+            ),
             true => (
                 spec.field("workloadSelector"),
                 "no WorkloadEntry of its namespace has these labels",
