@@ -159,13 +159,22 @@ impl Translation<'_> {
             }
             'p' | 'P' => {
                 let name = &self.rest[2..];
-                let (letter, kept) = match name.strip_prefix("{^") {
-                    Some(name) if c == 'p' => ("\\P{", name),
-                    Some(name) => ("\\p{", name),
-                    None => (if c == 'p' { "\\p" } else { "\\P" }, name),
+                let Some(braced) = name.strip_prefix('{') else {
+                    // The letter follows.
+                    self.out.push('\\');
+                    self.out.push(c);
+                    self.rest = name;
+                    return true;
                 };
-                self.out.push_str(letter);
-                self.rest = kept;
+                let (is_inverted, braced) = match braced.strip_prefix('^') {
+                    Some(braced) => (true, braced),
+                    None => (false, braced),
+                };
+                let is_outside = (c == 'P') != is_inverted;
+                self.out.push_str(if is_outside { "\\P{" } else { "\\p{" });
+                let end = braced.find('}').map_or(braced.len(), |at| at + 1);
+                self.out.push_str(&braced[..end]);
+                self.rest = &braced[end..];
                 true
             }
             _ => false,
@@ -371,6 +380,8 @@ mod tests {
         assert!(matches(r"\x41\x{42}\103", "ABC"));
         assert!(matches(r"\<a\>\/\-\_", "<a>/-_"));
         assert!(matches(r"\pL\p{^L}", "a1"));
+        // A name in braces was taken for plain text, and refused.
+        assert!(matches(r"\p{Greek}\p{Lu}\P{Lu}\P{^Lu}[\p{L}-]", "αAaAb"));
         assert!(matches(r"\d+\.html", "12.html"));
     }
 
