@@ -1,8 +1,10 @@
 use super::*;
 use crate::health::HealthRegistry;
+use crate::health::share::ClusterShare;
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{DnsTable, Endpoint, Snapshot};
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 fn rules() -> OutlierDetection {
     OutlierDetection {
@@ -130,4 +132,26 @@ fn a_cluster_is_forgotten_when_no_snapshot_and_no_worker_has_it() {
     drop(share);
     registry.prune(&without);
     assert!(registry.find(&name).is_none());
+}
+
+#[test]
+fn a_worker_sees_what_the_others_have_in_flight() {
+    let health = ClusterHealth::new(&cluster(&[1]), 1, 3, Arc::default(), 100);
+    let health = Arc::new(health);
+    let share = |worker| {
+        let share = ClusterShare::new(health.clone(), worker, Arc::default(), Instant::now());
+        std::rc::Rc::new(share).endpoint(&address(1))
+    };
+    let (one, other) = (share(0), share(1));
+    assert_eq!((one.active_elsewhere(), other.active_elsewhere()), (0, 0));
+    let held = [one.admit_request(), one.admit_request()];
+    assert_eq!((one.active_elsewhere(), other.active_elsewhere()), (0, 2));
+    // One that comes later counts, and is counted.
+    let third = share(2);
+    let more = third.admit_request();
+    assert_eq!((one.active_elsewhere(), third.active_elsewhere()), (1, 2));
+    drop(held);
+    assert_eq!(other.active_elsewhere(), 1);
+    drop(more);
+    assert_eq!(other.active_elsewhere(), 0);
 }

@@ -23,6 +23,8 @@ struct Words {
     counts: AtomicU64,
     /// One more with each ejection and with each return: odd is ejected.
     ejections: AtomicU32,
+    /// Workers that have met the endpoint.
+    workers: AtomicU32,
 }
 
 impl EndpointHealth {
@@ -87,7 +89,21 @@ impl EndpointHealth {
         }
         let new = Arc::<EndpointStats>::default();
         figures.push((worker, new.clone()));
+        self.words.workers.fetch_add(1, Ordering::Relaxed);
         new
+    }
+
+    /// How many workers have met it.
+    #[inline]
+    pub(super) fn workers(&self) -> usize {
+        self.words.workers.load(Ordering::Relaxed) as usize
+    }
+
+    /// The figures of all workers but this one.
+    pub(super) fn figures_of_others(&self, worker: WorkerId) -> Vec<Arc<EndpointStats>> {
+        let figures = self.lock_figures();
+        let others = figures.iter().filter(|(id, _)| *id != worker);
+        others.map(|(_, figures)| figures.clone()).collect()
     }
 
     /// Each figure and its name, the workers' added up.

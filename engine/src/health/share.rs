@@ -10,6 +10,7 @@ use crate::rt;
 use crate::stats::{ClusterStats, EndpointStats, WorkerId};
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{Cluster, EndpointAddress, OutlierDetection};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +30,8 @@ pub struct EndpointShare {
     pub cluster: Rc<ClusterShare>,
     pub health: Arc<EndpointHealth>,
     pub figures: Arc<EndpointStats>,
+    /// What the other workers have on it, each its own.
+    elsewhere: RefCell<Vec<Arc<EndpointStats>>>,
 }
 
 impl ClusterShare {
@@ -64,6 +67,7 @@ impl ClusterShare {
             cluster: self.clone(),
             health,
             figures,
+            elsewhere: RefCell::default(),
         })
     }
 
@@ -89,6 +93,22 @@ impl ClusterShare {
 }
 
 impl EndpointShare {
+    /// Requests that other workers have in flight. Reads one word of each; locks only when another
+    /// worker has met the endpoint since.
+    #[inline]
+    pub fn active_elsewhere(&self) -> u32 {
+        let workers = self.health.workers();
+        if workers == 1 {
+            return 0;
+        }
+        let mut elsewhere = self.elsewhere.borrow_mut();
+        if elsewhere.len() + 1 != workers {
+            *elsewhere = self.health.figures_of_others(self.cluster.worker);
+        }
+        let active = elsewhere.iter().map(|figures| figures.rq_active.get());
+        active.sum::<u64>() as u32
+    }
+
     /// Notes how a try on this endpoint ended; may eject it.
     #[inline]
     pub fn note(&self, outcome: TryOutcome, rules: &OutlierDetection) {

@@ -26,8 +26,7 @@ pub struct Endpoint {
     pub cluster_stats: Arc<ClusterStats>,
     /// What this worker shares with the others about it.
     pub share: Rc<EndpointShare>,
-    /// Requests that have chosen it, also those that wait for a connection: what the balancer
-    /// goes by.
+    /// Requests of this worker that have chosen it, also those that wait for a connection.
     active_requests: Cell<u32>,
     /// The last response had a long body, so the next one is received in large pieces from the
     /// start: what the kernel has queued by then would otherwise come in many small buffers.
@@ -151,9 +150,9 @@ impl Endpoint {
         ActiveRequest(self.clone())
     }
 
-    /// What the balancer goes by.
+    /// What the balancer goes by: the requests of this worker, and those that others have in flight.
     pub fn active_requests(&self) -> u32 {
-        self.active_requests.get()
+        self.active_requests.get() + self.share.active_elsewhere()
     }
 
     /// A pooled connection that is alive as far as this side can tell without asking the peer.

@@ -347,7 +347,7 @@ impl GroupState {
             Balancer::LeastRequest => {
                 let (first, second) = (draw(random)?, draw(random)?);
                 let load = |at: u32| weights.view.active_requests(at as usize);
-                match load(second) < load(first) {
+                match first != second && load(second) < load(first) {
                     true => Some(second),
                     false => Some(first),
                 }
