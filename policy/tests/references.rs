@@ -213,3 +213,36 @@ fn a_service_that_is_not_exported_is_not_said_to_be_declared_by_nobody() {
     );
     assert!(help.contains("networking.istio.io/exportTo"), "{help}");
 }
+
+/// An egress gateway reads the rules that lead the mesh to it, too.
+#[test]
+fn subsets_of_rules_that_are_for_others_alone_are_not_called_unknown() {
+    let text = |role: &str, matched: &str, subset: &str| {
+        let settings = format!(
+            "---\napiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\nmetadata: {{name: p}}\n\
+             spec: {{role: {role}, namespace: far}}\n"
+        );
+        let spec = format!(
+            "hosts: [a.com]\ngateways: [edge, mesh]\nhttp:\n\
+             - match: [{{gateways: [{matched}]}}]\n  \
+             route: [{{destination: {{host: a.com, subset: {subset}}}}}]\n"
+        );
+        let subsets =
+            "host: a.com\nexportTo: ['.']\nsubsets: [{name: v1, labels: {version: v1}}]\n";
+        settings
+            + GATEWAY
+            + &service("a.com", 80, 1)
+            + &rule("r", &spec)
+            + &destination_rule("d", subsets)
+    };
+    let found = |role: &str, matched: &str, subset: &str| {
+        let found = found_in(&text(role, matched, subset));
+        found.iter().any(|(code, _)| *code == "unknown-subset")
+    };
+    assert!(!found("gateway", "mesh", "v1"));
+    assert!(found("gateway", "edge", "v1"));
+    assert!(found("sidecar", "mesh", "v1"));
+    assert!(!found("sidecar", "edge", "v1"));
+    // Nobody has this one.
+    assert!(found("gateway", "mesh", "v9"));
+}

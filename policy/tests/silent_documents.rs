@@ -197,3 +197,37 @@ fn slices_that_miss_their_service_or_its_port_are_named() {
     // Who has no slices yet may get some.
     assert_eq!(found_in(&text("")), []);
 }
+
+#[test]
+fn hosts_of_a_sidecar_that_another_covers_are_named() {
+    let of = |namespace: &str, hosts: &str| {
+        let text = format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\n\
+             metadata: {{name: default, namespace: {namespace}}}\n\
+             spec: {{egress: [{{hosts: [{hosts}]}}]}}\n"
+        );
+        let mut found = found_in(&(sidecar("default") + &text));
+        found.retain(|(code, _)| *code == "duplicate-value");
+        found
+    };
+    let second = found("duplicate-value", "spec.egress[0].hosts[1]");
+    assert_eq!(of("default", "'b/*', b/a.com"), second);
+    assert_eq!(of("default", "'*/*', b/a.com"), second);
+    assert_eq!(of("default", "'./*', ./a.com"), second);
+    // In the root namespace `.` is everybody's own.
+    assert_eq!(of("istio-system", "'./*', 'istio-system/*'"), []);
+}
+
+/// As they are printed, EndpointSlices and Services tell more than anybody needs.
+#[test]
+fn what_kubernetes_prints_is_not_warned_of() {
+    let slice = "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                 metadata: {name: s-1, labels: {kubernetes.io/service-name: s}}\n\
+                 addressType: IPv4\nendpoints:\n- addresses: [10.0.0.1]\n  \
+                 conditions: {ready: true, serving: true, terminating: false}\n  \
+                 hints: {forZones: [{name: a}]}\nports: [{name: http, port: 8080}]\n";
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\n\
+                   spec: {publishNotReadyAddresses: false, sessionAffinity: None, \
+                   ports: [{name: http, port: 80}]}\n";
+    assert_eq!(found_in(&(GATEWAY.to_string() + service + slice)), []);
+}

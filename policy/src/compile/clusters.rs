@@ -181,7 +181,7 @@ impl Clusters {
         for subset in rule.map_or(&[][..], |rule| &rule.subsets) {
             if static_endpoints && !service.has_labels(subset.labels) {
                 let message = format!(
-                    "subset `{}` of `{}` has no endpoint with its labels: requests get 503 UH",
+                    "subset `{}` of `{}` has no endpoint with its labels: what is sent to it gets 503 UH",
                     subset.name, service.host
                 );
                 let place = Place::Field(subset.origin.clone());

@@ -10,11 +10,11 @@ use super::names::{
 };
 use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::resource::Object;
 use crate::resource::gateway::Gateway;
 use crate::resource::virtual_service::{Destination, VirtualService};
-use crate::resource::{Metadata, Object};
 use crate::schema::nearest;
-use crate::settings::ProxySettings;
+use crate::settings::{ProxySettings, Role};
 use crate::source::FieldPath;
 
 /// Warns of gateways, hosts, ports and subsets that VirtualServices name and nobody declares.
@@ -24,39 +24,90 @@ pub fn report(compiler: &mut Compiler<'_>) {
     for object in &resources.virtual_services {
         for (index, rule) in object.spec.http.iter().enumerate() {
             let place = || FieldPath::root().field("spec").field("http").index(index);
+            let matches = rule.r#match.iter().map(|one| one.gateways.as_slice());
+            let from = NamingRule {
+                object,
+                matches: matches.collect(),
+            };
             for (at, route) in rule.route.iter().enumerate() {
                 let place = || place().field("route").index(at).field("destination");
                 let to = (&route.destination, Carried::Requests);
-                report_destination(compiler, &object.metadata, to, place);
+                report_destination(compiler, &from, to, place);
             }
             if let Some(mirror) = &rule.mirror {
                 let to = (mirror, Carried::Copies);
-                report_destination(compiler, &object.metadata, to, || place().field("mirror"));
+                report_destination(compiler, &from, to, || place().field("mirror"));
             }
             for (at, mirror) in rule.mirrors.iter().enumerate() {
                 if let Some(destination) = &mirror.destination {
                     let place = || place().field("mirrors").index(at).field("destination");
                     let to = (destination, Carried::Copies);
-                    report_destination(compiler, &object.metadata, to, place);
+                    report_destination(compiler, &from, to, place);
                 }
             }
         }
-        let tls = object.spec.tls.iter().map(|rule| &rule.route).enumerate();
-        let tcp = object.spec.tcp.iter().map(|rule| &rule.route).enumerate();
-        let named = tls
-            .map(|rule| ("tls", rule))
-            .chain(tcp.map(|rule| ("tcp", rule)));
-        for (list, (index, routes)) in named {
+        let tls = object.spec.tls.iter().enumerate();
+        let tls = tls.map(|(index, rule)| ("tls", index, &rule.r#match, &rule.route));
+        let tcp = object.spec.tcp.iter().enumerate();
+        let tcp = tcp.map(|(index, rule)| ("tcp", index, &rule.r#match, &rule.route));
+        for (list, index, matches, routes) in tls.chain(tcp) {
+            let matches = matches.iter().map(|one| one.gateways.as_slice());
+            let from = NamingRule {
+                object,
+                matches: matches.collect(),
+            };
             for (at, route) in routes.iter().enumerate() {
                 let place = || {
                     let rule = FieldPath::root().field("spec").field(list).index(index);
                     rule.field("route").index(at).field("destination")
                 };
                 let to = (&route.destination, Carried::Connections);
-                report_destination(compiler, &object.metadata, to, place);
+                report_destination(compiler, &from, to, place);
             }
         }
     }
+}
+
+/// The rule that names a destination.
+struct NamingRule<'r> {
+    object: &'r Object<VirtualService>,
+    /// The gateways that each of its matches names.
+    matches: Vec<&'r [String]>,
+}
+
+impl NamingRule<'_> {
+    /// Whether this proxy has routes of it, by what it is and by the gateways that are named.
+    fn is_here(&self, compiler: &Compiler<'_>) -> bool {
+        let of_object = self.object.spec.gateways.as_slice();
+        let listens = |reference: &str| {
+            let name = resolve_gateway(reference, &self.object.metadata.namespace);
+            let mut gateways = compiler.resources.gateways.iter();
+            gateways.any(|gateway| {
+                name == format!("{}/{}", gateway.metadata.namespace, gateway.metadata.name)
+                    && compiler.settings.selected_by(&gateway.spec.selector)
+            })
+        };
+        let is_of = |named: &[String]| {
+            let named = if named.is_empty() { of_object } else { named };
+            match compiler.settings.role {
+                Role::Sidecar => named.is_empty() || named.iter().any(|one| one == MESH),
+                Role::Gateway => named.iter().any(|one| one != MESH && listens(one)),
+            }
+        };
+        match self.matches.is_empty() {
+            true => is_of(&[]),
+            false => self.matches.iter().any(|named| is_of(named)),
+        }
+    }
+}
+
+/// Whether some DestinationRule, seen from here or not, gives the host this subset.
+fn has_subset_somewhere(compiler: &Compiler<'_>, host: &str, subset: &str) -> bool {
+    compiler.resources.destination_rules.iter().any(|rule| {
+        let suffix = &compiler.settings.domain_suffix;
+        let of = resolve_short_name(&rule.spec.host, &rule.metadata.namespace, suffix);
+        of.eq_ignore_ascii_case(host) && rule.spec.subsets.iter().any(|one| one.name == subset)
+    })
 }
 
 /// What goes to a destination.
@@ -216,11 +267,12 @@ impl<'r> GatewayHosts<'r> {
 
 fn report_destination(
     compiler: &mut Compiler<'_>,
-    metadata: &Metadata,
+    from: &NamingRule<'_>,
     (destination, carried): (&Destination, Carried),
     place: impl Fn() -> FieldPath,
 ) {
     let settings = compiler.settings;
+    let metadata = &from.object.metadata;
     let suffix = &settings.domain_suffix;
     let host = resolve_short_name(&destination.host, &metadata.namespace, suffix);
     let host = host.to_ascii_lowercase();
@@ -262,6 +314,10 @@ fn report_destination(
                     choice_of_ports(service),
                 ),
                 _ if subset.is_empty() || service.ports.iter().any(|p| has_subset(p.number)) => {
+                    return;
+                }
+                // Who has the route may see the rule.
+                _ if has_subset_somewhere(compiler, &host, subset) && !from.is_here(compiler) => {
                     return;
                 }
                 _ => (

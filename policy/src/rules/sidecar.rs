@@ -228,29 +228,23 @@ fn check_egress_port(
     }
 }
 
-/// Hosts that an earlier one of the list covers.
+/// Hosts that an earlier one of the list covers. `.` is the namespace of whoever the Sidecar is for,
+/// which in the root namespace is everybody, so it covers itself alone.
 fn warn_covered_hosts(hosts: &Node<'_>, report: &mut Report<'_>) {
-    let own = report.document().namespace.clone();
-    let scoped = |host: &str| -> Option<(String, String)> {
-        let (namespace, name) = host.split_once('/')?;
-        let namespace = if namespace == "." { &own } else { namespace };
-        Some((namespace.to_string(), name.to_string()))
-    };
-    let mut seen: Vec<(String, String)> = Vec::new();
+    let mut seen: Vec<(&str, &str)> = Vec::new();
     for host in hosts.items() {
-        let Some(scope) = scoped(host.text()).filter(|_| !host.text().starts_with('~')) else {
+        let text = host.text();
+        let Some(scope) = text.split_once('/').filter(|_| !text.starts_with('~')) else {
             continue;
         };
-        let overlaps = |earlier: &&(String, String)| {
+        let overlaps = |earlier: &&(&str, &str)| {
             let same_namespace = earlier.0 == scope.0;
             let same_name = earlier.1 == scope.1 || earlier.1 == "*" || scope.1 == "*";
             let everything = ("*", "*");
-            same_namespace && same_name
-                || (earlier.0.as_str(), earlier.1.as_str()) == everything
-                || (scope.0.as_str(), scope.1.as_str()) == everything
+            same_namespace && same_name || **earlier == everything || scope == everything
         };
         if let Some((namespace, name)) = seen.iter().find(overlaps) {
-            let message = format!("`{}` and `{namespace}/{name}` overlap", host.text());
+            let message = format!("`{text}` and `{namespace}/{name}` overlap");
             report.warning("duplicate-value", &host, message, "keep the wider one");
         }
         seen.push(scope);
