@@ -149,14 +149,14 @@ fn a_response_has_one_date_whatever_a_route_does_with_it() {
     });
     let (ip, port) = (upstream.address.ip(), upstream.address.port());
     let changes = [
-        ("remove", "[date]"),
-        ("add", "{date: X}"),
-        ("set", "{date: X}"),
+        ("/remove", "remove: [date]"),
+        ("/add", "add: {date: X}"),
+        ("/set", "set: {date: X}"),
+        ("/nothing", "set: {date: '%RESP(x-none)%'}"),
     ];
-    let rules = changes.map(|(change, date)| {
+    let rules = changes.map(|(path, change)| {
         format!(
-            "  - match: [{{uri: {{prefix: /{change}}}}}]\n    \
-             headers: {{response: {{{change}: {date}}}}}\n    \
+            "  - match: [{{uri: {{prefix: {path}}}}}]\n    headers: {{response: {{{change}}}}}\n    \
              route: [{{destination: {{host: shop.test}}}}]\n"
         )
     });
@@ -190,6 +190,8 @@ fn a_response_has_one_date_whatever_a_route_does_with_it() {
             ("/add/dated", "UP X"),
             ("/set", "X"),
             ("/set/dated", "X"),
+            ("/nothing", "own"),
+            ("/nothing/dated", "UP"),
         ] {
             assert_eq!(dates(path), told, "{path} {driver}");
         }

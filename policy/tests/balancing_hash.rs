@@ -166,3 +166,20 @@ fn a_retry_of_a_key_goes_elsewhere_only_if_it_is_to_and_can() {
         }
     }
 }
+
+/// 1, 7 and 2 of 10: with 7 × (1 ÷ 10) in place of 7 ÷ 10 the last one loses a point to rounding.
+#[test]
+fn points_of_a_ring_are_counted_with_the_roundings_of_envoy() {
+    let endpoints = (1u8..).zip([1, 7, 2]).map(|(host, weight)| Endpoint {
+        weight,
+        ..endpoint(([10, 0, 0, host], 80).into())
+    });
+    let cluster = cluster(RING, endpoints.collect());
+    let owner = |point: &str| {
+        let hash = twox_hash::XxHash64::oneshot(0, point.as_bytes());
+        cluster.endpoint_of_hash(hash)
+    };
+    for (point, at) in [("1:80_102", 0), ("2:80_721", 1), ("3:80_205", 2)] {
+        assert_eq!(owner(&format!("10.0.0.{point}")), Some(at), "{point}");
+    }
+}

@@ -463,3 +463,19 @@ fn rules_of_two_gateways_that_share_a_port_do_not_hide_themselves() {
         [("unreachable-route", "spec.http[1].match[0]".to_string())]
     );
 }
+
+/// They all have the match of the rule that delegates, which is reached.
+#[test]
+fn a_delegates_rule_behind_one_for_everything_is_named_where_it_stands() {
+    let root = rule(
+        "root",
+        "hosts: ['*']\ngateways: [edge]\nhttp: [{match: [{uri: {prefix: /a}}], delegate: {name: d}}]\n",
+    );
+    let to_a = "- route: [{destination: {host: a.com}}]\n";
+    let delegate = rule("d", &format!("http:\n{to_a}{to_a}"));
+    let text = GATEWAY.to_string() + &service("a.com", 80, 1) + &root + &delegate;
+    assert_eq!(
+        of_text(&text),
+        [("unreachable-route", "spec.http[1]".to_string())]
+    );
+}

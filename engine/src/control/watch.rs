@@ -62,6 +62,9 @@ pub enum Change {
 impl Watcher {
     /// Starts watching. Without inotify (its limits can be used up) it says so and polls.
     pub fn new(roots: Vec<PathBuf>, limits: ReadLimits) -> Self {
+        // Events name files by absolute paths, whatever was asked for.
+        let absolute = |root: PathBuf| std::path::absolute(&root).unwrap_or(root);
+        let roots: Vec<PathBuf> = roots.into_iter().map(absolute).collect();
         let touched = Arc::new(Touched::of(&roots));
         let sender = Arc::clone(&touched);
         let handler = move |event: notify::Result<notify::Event>| sender.take(event);
@@ -168,10 +171,7 @@ impl Watcher {
 
 /// Where the name of a root stands, which tells of a link that is turned to another directory.
 fn folder_of(root: &Path) -> &Path {
-    match root.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
+    root.parent().unwrap_or(root)
 }
 
 impl Touched {
@@ -186,9 +186,7 @@ impl Touched {
 
     /// Whether the path is a root or in one. Of the folder around a root nothing else counts.
     fn concerns(&self, path: &Path) -> bool {
-        let path = path.strip_prefix(".").unwrap_or(path);
-        let strip = |root: &PathBuf| path.starts_with(root.strip_prefix(".").unwrap_or(root));
-        self.roots.iter().any(strip)
+        self.roots.iter().any(|root| path.starts_with(root))
     }
 
     fn take(&self, event: notify::Result<notify::Event>) {
@@ -275,6 +273,22 @@ mod tests {
         next_event(&mut watcher).await;
         fs::remove_file(root.path().join("c.yaml")).expect("removed");
         next_event(&mut watcher).await;
+    }
+
+    /// Changes below a root that was named as in the README waited for the slow look.
+    #[tokio::test]
+    async fn a_root_that_is_named_by_a_relative_path_is_watched_too() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let here = std::env::current_dir().expect("a directory");
+        let up = here.components().skip(1).map(|_| "..");
+        let up: PathBuf = up.collect();
+        let below_all = root.path().strip_prefix("/").expect("an absolute path");
+        for relative in [up.join(below_all), Path::new(".").join(&up).join(below_all)] {
+            assert!(relative.is_relative());
+            let mut watcher = Watcher::new(vec![relative], ReadLimits::default());
+            fs::write(root.path().join("a.yaml"), "a").expect("written");
+            next_event(&mut watcher).await;
+        }
     }
 
     #[tokio::test]

@@ -41,6 +41,16 @@ impl<'a> EditLevels<'a> {
         self.cors.is_none() && self.levels.is_empty()
     }
 
+    /// Whether the operations give the head a line of this lower-case name: one with a value.
+    #[inline]
+    pub fn gives(&self, name: &str, format: &impl FormatContext) -> bool {
+        let mut is_given = false;
+        if !self.is_empty() {
+            self.levels.visit(name, format, &mut |_| is_given = true);
+        }
+        is_given
+    }
+
     /// Whether some operation writes a header of this lower-case name.
     pub fn writes(&self, name: &str) -> bool {
         self.levels.writes(name)

@@ -116,7 +116,7 @@ pub async fn answer_request(
             write_header(&mut out, name.as_bytes(), value.as_bytes());
         }
     }
-    if !levels.writes("date") {
+    if !levels.gives("date", &format) {
         out.extend_from_slice(b"date: ");
         worker.write_date(&mut out);
         out.extend_from_slice(b"\r\n");

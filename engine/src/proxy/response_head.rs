@@ -79,7 +79,7 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
         if chunked {
             write_header(out, b"transfer-encoding", b"chunked");
         }
-        if !has_date && !self.edits.writes("date") {
+        if !has_date && !self.edits.gives("date", self.format) {
             out.extend_from_slice(b"date: ");
             worker.write_date(out);
             out.extend_from_slice(b"\r\n");

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::snapshot::{
     HeaderMatch, HeaderName, PathMatch, QueryMatch, Route, RouteMatch, StringMatch, ValueMatch,
 };
-use crate::source::Origin;
+use crate::source::{FieldPath, Origin};
 
 /// How many earlier routes a route is compared with at most. More of them on one and the same
 /// path are rare, and a warning that is left out is better than a slow load.
@@ -18,6 +18,9 @@ const MAX_COMPARED: usize = 64;
 pub struct Candidate<'r> {
     pub matches: &'r RouteMatch,
     pub origin: Option<&'r Origin>,
+    /// Where it goes to: of the rules of a delegate, which all have the match that delegates, this
+    /// tells one from the other.
+    pub destination: Option<&'r Origin>,
 }
 
 impl<'r> From<&'r Route> for Candidate<'r> {
@@ -25,6 +28,10 @@ impl<'r> From<&'r Route> for Candidate<'r> {
         Self {
             matches: &route.matches,
             origin: route.origin.as_ref(),
+            destination: route
+                .destinations()
+                .first()
+                .and_then(|to| to.origin.as_ref()),
         }
     }
 }
@@ -46,20 +53,38 @@ pub fn report<'r>(
     findings: &mut Findings,
 ) {
     let mut earlier = Earlier::default();
-    let mut origins: Vec<Option<&Origin>> = Vec::new();
+    let mut seen: Vec<[Option<&Origin>; 2]> = Vec::new();
     for route in routes {
         // Where two gateways share a port, the rules for both are there twice.
-        let is_repeated = || origins.contains(&route.origin);
+        let own = [route.origin, route.destination];
+        let is_repeated = || seen.contains(&own);
         match (earlier.taker(route), route.origin) {
             (Some(taker), Some(origin)) if !is_repeated() => {
-                let warning = unreachable(virtual_host, origin, taker.origin, findings);
+                let rules = (rule_of(route), rule_of(taker));
+                let (origin, taken_by) = match (taker.origin == route.origin, &rules) {
+                    (true, (Some(rule), taken_by)) => (rule, taken_by.as_ref()),
+                    _ => (origin, taker.origin),
+                };
+                let warning = unreachable(virtual_host, origin, taken_by, findings);
                 findings.add(warning);
             }
             (Some(_), _) => {}
             (None, _) => earlier.add(route),
         }
-        origins.push(route.origin);
+        seen.push(own);
     }
+}
+
+/// The rule that a route's destination is written in.
+fn rule_of(route: Candidate<'_>) -> Option<Origin> {
+    /// `spec`, `http` and the index.
+    const STEPS: usize = 3;
+    let Origin { document, field } = route.destination?;
+    let field = FieldPath(field.0.iter().take(STEPS).cloned().collect());
+    Some(Origin {
+        document: *document,
+        field,
+    })
 }
 
 fn unreachable(

@@ -24,6 +24,7 @@ pub fn report(compiler: &mut Compiler<'_>) {
         let candidates = routes.iter().map(|(matches, origin)| Candidate {
             matches,
             origin: Some(origin),
+            destination: None,
         });
         unreachable::report(host, candidates, &mut compiler.findings);
     }

@@ -66,13 +66,14 @@ fn parts_of(groups: &[Group], endpoints: &[Endpoint], is_weighted: bool) -> Vec<
     };
     let mut parts = Vec::new();
     for group in groups {
-        let share = match is_weighted {
-            true => f64::from(group.weight) / all / sum_of(group),
-            false => 1.0 / all,
+        // In the order of Envoy's arithmetic, whose roundings decide about a point.
+        let (share, sum) = match is_weighted {
+            true => (f64::from(group.weight) / all, sum_of(group)),
+            false => (1.0, all),
         };
         let of_group = group.members.iter().map(|at| Part {
             member: *at,
-            weight: weight_of(*at) * share,
+            weight: weight_of(*at) * share / sum,
         });
         parts.extend(of_group.filter(|part| part.weight > 0.0));
     }
