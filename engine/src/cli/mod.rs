@@ -205,7 +205,7 @@ pub struct ExplainArgs {
     Examples:\n  \
     ringroad test routing-tests.yaml --config ./config\n  \
     ringroad test ./tests --config ./base --config ./overlay --format json\n  \
-    ringroad test -t ./tests ./config            as istio-config-validator takes them"
+    ringroad test -t ./tests ./config   as istio-config-validator does"
 )]
 pub struct TestArgs {
     /// Files with test cases, or directories of them; with `-t` the configuration under test
