@@ -73,6 +73,17 @@ pub struct Origin {
     pub field: FieldPath,
 }
 
+impl Origin {
+    /// The rule that something of a VirtualService is written in, such as `spec.http[1]`.
+    pub fn rule(&self) -> Self {
+        const STEPS: usize = 3;
+        Self {
+            document: self.document,
+            field: FieldPath(self.field.0.iter().take(STEPS).cloned().collect()),
+        }
+    }
+}
+
 /// A line and column, both counted from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {

@@ -1,41 +1,15 @@
 //! Two configurations side by side, with and without recorded requests.
 
+#[path = "support/sides.rs"]
+mod sides;
 mod support;
 
 use ringroad_policy::difference::{
-    ChangeKind, Comparison, GroupKind, RequestDifference, Side, render_requests, render_structure,
+    ChangeKind, Comparison, GroupKind, RequestDifference, render_requests, render_structure,
     structure,
 };
-use ringroad_policy::settings::Overrides;
-use ringroad_policy::snapshot::{DnsTable, Snapshot};
-use ringroad_policy::source::SourceFile;
+use sides::load;
 use support::{log_line as line, *};
-
-struct Loaded {
-    snapshot: Snapshot,
-    files: Vec<SourceFile>,
-}
-
-impl Loaded {
-    fn side(&self) -> Side<'_> {
-        Side {
-            snapshot: &self.snapshot,
-            files: &self.files,
-        }
-    }
-}
-
-fn load(path: &str, text: &str) -> Loaded {
-    let files = vec![SourceFile {
-        path: path.to_string(),
-        text: text.to_string(),
-    }];
-    let loaded = ringroad_policy::load(&files, &Overrides::default(), &DnsTable::default());
-    let snapshot = loaded
-        .snapshot
-        .unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
-    Loaded { snapshot, files }
-}
 
 /// A gateway at 8080, services a.com and b.com, and a VirtualService with this `http`.
 fn shop(http: &str) -> String {

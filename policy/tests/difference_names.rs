@@ -1,31 +1,17 @@
 //! What is seen in logs, metrics, cookies and packets alone is a difference too.
 
+#[path = "support/sides.rs"]
+mod sides;
 mod support;
 
-use ringroad_policy::difference::{Side, structure};
-use ringroad_policy::settings::Overrides;
-use ringroad_policy::snapshot::DnsTable;
-use ringroad_policy::source::SourceFile;
+use ringroad_policy::difference::structure;
+use sides::load;
 use support::*;
 
 /// Name, old and new value of all that differs.
 fn details(old: &str, new: &str) -> Vec<(String, String, String)> {
-    let files = [old, new].map(|text| {
-        [SourceFile {
-            path: "a.yaml".to_string(),
-            text: text.to_string(),
-        }]
-    });
-    let snapshots = files.each_ref().map(|files| {
-        let loaded = ringroad_policy::load(files, &Overrides::default(), &DnsTable::default());
-        let snapshot = loaded.snapshot;
-        snapshot.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
-    });
-    let side = |at: usize| Side {
-        snapshot: &snapshots[at],
-        files: &files[at],
-    };
-    let changes = structure(side(0), side(1)).changes.into_iter();
+    let (old, new) = (load("old.yaml", old), load("new.yaml", new));
+    let changes = structure(old.side(), new.side()).changes.into_iter();
     let details = changes.flat_map(|change| change.details);
     details.map(|one| (one.name, one.old, one.new)).collect()
 }

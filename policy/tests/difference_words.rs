@@ -1,33 +1,19 @@
 //! How differences between recorded requests are told: with the number that moves, the rule that
 //! changed, and nothing that a terminal obeys.
 
+#[path = "support/sides.rs"]
+mod sides;
 mod support;
 
-use ringroad_policy::difference::{Comparison, RequestDifference, Side, render_requests};
-use ringroad_policy::settings::Overrides;
-use ringroad_policy::snapshot::DnsTable;
-use ringroad_policy::source::SourceFile;
+use ringroad_policy::difference::{Comparison, RequestDifference, render_requests};
+use sides::load;
 use support::{log_line as line, *};
 
 const A: &str = "outbound|80||a.com";
 
 fn compare(old: &str, new: &str, lines: &[String]) -> RequestDifference {
-    let files = [("old.yaml", old), ("new.yaml", new)].map(|(path, text)| {
-        [SourceFile {
-            path: path.to_string(),
-            text: text.to_string(),
-        }]
-    });
-    let snapshots = files.each_ref().map(|files| {
-        let loaded = ringroad_policy::load(files, &Overrides::default(), &DnsTable::default());
-        let snapshot = loaded.snapshot;
-        snapshot.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
-    });
-    let side = |at: usize| Side {
-        snapshot: &snapshots[at],
-        files: &files[at],
-    };
-    let mut comparison = Comparison::new(side(0), side(1));
+    let (old, new) = (load("old.yaml", old), load("new.yaml", new));
+    let mut comparison = Comparison::new(old.side(), new.side());
     for line in lines {
         comparison.add_line(line);
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// One endpoint of one cluster. The words that requests look at fill one cache line, which is
-/// written only when something fails, or when something succeeds after a failure.
+/// written only when something fails, when something succeeds after a failure, and when a
+/// worker first meets the endpoint.
 #[derive(Debug)]
 pub struct EndpointHealth {
     words: Words,

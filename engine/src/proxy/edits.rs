@@ -114,11 +114,12 @@ fn write_line(name: &str, value: &HeaderValue, format: &impl FormatContext, out:
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use ringroad_policy::snapshot::{Operator, WriteMode};
 
-    struct NoValues;
+    /// Operators have no values.
+    pub(in super::super) struct NoValues;
     impl FormatContext for NoValues {
         fn render(&self, _: &Operator, _: &mut Vec<u8>) -> bool {
             false

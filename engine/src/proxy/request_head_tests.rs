@@ -1,13 +1,11 @@
 //! What routes and policies see of a request is what its upstream gets.
 
-use super::super::edits::EditLevels;
+use super::super::edits::{EditLevels, tests::NoValues};
 use super::super::request_id::{RequestId, request_id_needed, write_uuid};
 use super::super::seen_head::SeenHead;
 use super::UpstreamHead;
 use ringroad_codec::http1::{HeadLimits, Progress, RequestHead, parse_request};
-use ringroad_policy::snapshot::{
-    Direction, FormatContext, ForwardedCert, HeaderLookup, Operator, Random,
-};
+use ringroad_policy::snapshot::{Direction, ForwardedCert, HeaderLookup, Random};
 
 /// Names that something is made of on the way, some that are not, and how they may be written.
 const NAMES: &[&str] = &[
@@ -61,19 +59,6 @@ const NOMINATED: &[&str] = &[
 ];
 /// Of the request line, of the framing, or of one try: nobody is asked about them by these names.
 const OF_THE_WAY: &[&str] = &["host", "content-length", "x-envoy-attempt-count"];
-
-/// No header operation asks for a value.
-struct NoValues;
-
-impl FormatContext for NoValues {
-    fn render(&self, _: &Operator, _: &mut Vec<u8>) -> bool {
-        false
-    }
-
-    fn response_has(&self, _: &str) -> bool {
-        false
-    }
-}
 
 fn pick<'t>(random: &mut Random, of: &[&'t str]) -> &'t str {
     of[random.below(of.len())]

@@ -9,6 +9,16 @@ use crate::resource::kubernetes::EndpointSlice;
 use crate::settings::ProxySettings;
 use crate::snapshot::{Endpoint, Locality, WorkloadLabels, locality_of};
 
+/// The name of the Service that it is a part of.
+pub fn service_of(slice: &Object<EndpointSlice>) -> Option<&String> {
+    slice.metadata.labels.get("kubernetes.io/service-name")
+}
+
+/// Whether it is a part of this Service.
+pub fn is_of_service(slice: &Object<EndpointSlice>, name: &str, namespace: &str) -> bool {
+    slice.metadata.namespace == namespace && service_of(slice).is_some_and(|of| of == name)
+}
+
 /// Adds the endpoints that are ready.
 pub fn sources_of_slice(
     slice: &Object<EndpointSlice>,

@@ -112,8 +112,7 @@ fn tunnels_of_requests(reached: &Reached, compiler: &Compiler<'_>, told: &mut Ve
     let mut order = Vec::new();
     for (at, cluster) in compiler.clusters.list.iter().enumerate() {
         let id = ClusterId(at as u32);
-        let has_bytes = reached.by_bytes.contains(&id);
-        if !has_bytes && !reached.by_requests.contains(&id) {
+        if !reached.has(id) {
             continue;
         }
         let Some(origin) = &cluster.policy_origins.tunnel else {
@@ -123,7 +122,7 @@ fn tunnels_of_requests(reached: &Reached, compiler: &Compiler<'_>, told: &mut Ve
             order.push(origin);
             (false, cluster)
         });
-        known.0 |= has_bytes;
+        known.0 |= reached.by_bytes.contains(&id);
     }
     for origin in order {
         let (has_bytes, cluster) = by_origin[origin];
@@ -248,10 +247,8 @@ fn kept_from_here(reached: &Reached, compiler: &Compiler<'_>, told: &mut Vec<Dia
     if foreign.peek().is_none() {
         return;
     }
-    let is_reached =
-        |id: ClusterId| reached.by_requests.contains(&id) || reached.by_bytes.contains(&id);
     let clusters = compiler.clusters.list.iter().enumerate();
-    let clusters = clusters.filter(|(at, _)| is_reached(ClusterId(*at as u32)));
+    let clusters = clusters.filter(|(at, _)| reached.has(ClusterId(*at as u32)));
     let hosts: HashSet<&str> = clusters.map(|(_, one)| one.service.host.as_str()).collect();
     for rule in foreign {
         let namespace = rule.metadata.namespace.as_str();

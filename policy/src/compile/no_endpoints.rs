@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::Compiler;
+use super::endpoint_slices::{is_of_service, service_of};
 use super::reached::Reached;
 use super::registry::{Resolution, Service};
 use crate::diagnostic::{Diagnostic, Place};
-use crate::resource::Object;
-use crate::resource::kubernetes::EndpointSlice;
 use crate::snapshot::{Cluster, ClusterId};
 use crate::source::{FieldPath, Origin};
 
@@ -16,8 +15,7 @@ use crate::source::{FieldPath, Origin};
 pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
     let mut told = slices_of_nothing(compiler);
     for (at, cluster) in compiler.clusters.list.iter().enumerate() {
-        let id = ClusterId(at as u32);
-        let is_reached = reached.by_requests.contains(&id) || reached.by_bytes.contains(&id);
+        let is_reached = reached.has(ClusterId(at as u32));
         // Of subsets another finding tells.
         if !is_reached || !cluster.subset.is_empty() || !cluster.endpoints.is_empty() {
             continue;
@@ -68,13 +66,6 @@ pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
     }
 }
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-fn is_of(slice: &Object<EndpointSlice>, name: &str, namespace: &str) -> bool {
-    let of = slice.metadata.labels.get(SERVICE_NAME);
-    slice.metadata.namespace == namespace && of.is_some_and(|of| of == name)
-}
-
 /// A port of a Service that no slice with endpoints has by its name.
 fn ports_of_other_names(
     service: &Service,
@@ -86,7 +77,7 @@ fn ports_of_other_names(
     let port = service.port(number)?;
     let slices = compiler.resources.endpoint_slices.iter();
     let mut own = slices
-        .filter(|slice| is_of(slice, &service.name, &service.namespace))
+        .filter(|slice| is_of_service(slice, &service.name, &service.namespace))
         .filter(|slice| !slice.spec.endpoints.is_empty())
         .peekable();
     own.peek()?;
@@ -122,7 +113,7 @@ fn slices_of_nothing(compiler: &Compiler<'_>) -> Vec<Diagnostic> {
     let services = &compiler.resources.services;
     let mut told = Vec::new();
     for slice in &compiler.resources.endpoint_slices {
-        let Some(name) = slice.metadata.labels.get(SERVICE_NAME) else {
+        let Some(name) = service_of(slice) else {
             continue;
         };
         let namespace = &slice.metadata.namespace;

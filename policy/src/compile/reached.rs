@@ -27,6 +27,11 @@ impl Reached {
         reached
     }
 
+    /// Whether anything comes to the cluster.
+    pub fn has(&self, id: ClusterId) -> bool {
+        self.by_requests.contains(&id) || self.by_bytes.contains(&id)
+    }
+
     fn by_listener(&mut self, listener: &Listener) {
         match &listener.kind {
             ListenerKind::Http(table) => self.by_table(table),

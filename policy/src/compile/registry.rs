@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::balancing::{TRAFFIC_DISTRIBUTION, TrafficDistribution};
-use super::endpoint_slices::sources_of_slice;
+use super::endpoint_slices::{is_of_service, sources_of_slice};
 use super::names::{is_exported, selects};
 use super::service_merge::{Unmerged, at_ports_of, merge};
 use super::workload::labels_of_workload;
@@ -314,8 +314,7 @@ impl Registry {
         };
         let mut sources = Vec::new();
         for slice in &resources.endpoint_slices {
-            let of = slice.metadata.labels.get("kubernetes.io/service-name");
-            if slice.metadata.namespace == *namespace && of == Some(name) {
+            if is_of_service(slice, name, namespace) {
                 sources_of_slice(slice, settings, &mut sources);
             }
         }

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::snapshot::{
     HeaderMatch, HeaderName, PathMatch, QueryMatch, Route, RouteMatch, StringMatch, ValueMatch,
 };
-use crate::source::{FieldPath, Origin};
+use crate::source::Origin;
 
 /// How many earlier routes a route is compared with at most. More of them on one and the same
 /// path are rare, and a warning that is left out is better than a slow load.
@@ -60,6 +60,7 @@ pub fn report<'r>(
         let is_repeated = || seen.contains(&own);
         match (earlier.taker(route), route.origin) {
             (Some(taker), Some(origin)) if !is_repeated() => {
+                let rule_of = |route: Candidate<'_>| route.destination.map(Origin::rule);
                 let rules = (rule_of(route), rule_of(taker));
                 let (origin, taken_by) = match (taker.origin == route.origin, &rules) {
                     (true, (Some(rule), taken_by)) => (rule, taken_by.as_ref()),
@@ -73,18 +74,6 @@ pub fn report<'r>(
         }
         seen.push(own);
     }
-}
-
-/// The rule that a route's destination is written in.
-fn rule_of(route: Candidate<'_>) -> Option<Origin> {
-    /// `spec`, `http` and the index.
-    const STEPS: usize = 3;
-    let Origin { document, field } = route.destination?;
-    let field = FieldPath(field.0.iter().take(STEPS).cloned().collect());
-    Some(Origin {
-        document: *document,
-        field,
-    })
 }
 
 fn unreachable(

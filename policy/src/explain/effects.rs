@@ -8,7 +8,7 @@ use crate::snapshot::{
     AbortAnswer, CorsPolicy, FaultSide, HeaderEdits, HeaderValue, PartsPerMillion, PathMatch,
     PathRewrite, RequestFacts, RetryPolicy, Route, RouteAction, Segment, TimeoutStatus, WriteMode,
 };
-use crate::source::{FieldPath, Origin};
+use crate::source::Origin;
 
 /// A value in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -102,20 +102,14 @@ pub(crate) fn settings(
 /// A field of the rule that a route was made of. With a delegate, its destinations tell which of
 /// the two VirtualServices that is.
 pub(super) fn field_of_rule(route: &Route, field: &str) -> Option<Origin> {
-    /// `spec`, `http` and the index of the rule.
-    const STEPS: usize = 3;
     let of_destination = route
         .destinations()
         .first()
         .and_then(|to| to.origin.as_ref());
-    let Origin {
-        document,
-        field: path,
-    } = of_destination.or(route.origin.as_ref())?;
-    let rule = FieldPath(path.0.iter().take(STEPS).cloned().collect());
+    let rule = of_destination.or(route.origin.as_ref())?.rule();
     Some(Origin {
-        document: *document,
-        field: rule.field(field),
+        document: rule.document,
+        field: rule.field.field(field),
     })
 }
 
