@@ -190,12 +190,18 @@ fn slices_that_miss_their_service_or_its_port_are_named() {
     let other_name = found("no-endpoints", "spec.ports");
     assert_eq!(of("s", "{name: web, port: 8080}"), other_name);
     assert_eq!(of("s", "{name: http}"), other_name);
-    assert_eq!(
-        of("t", "{name: http, port: 8080}"),
-        found("unknown-host", "metadata.labels")
-    );
-    // Who has no slices yet may get some.
-    assert_eq!(found_in(&text("")), []);
+    let none = found("no-endpoints", "metadata.name");
+    let of_another = of("t", "{name: http, port: 8080}");
+    assert_eq!(of_another[..1], found("unknown-host", "metadata.labels"));
+    assert_eq!(of_another[1..], none);
+    assert_eq!(found_in(&text("")), none);
+    // One that is scaled to nothing may grow again.
+    let empty = slice("s", "{name: http, port: 8080}").replace("[{addresses: [10.0.0.1]}]", "[]");
+    assert_eq!(found_in(&text(&empty)), []);
+    let headless = text("").replace("spec: {ports", "spec: {clusterIP: None, ports");
+    assert_eq!(found_in(&headless), none);
+    let names = slice("s", "{name: http, port: 8080}").replace("IPv4", "FQDN");
+    assert_eq!(found_in(&text(&names)), found("no-effect", "addressType"));
 }
 
 #[test]

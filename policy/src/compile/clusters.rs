@@ -285,6 +285,8 @@ fn build_cluster(
         Resolution::Passthrough if !endpoints.fixed.is_empty() => {
             cluster.set_endpoints(endpoints.fixed);
         }
+        // Nothing is redirected to a gateway: as in Istio it knows endpoints or nothing.
+        Resolution::Passthrough if settings.role == Role::Gateway => {}
         Resolution::Passthrough => cluster.discovery = Discovery::OriginalDestination,
     }
     cluster.follows_destination =

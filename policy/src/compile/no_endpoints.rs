@@ -5,29 +5,38 @@ use std::collections::BTreeSet;
 use super::Compiler;
 use super::endpoint_slices::{is_of_service, service_of};
 use super::reached::Reached;
-use super::registry::{Resolution, Service};
+use super::registry::Service;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::snapshot::{Cluster, ClusterId};
+use crate::snapshot::{Cluster, ClusterId, Discovery};
 use crate::source::{FieldPath, Origin};
 
-/// Warns of each. That a Kubernetes Service has no EndpointSlice, or none with an endpoint, is left
-/// to whoever writes them; that its ports have other names there is a slip.
+/// Warns of each. That the slices of a Kubernetes Service have no endpoint is left to whoever writes
+/// them; that it has no slice at all, or that its ports have other names there, is a slip.
 pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
     let mut told = slices_of_nothing(compiler);
+    told.extend(slices_of_names(compiler));
     for (at, cluster) in compiler.clusters.list.iter().enumerate() {
         let is_reached = reached.has(ClusterId(at as u32));
         // Of subsets another finding tells.
         if !is_reached || !cluster.subset.is_empty() || !cluster.endpoints.is_empty() {
             continue;
         }
+        if cluster.discovery != Discovery::Static {
+            continue;
+        }
         let mut services = compiler.registry.all(&cluster.service.host);
-        let service = services.find(|service| Some(&service.origin) == cluster.origin.as_ref());
-        let is_static = |service: &&Service| service.resolution == Resolution::Static;
-        let Some(service) = service.filter(is_static) else {
+        let Some(service) =
+            services.find(|service| Some(&service.origin) == cluster.origin.as_ref())
+        else {
             continue;
         };
         if service.is_kubernetes {
-            told.extend(ports_of_other_names(service, cluster, compiler));
+            let is_told =
+                |warning: &Diagnostic| told.iter().any(|one| one.message == warning.message);
+            let warning = no_slices(service, compiler)
+                .or_else(|| ports_of_other_names(service, cluster, compiler))
+                .filter(|warning| !is_told(warning));
+            told.extend(warning);
             continue;
         }
         let entries = &compiler.resources.service_entries;
@@ -64,6 +73,29 @@ pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
     for warning in told {
         compiler.findings.add(warning);
     }
+}
+
+/// A Service whose endpoints nobody writes down: there is no cluster to ask for them. That of the
+/// workload itself may do without.
+fn no_slices(service: &Service, compiler: &Compiler<'_>) -> Option<Diagnostic> {
+    let mut slices = compiler.resources.endpoint_slices.iter();
+    let workload = &compiler.settings.workload;
+    let is_own = |port| service.target_at(port, workload).is_some();
+    if slices.any(|slice| is_of_service(slice, &service.name, &service.namespace))
+        || service.ports.iter().any(is_own)
+    {
+        return None;
+    }
+    let message = format!(
+        "the Service `{}` has no EndpointSlice, and routes lead to it: requests get 503 UH",
+        service.name
+    );
+    let help = format!(
+        "add an EndpointSlice with the label `kubernetes.io/service-name: {}` in its namespace",
+        service.name
+    );
+    let place = Place::Key(service.origin.clone());
+    Some(Diagnostic::warning("no-endpoints", place, message).with_help(&help))
 }
 
 /// A port of a Service that no slice with endpoints has by its name.
@@ -135,4 +167,17 @@ fn slices_of_nothing(compiler: &Compiler<'_>) -> Vec<Diagnostic> {
         told.push(Diagnostic::warning("unknown-host", place, message).with_help(help));
     }
     told
+}
+
+/// Slices of names, which Istio does not use either.
+fn slices_of_names(compiler: &Compiler<'_>) -> impl Iterator<Item = Diagnostic> {
+    let slices = compiler.resources.endpoint_slices.iter();
+    let of_names = slices.filter(|slice| slice.spec.address_type == "FQDN");
+    of_names.map(|slice| {
+        let field = FieldPath::root().field("addressType");
+        let place = Place::Field(slice.metadata.origin(field));
+        let message = "endpoints of `addressType: FQDN` are not used, in Istio neither";
+        let help = "write IP addresses, or a ServiceEntry with `resolution: DNS`";
+        Diagnostic::warning("no-effect", place, message.to_string()).with_help(help)
+    })
 }
