@@ -81,6 +81,8 @@ fn workload_entries_are_selected_by_labels_in_the_same_namespace() {
         workload("two", "default", "10.0.0.2", "b"),
         workload("three", "other", "10.0.0.3", "a"),
     );
+    let of_object = text.replace("{name: one,", "{name: one, labels: {app: z},");
+    assert!(addresses(&snapshot(&of_object), "outbound|80||a.com").is_empty());
     let snapshot = snapshot(&text);
     assert_eq!(addresses(&snapshot, "outbound|80||a.com"), ["10.0.0.1:80"]);
     let endpoint = &snapshot

@@ -30,7 +30,8 @@ fn the_older_of_two_rules_for_a_host_wins_and_the_other_is_named() {
         sidecar("default"),
         service("a.com", 80, 1),
         stamped("a", "2024-02-01T00:00:00Z", 201),
-        stamped("b", "2024-01-01T00:00:00Z", 202),
+        // Half an hour before, told in another zone.
+        stamped("b", "2024-02-01T00:30:00+01:00", 202),
     );
     assert_eq!(name(&text, 80, "a.com"), "r202");
     let loaded = load_text(&text);

@@ -358,6 +358,19 @@ fn tells_kinds_apart() {
         "apiVersion",
         "did you mean `networking.istio.io/v1`?",
     );
+    for nowhere in [
+        "v1",
+        "networking.istio.io",
+        "istio.io/v1",
+        "networking.k8s.io/v1",
+    ] {
+        refused(
+            &document(nowhere, "VirtualService"),
+            "unknown-api-group",
+            "apiVersion",
+            "did you mean `networking.istio.io/v1`?",
+        );
+    }
 }
 
 #[test]

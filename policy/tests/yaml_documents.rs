@@ -50,16 +50,13 @@ fn reads_the_head_of_each_document_of_a_file() {
     assert_eq!(service.labels["app"], "x");
     assert_eq!(service.annotations["8080"], "web");
     assert_eq!(service.annotations["on"], "yes");
-    assert_eq!(
-        service.creation_timestamp.as_deref(),
-        Some("2024-01-02T03:04:05Z")
-    );
+    assert_eq!(service.created_unix_s, Some(1_704_164_645));
     assert!(service.value["spec"]["ports"].is_sequence());
     assert_eq!(
         (gateway.name.as_str(), gateway.namespace.as_str()),
         ("c", "default")
     );
-    assert_eq!(gateway.creation_timestamp, None);
+    assert_eq!(gateway.created_unix_s, None);
     assert_eq!((service.id.index, gateway.id.index), (0, 1));
 }
 
@@ -126,6 +123,9 @@ fn names_what_is_missing_or_wrong_in_a_head() {
         codes("apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: {a: 1, b: {}}}\n"),
         ["bad-metadata", "bad-metadata"]
     );
+    let created =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a, creationTimestamp: yesterday}\n";
+    assert_eq!(codes(created), ["bad-metadata"]);
     assert_eq!(
         codes("apiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n"),
         [""; 0]

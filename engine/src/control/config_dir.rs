@@ -109,14 +109,37 @@ pub fn read(roots: &[PathBuf], limits: &ReadLimits) -> Result<Reading, RootError
     let mut listing = list(roots, limits)?;
     let mut attempt = 1;
     loop {
-        let reading = read_listed(&listing, limits);
+        let mut reading = read_listed(&listing, limits);
         let after = list(roots, limits)?;
-        if after.fingerprint() == listing.fingerprint() || attempt == MAX_READ_ATTEMPTS {
+        if after.fingerprint() == listing.fingerprint() {
+            return Ok(reading);
+        }
+        if attempt == MAX_READ_ATTEMPTS {
+            forgive_removed(&mut reading, &listing, &after);
             return Ok(reading);
         }
         listing = after;
         attempt += 1;
     }
+}
+
+/// Takes back what was said of files that went away while they were read, as when many are removed
+/// one by one. Not where others came meanwhile: those may be the same files under other names.
+fn forgive_removed(reading: &mut Reading, before: &Listing, after: &Listing) {
+    let known: HashSet<&Path> = before.paths().collect();
+    if !after.paths().all(|path| known.contains(path)) {
+        return;
+    }
+    let is_left = |entry: &&Entry| entry.found.is_ok() || entry.path.is_symlink();
+    let left = after.entries.iter().filter(is_left);
+    let left: HashSet<&Path> = left.map(|entry| entry.path.as_path()).collect();
+    let Reading { files, problems } = reading;
+    problems.retain(|problem| match problem.place {
+        Place::File(FileId(at)) => files
+            .get(at as usize)
+            .is_none_or(|file| left.contains(Path::new(&file.path))),
+        _ => true,
+    });
 }
 
 /// The fingerprint of everything that [`read`] would read, without reading it.
@@ -138,6 +161,10 @@ struct Listing {
 }
 
 impl Listing {
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.entries.iter().map(|entry| entry.path.as_path())
+    }
+
     fn fingerprint(&self) -> Fingerprint {
         let of = |entry: &Entry| match &entry.found {
             Ok(meta) => (

@@ -170,6 +170,34 @@ fn what_cannot_be_opened_is_named() {
 }
 
 #[test]
+fn files_that_are_removed_while_they_are_read_are_no_fault() {
+    let root = folder();
+    let path = |name: &str| root.path().join(name);
+    for name in ["a.yaml", "b.yaml"] {
+        fs::write(path(name), "a: 1\n").expect("written");
+    }
+    symlink("nowhere.yaml", path("dangling.yaml")).expect("linked");
+    let limits = ReadLimits::default();
+    let look = || list(&[root.path().to_path_buf()], &limits).expect("is there");
+    let before = look();
+    fs::remove_file(path("b.yaml")).expect("removed");
+    let seen = read_listed(&before, &limits);
+    assert_eq!(seen.problems.len(), 2, "{:?}", seen.problems);
+    let mut forgiven = seen.clone();
+    forgive_removed(&mut forgiven, &before, &look());
+    assert_eq!(
+        forgiven.problems,
+        seen.problems[1..],
+        "a link stays a fault"
+    );
+    // It may have got another name.
+    fs::write(path("c.yaml"), "a: 1\n").expect("written");
+    let mut kept = seen.clone();
+    forgive_removed(&mut kept, &before, &look());
+    assert_eq!(kept, seen);
+}
+
+#[test]
 fn a_path_that_is_not_there_is_an_error_of_its_own() {
     let root = folder();
     let gone = root.path().join("gone");

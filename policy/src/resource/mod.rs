@@ -33,8 +33,8 @@ pub struct Metadata {
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// Empty when it is not written, and then older than any other.
-    pub creation_timestamp: String,
+    /// In seconds since 1970; who has none is older than any other.
+    pub created_unix_s: Option<i64>,
 }
 
 impl Metadata {
@@ -158,12 +158,12 @@ fn sort<T>(objects: &mut [Object<T>]) {
     objects.sort_by(|a, b| {
         let key = |object: &Object<T>| {
             let Metadata {
-                creation_timestamp,
+                created_unix_s,
                 name,
                 namespace,
                 ..
             } = &object.metadata;
-            (creation_timestamp.clone(), name.clone(), namespace.clone())
+            (*created_unix_s, name.clone(), namespace.clone())
         };
         key(a).cmp(&key(b))
     });
@@ -203,7 +203,7 @@ fn read_object<T: DeserializeOwned + Default>(
         name: document.name.clone(),
         labels: document.labels.clone(),
         annotations: document.annotations.clone(),
-        creation_timestamp: document.creation_timestamp.clone().unwrap_or_default(),
+        created_unix_s: document.created_unix_s,
     };
     objects.push(Object { metadata, spec });
 }

@@ -345,7 +345,7 @@ impl Reader<'_> {
             name: "a".to_string(),
             labels: Default::default(),
             annotations: Default::default(),
-            creation_timestamp: None,
+            created_unix_s: None,
             value,
         };
         let root = Node::root(&document.value);

@@ -49,13 +49,14 @@ pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind
         unknown_in_own_group(group, name, &kind_node, &version_node, report);
         return None;
     }
-    if let Some(meant) = nearest(group, OWN_GROUPS)
-        && let Some(kind) = same_name().find(|kind| kind.group == meant)
-    {
+    let meant = nearest(group, OWN_GROUPS);
+    let mut own = same_name().filter(|kind| OWN_GROUPS.contains(&kind.group));
+    if let Some(kind) = own.find(|kind| meant == Some(kind.group) || has_no_such_kinds(group)) {
+        let written = &document.api_version;
         report.error(
             "unknown-api-group",
             &version_node,
-            format!("there is no API group `{group}` with a {name}"),
+            format!("there is no {name} in `{written}`"),
             format!(
                 "did you mean `{}`?",
                 api_version(kind.group, kind.versions[0])
@@ -65,6 +66,13 @@ pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind
     }
     not_supported(group, name, &kind_node, report);
     None
+}
+
+/// Whether a group is of Kubernetes itself or of Istio's old ones, where nothing is called as the
+/// kinds of [`OWN_GROUPS`] are; groups of other domains may have a `VirtualService` of their own.
+fn has_no_such_kinds(group: &str) -> bool {
+    let is_of_kubernetes = !group.contains('.') || group == "networking.k8s.io";
+    is_of_kubernetes || group == "istio.io" || group.ends_with(".istio.io")
 }
 
 fn unknown_in_own_group(

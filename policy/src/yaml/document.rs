@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::code;
 use crate::diagnostic::{Diagnostic, Place};
@@ -22,8 +24,8 @@ pub struct Document {
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// `metadata.creationTimestamp` as written, RFC 3339.
-    pub creation_timestamp: Option<String>,
+    /// `metadata.creationTimestamp` (RFC 3339), in seconds since 1970.
+    pub created_unix_s: Option<i64>,
     /// The whole document, head included; always a mapping.
     pub value: Value,
 }
@@ -173,7 +175,7 @@ impl Head<'_> {
         let namespace = self.text(metadata, "namespace")?;
         let labels = self.texts(metadata, "labels");
         let annotations = self.texts(metadata, "annotations");
-        let creation_timestamp = self.text(metadata, "creationTimestamp")?;
+        let created_unix_s = self.time(metadata, "creationTimestamp")?;
         Some(Document {
             id: self.id,
             kind,
@@ -182,7 +184,7 @@ impl Head<'_> {
             name: name.unwrap_or_default(),
             labels,
             annotations,
-            creation_timestamp,
+            created_unix_s,
             value: Value::Mapping(mapping),
         })
     }
@@ -216,6 +218,20 @@ impl Head<'_> {
                 None
             }
         }
+    }
+
+    /// The time under `metadata.FIELD` in seconds since 1970.
+    fn time(&mut self, metadata: &Mapping, field: &str) -> Option<Option<i64>> {
+        let Some(text) = self.text(metadata, field)? else {
+            return Some(None);
+        };
+        if let Ok(time) = OffsetDateTime::parse(&text, &Rfc3339) {
+            return Some(Some(time.unix_timestamp()));
+        }
+        let message = format!("`metadata.{field}` is no time");
+        let help = "write a date and a time of RFC 3339, `2026-01-02T03:04:05Z`, or nothing";
+        self.error(code::BAD_METADATA, &["metadata", field], message, help);
+        None
     }
 
     /// The texts under `metadata.FIELD`; what is no text is reported and left out.
