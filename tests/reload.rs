@@ -3,8 +3,8 @@
 mod harness;
 
 use harness::{
-    Client, DRIVERS, Proxy, Upstream, answering, folder, free_address, gateway, get, splitting,
-    try_send, until,
+    Client, DRIVERS, Proxy, Upstream, answering, folder, free_address, gateway, get, settings,
+    splitting, try_send, until,
 };
 use std::fs;
 use std::io::Write as _;
@@ -48,6 +48,42 @@ fn a_broken_file_leaves_what_runs_and_says_where() {
     until("the good news", || {
         proxy.stat("config.last_reload_successful") == 1
     });
+    for worker in ["0", "1"] {
+        let figure = format!("ringroad_worker_generation{{worker=\"{worker}\"}} 2\n");
+        proxy.until_metrics(&figure);
+    }
+}
+
+/// A reload in the middle of a block deals the rest of that block, and no new one.
+#[test]
+fn a_split_goes_on_where_it_was() {
+    for driver in DRIVERS {
+        let upstreams = ["one", "two"].map(Upstream::start);
+        let address = free_address();
+        let split = splitting(&upstreams.each_ref().map(|upstream| (upstream.address, 1)));
+        // What is drawn is the same in each run.
+        let changed = |to: u64| settings(&format!("{{seed: 7, drainDeadline: {to}s}}"));
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("split.yaml", &split),
+            ("settings.yaml", &changed(1)),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        let mut client = Client::connect(address).expect("connects");
+        for block in 1..=10 {
+            for half in 0..2 {
+                for _ in 0..5 {
+                    let answer = client.send("GET", "a", "/").expect("an answer");
+                    assert_eq!(answer.status, 200);
+                }
+                let generation = 2 * block + half;
+                proxy.put("settings.yaml", &changed(generation));
+                proxy.until_stat("config.generation", generation);
+            }
+            let shares = upstreams.each_ref().map(Upstream::requests);
+            assert_eq!(shares, [5 * block as usize; 2], "{driver}: block {block}");
+        }
+    }
 }
 
 #[test]
@@ -99,6 +135,30 @@ fn listeners_come_and_go_with_their_documents() {
         try_send(second, "GET", "a", "/").is_ok_and(|answer| answer.status == 200)
     });
     until("the end of the old one", || Client::connect(first).is_err());
+}
+
+/// They get the answer to one more request, by the rules that the listener had.
+#[test]
+fn connections_of_a_listener_that_is_gone_end_with_their_next_request() {
+    for driver in DRIVERS {
+        let upstream = Upstream::start("one");
+        for rules in [splitting(&[(upstream.address, 1)]), answering("one")] {
+            let address = free_address();
+            let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &rules)]);
+            let proxy = Proxy::start(config, &["--driver", driver]);
+            let mut client = Client::connect(address).expect("connects");
+            let answer = client.send("GET", "a", "/").expect("an answer");
+            assert_eq!(answer.header("connection"), None);
+            proxy.put("gate.yaml", &gateway(free_address()));
+            until("the end of the listener", || {
+                Client::connect(address).is_err()
+            });
+            let answer = client.send("GET", "a", "/").expect("an answer");
+            assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
+            assert_eq!(answer.header("connection"), Some("close"), "{rules}");
+            assert!(client.send("GET", "a", "/").is_err());
+        }
+    }
 }
 
 /// A ConfigMap is mounted as links through `..data`; an update turns that link to a new folder.
@@ -170,6 +230,17 @@ fn a_directory_that_vanishes_changes_nothing_and_may_come_back() {
     });
     proxy.put("answer.yaml", &answering("two"));
     until("the new file", || get(address, "a", "/").body == "two");
+
+    // Another one in its place: no event tells of that.
+    fs::rename(&proxy.config, &aside).expect("moved away");
+    proxy.until_stat("config.last_reload_successful", 0);
+    let next = proxy.config.with_extension("next");
+    fs::create_dir(&next).expect("created");
+    fs::write(next.join("gate.yaml"), gateway(address)).expect("written");
+    fs::write(next.join("answer.yaml"), answering("three")).expect("written");
+    fs::rename(&next, &proxy.config).expect("moved into place");
+    until("the new folder", || get(address, "a", "/").body == "three");
+    fs::remove_dir_all(&aside).expect("removed");
 }
 
 /// An editor that moves a file away and then writes it anew leaves the directory empty for a while.

@@ -93,8 +93,11 @@ pub async fn answer_request(
 ) -> After {
     let worker = connection.worker.clone();
     connection.deadline.set(None);
-    let keep_alive =
-        head.keep_alive && body_read && !answer.ends_connection && !worker.is_draining();
+    let keep_alive = head.keep_alive
+        && body_read
+        && !answer.ends_connection
+        && !worker.is_draining()
+        && !record.is_of_removed_listener();
     record.answered(answer);
     let mut out = Buffer::lease();
     let is_grpc = record.is_grpc_request();
