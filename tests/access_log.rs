@@ -262,6 +262,9 @@ fn a_blocked_output_holds_nothing_up() {
         }
         proxy.stat("access_log.lines_dropped") > 0
     });
+    until("the worker that dropped them", || {
+        (0..2).any(|worker| proxy.stat(&format!("worker_{worker}.access_log_dropped")) > 0)
+    });
     assert_eq!(
         client
             .send("GET", "shop.example", "/")

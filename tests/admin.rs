@@ -3,8 +3,10 @@
 mod harness;
 
 use harness::{
-    Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, get, post, splitting, until,
+    Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, get, post, settings,
+    splitting, until,
 };
+use std::time::{Duration, Instant};
 
 #[test]
 fn pages_tell_what_runs_and_what_was_carried() {
@@ -46,6 +48,79 @@ fn pages_tell_what_runs_and_what_was_carried() {
             })
         });
         assert_eq!(proxy.stat("config.generation"), 1);
+    }
+}
+
+/// Who sent what to whom, and how long it took: what Istio's dashboards go by.
+#[test]
+fn requests_are_told_with_the_labels_of_istio() {
+    for driver in DRIVERS {
+        let (address, upstream) = (free_address(), Upstream::start("one"));
+        let split = splitting(&[(upstream.address, 1)]);
+        let labelled = split.replace(
+            "    ports: {http",
+            "    labels: {app: shop, version: v7}\n    ports: {http",
+        );
+        let own = "{role: gateway, namespace: edge, \
+                   workload: {name: front, labels: {app: door, version: v2}}}";
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("split.yaml", &labelled),
+            ("settings.yaml", &settings(own)),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        upstream.close_gate();
+        let mut client = Client::connect(address).expect("connects");
+        let began = Instant::now();
+        client.start("GET", "shop.example", "/").expect("is sent");
+        until("the request at the upstream", || upstream.requests() == 1);
+        // Time is part of what this tests.
+        let pause = Duration::from_millis(100);
+        std::thread::sleep(pause);
+        upstream.open_gate();
+        assert_eq!(client.answer().expect("an answer").status, 200);
+        let took = began.elapsed();
+
+        let sample = |name: &str| {
+            let page = proxy.admin("/stats/prometheus").body;
+            let line = page.lines().find(|line| line.starts_with(name))?;
+            Some(line.to_string())
+        };
+        let mut told = None;
+        until("the request in the metrics", || {
+            told = sample("istio_requests_total{");
+            told.is_some()
+        });
+        let told = told.expect("was waited for");
+        for label in [
+            "reporter=\"source\"",
+            "source_workload=\"front\"",
+            "source_workload_namespace=\"edge\"",
+            "source_app=\"door\"",
+            "source_version=\"v2\"",
+            "source_canonical_service=\"door\"",
+            "source_canonical_revision=\"v2\"",
+            "destination_app=\"shop\"",
+            "destination_version=\"v7\"",
+            "destination_service=\"up0.test\"",
+            "destination_service_name=\"up0.test\"",
+            "destination_service_namespace=\"default\"",
+            "request_protocol=\"http\"",
+            "response_code=\"200\"",
+            "response_flags=\"-\"",
+            "connection_security_policy=\"unknown\"",
+        ] {
+            assert!(told.contains(label), "{label}: {told}");
+        }
+        let figure = |name: &str| {
+            let line = sample(&format!("istio_request_duration_milliseconds_{name}{{"));
+            let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            value.expect("a number")
+        };
+        assert_eq!(figure("count"), 1.0);
+        let (least, most) = (pause.as_secs_f64(), took.as_secs_f64());
+        let sum = figure("sum") / 1e3;
+        assert!(least <= sum && sum <= most, "{least} {sum} {most}");
     }
 }
 

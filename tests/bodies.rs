@@ -229,6 +229,27 @@ fn a_client_may_hold_its_body_back_until_it_is_asked_for() {
     }
 }
 
+/// A close with bytes unread would be a reset, which can destroy the answer on its way.
+#[test]
+fn an_early_answer_does_not_reset_a_client_that_still_sends() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|_| {});
+        let (_proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        let mut client = TcpStream::connect(address).expect("connects");
+        client.set_read_timeout(Some(PATIENCE)).expect("set");
+        let head = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: other\r\n\
+                     content-length: 20000\r\n\r\n";
+        client.write_all(head).expect("sent");
+        let mut answer = [0; 1024];
+        let len = client.read(&mut answer).expect("an answer");
+        assert!(answer[..len].starts_with(b"HTTP/1.1 403 "));
+        for _ in 0..20 {
+            client.write_all(&[b'x'; 1000]).expect("no reset");
+        }
+        assert_eq!(client.read(&mut answer).expect("the end"), 0);
+    }
+}
+
 #[test]
 fn garbage_behind_a_request_is_refused_after_its_answer() {
     for driver in DRIVERS {

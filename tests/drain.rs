@@ -3,8 +3,8 @@
 mod harness;
 
 use harness::{
-    Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, post, settings, splitting,
-    until,
+    Client, DRIVERS, Proxy, Upstream, answering, folder, free_address, gateway, post, settings,
+    splitting, until,
 };
 use std::net::SocketAddr;
 
@@ -44,6 +44,45 @@ fn sigterm_lets_requests_in_flight_finish_and_refuses_new_connections() {
         upstream.open_gate();
         let answer = client.answer().expect("an answer");
         assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(proxy.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn connections_without_a_request_do_not_hold_the_end_up() {
+    for driver in DRIVERS {
+        let upstream = Upstream::start("here");
+        let (mut proxy, address) = start(driver, &upstream, "{role: gateway, drainDeadline: 1h}");
+        let mut idle = Client::connect(address).expect("connects");
+        let answer = idle.send("GET", "shop.example", "/").expect("an answer");
+        assert_eq!(answer.status, 200);
+        proxy.signal(libc::SIGTERM);
+        assert_eq!(proxy.wait().code(), Some(0));
+        assert!(idle.answer().is_err());
+    }
+}
+
+#[test]
+fn an_answer_of_the_proxy_itself_tells_that_the_connection_ends() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("answer.yaml", &answering("direct")),
+        ]);
+        let mut proxy = Proxy::start(config, &["--driver", driver]);
+        let mut client = Client::connect(address).expect("connects");
+        let answer = client.send("GET", "a.test", "/").expect("an answer");
+        assert_eq!(answer.header("connection"), None);
+        client.write(b"GET / HTTP/1.1\r\nhost: a.test\r\n");
+        proxy.signal(libc::SIGTERM);
+        until("the end of the listener", || {
+            Client::connect(address).is_err()
+        });
+        client.write(b"\r\n");
+        let answer = client.answer().expect("an answer");
+        assert_eq!(answer.body, "direct");
         assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(proxy.wait().code(), Some(0));
     }

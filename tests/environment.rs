@@ -119,6 +119,47 @@ fn first_core() -> usize {
     first.and_then(|core| core.parse().ok()).expect("a core")
 }
 
+/// The soft limit is the habit of a shell, the hard one is what the machine allows.
+#[test]
+fn as_many_files_may_be_open_as_the_hard_limit_says() {
+    let mut command = Command::new("sh");
+    let script = "ulimit -Sn 256 && exec \"$@\"";
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_ringroad")]);
+    let proxy = Proxy::start_command(command, config(free_address()), &["--workers", "1"]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", proxy.id())).expect("is there");
+    let mut lines = limits.lines();
+    let files = lines.find_map(|line| line.strip_prefix("Max open files"));
+    let mut fields = files.expect("is told").split_whitespace();
+    let (soft, hard) = (fields.next(), fields.next());
+    assert!(soft.is_some());
+    assert_eq!(soft, hard);
+}
+
+/// By what the kernel says of their threads.
+#[test]
+fn each_worker_stays_on_its_core() {
+    for driver in DRIVERS {
+        let proxy = Proxy::start(config(free_address()), &["--driver", driver]);
+        let mut allowed: Vec<(String, String)> = Vec::new();
+        for task in fs::read_dir(format!("/proc/{}/task", proxy.id())).expect("is there") {
+            // A thread may end in between.
+            let path = task.expect("an entry").path().join("status");
+            let status = fs::read_to_string(path).unwrap_or_default();
+            let field = |name: &str| {
+                let value = status.lines().find_map(|line| line.strip_prefix(name));
+                value.unwrap_or_default().trim().to_string()
+            };
+            if field("Name:").starts_with("worker-") {
+                allowed.push((field("Name:"), field("Cpus_allowed_list:")));
+            }
+        }
+        allowed.sort();
+        let workers = &proxy.admin_json("/server_info")["workers"];
+        let told = [0, 1].map(|at| (format!("worker-{at}"), workers[at]["core"].to_string()));
+        assert_eq!(allowed, told, "{driver}");
+    }
+}
+
 /// Without `--workers` there is one for each core of the affinity mask, on that core.
 #[test]
 fn workers_follow_the_affinity_mask() {

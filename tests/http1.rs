@@ -23,14 +23,16 @@ fn start(driver: &str) -> (Proxy, ScriptedUpstream, SocketAddr) {
                     return;
                 }
                 "/hints" => connection.send(
-                    "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
+                    "HTTP/1.1 103 Early Hints\r\nconnection: x-private\r\nx-private: 1\r\n\
+                     keep-alive: timeout=5\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
                      HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
                 ),
                 "/empty" => connection.send("HTTP/1.1 204 No Content\r\n\r\n"),
                 "/unchanged" => connection.send("HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n"),
                 "/hop" => connection.send(
                     "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: x-private\r\n\
-                     x-private: 1\r\nkeep-alive: timeout=5\r\nserver: upstream\r\n\r\nok",
+                     x-private: 1\r\nkeep-alive: timeout=5\r\nserver: upstream\r\n\
+                     x-envoy-upstream-service-time: forged\r\n\r\nok",
                 ),
                 path => {
                     let head = head.to_ascii_lowercase();
@@ -195,6 +197,9 @@ fn early_hints_pass_and_a_100_of_the_upstream_does_not() {
         );
         assert!(!answer.contains("100 Continue"), "{answer}");
         assert!(answer.ends_with("ok"), "{answer}");
+        let old = b"GET /hints HTTP/1.0\r\nhost: a.test\r\n\r\n";
+        let (answer, _) = converse(address, &[old]);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }
 
@@ -209,7 +214,12 @@ fn headers_of_one_connection_stay_on_it() {
                         x-request-id: forged\r\nx-envoy-retry-on: 5xx\r\nx-kept: 1\r\n\r\n";
         let (answer, _) = converse(address, &[request]);
         let answer = answer.to_ascii_lowercase();
-        for gone in ["x-private", "keep-alive: timeout", "server: upstream"] {
+        for gone in [
+            "x-private",
+            "keep-alive: timeout",
+            "server: upstream",
+            "forged",
+        ] {
             assert!(!answer.contains(gone), "{gone}: {answer}");
         }
         assert!(answer.contains("server: istio-envoy\r\n"), "{answer}");
@@ -241,6 +251,9 @@ fn headers_of_one_connection_stay_on_it() {
             "x-kept: 1\r\n",
         ] {
             assert!(seen.contains(there), "{there}: {seen}");
+        }
+        for once in ["x-forwarded-for", "x-forwarded-proto", "x-request-id"] {
+            assert_eq!(seen.matches(once).count(), 1, "{once}: {seen}");
         }
     }
 }

@@ -5,11 +5,12 @@ mod harness;
 use harness::frames::{END_HEADERS, FrameClient, HEADERS, frame, literal};
 use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{
-    Client, DRIVERS, Proxy, folder, free_address, gateway, settings, splitting, until, until_equal,
+    Client, DRIVERS, PATIENCE, Proxy, folder, free_address, gateway, settings, splitting, until,
+    until_equal,
 };
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn start(driver: &str, upstream: SocketAddr, limits: &str) -> (Proxy, SocketAddr) {
     let address = free_address();
@@ -105,6 +106,10 @@ fn what_two_parsers_could_read_differently_is_refused_and_closed() {
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n",
             400,
         ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nhost: b\r\n\r\n",
+            400,
+        ),
     ];
     for driver in DRIVERS {
         let upstream = answering();
@@ -148,6 +153,43 @@ fn heads_have_a_longest_size_a_largest_count_and_a_longest_time() {
             listener_stat(&proxy, address, "downstream_rq_header_timeout")
         });
         assert_eq!(upstream.heads().len(), 0);
+    }
+}
+
+/// Time is what this tests: that of a connection's first head runs from accept, so that nobody
+/// gains by saying nothing; that of a later one from its first byte.
+#[test]
+fn the_time_of_a_head_begins_with_the_connection_or_with_its_first_byte() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(700);
+    for driver in DRIVERS {
+        let upstream = answering();
+        let (_proxy, address) = start(driver, upstream.address, "requestHeadTimeout: 1s");
+        let time_left = |mut stream: TcpStream| {
+            std::thread::sleep(PAUSE);
+            let began = Instant::now();
+            stream.write_all(b"GET / HTTP/1.1\r\nho").expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            assert_eq!(status(&answer), 408, "{answer}");
+            began.elapsed()
+        };
+        let connect = || {
+            let stream = TcpStream::connect(address).expect("connects");
+            stream.set_read_timeout(Some(PATIENCE)).expect("set");
+            stream
+        };
+        let first = time_left(connect());
+        assert!(first < PAUSE, "{driver}: {first:?}");
+
+        let mut kept = connect();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        kept.write_all(request).expect("sent");
+        let mut answer = [0; 1024];
+        let len = kept.read(&mut answer).expect("an answer");
+        assert!(answer[..len].ends_with(b"ok"), "it came in one piece");
+        let later = time_left(kept);
+        assert!(later > PAUSE && later < LIMIT * 2, "{driver}: {later:?}");
     }
 }
 
@@ -216,7 +258,7 @@ fn a_client_that_stalls_within_its_body_is_told_so() {
 fn idle_connections_are_closed_and_connections_are_counted() {
     for driver in DRIVERS {
         let upstream = answering();
-        let limits = "downstreamIdleTimeout: 200ms, maxDownstreamConnections: 2";
+        let limits = "downstreamIdleTimeout: 200ms";
         let (proxy, address) = start(driver, upstream.address, limits);
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         let (answer, _) = converse(address, &[request]);
@@ -224,13 +266,20 @@ fn idle_connections_are_closed_and_connections_are_counted() {
         until_equal("idle connections", 1, || {
             listener_stat(&proxy, address, "downstream_cx_idle_timeout")
         });
-        let mut kept: Vec<TcpStream> = Vec::new();
-        until("a connection over the limit", || {
-            if let Ok(stream) = TcpStream::connect(address) {
-                kept.push(stream);
-            }
-            listener_stat(&proxy, address, "downstream_cx_overflow") > 0
-        });
+
+        let limits = "maxDownstreamConnections: 2";
+        let (proxy, address) = start(driver, upstream.address, limits);
+        let refused = || listener_stat(&proxy, address, "downstream_cx_overflow");
+        let mut kept = [(); 2].map(|()| Client::connect(address).expect("connects"));
+        for client in &mut kept {
+            let answer = client.send("GET", "a", "/").expect("an answer");
+            assert_eq!(answer.status, 200);
+        }
+        assert_eq!(refused(), 0);
+        let third = Client::connect(address).and_then(|mut client| client.send("GET", "a", "/"));
+        assert!(third.is_err(), "{third:?}");
+        until_equal("connections over the limit", 1, refused);
+        assert_eq!(kept[0].send("GET", "a", "/").expect("goes on").status, 200);
     }
 }
 

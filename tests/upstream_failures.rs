@@ -8,6 +8,8 @@ use harness::{
 };
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -232,6 +234,9 @@ fn a_body_that_breaks_off_does_not_look_whole() {
         assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
         let (answer, _) = get(address, "/chunks");
         assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+        // The close would end it.
+        let old = b"GET /chunks HTTP/1.0\r\nhost: a.test\r\n\r\n";
+        assert_eq!(converse(address, &[old]).1, End::Reset);
     }
 }
 
@@ -251,6 +256,7 @@ fn bytes_after_an_answer_never_reach_the_next_request() {
             assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
         }
         assert!(cluster_stat(&proxy, "upstream_cx_total") >= 20);
+        until_cluster_stat(&proxy, "upstream_cx_protocol_error", 20);
     }
 }
 
@@ -273,6 +279,46 @@ fn a_get_on_a_dead_reused_connection_is_sent_again_once() {
         assert_eq!(status(&get(address, "/second").0), 200);
         assert_eq!(upstream.heads().len(), 3, "{:?}", upstream.heads());
         until_cluster_stat(&proxy, "upstream_rq_replayed", 1);
+    }
+}
+
+/// It was never used before, so that it died says something about the request.
+#[test]
+fn a_get_on_a_fresh_connection_that_dies_is_not_sent_again() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            connection.head();
+        });
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        assert_eq!(status(&get(address, "/").0), 503);
+        assert_eq!(upstream.heads().len(), 1, "{:?}", upstream.heads());
+        proxy.until_metrics("response_flags=\"UC\"");
+        until_cluster_stat(&proxy, "upstream_cx_destroy_remote_with_active_rq", 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_replayed"), 0);
+    }
+}
+
+/// What may not be sent twice would fail on it.
+#[test]
+fn a_connection_that_was_closed_while_idle_takes_no_request() {
+    for driver in DRIVERS {
+        let closed = Arc::new(AtomicUsize::new(0));
+        let closing = Arc::clone(&closed);
+        let upstream = ScriptedUpstream::start(move |connection| {
+            connection.head();
+            connection.send(OK);
+            let _ = connection.stream.shutdown(Shutdown::Both);
+            closing.fetch_add(1, Ordering::SeqCst);
+        });
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        let mut client = harness::Client::connect(address).expect("connects");
+        for count in 1..=10 {
+            let answer = client.send("POST", "a.test", "/pay").expect("an answer");
+            assert_eq!(answer.status, 200, "{count}: {answer:?}");
+            until("the close", || closed.load(Ordering::SeqCst) == count);
+        }
+        assert_eq!(upstream.heads().len(), 10);
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_replayed"), 0);
     }
 }
 
@@ -344,5 +390,8 @@ fn a_client_that_leaves_frees_its_upstream() {
                 && cluster_stat(&proxy, "upstream_cx_active") == 0
         });
         until_cluster_stat(&proxy, "upstream_rq_tx_reset", 1);
+        let (ip, port) = (address.ip(), address.port());
+        let left = format!("http.{ip}_{port}.downstream_cx_destroy_remote_active_rq");
+        proxy.until_stat(&left, 1);
     }
 }
