@@ -7,6 +7,7 @@ use harness::{
     splitting, until,
 };
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 fn start(driver: &str, upstream: &Upstream, spec: &str) -> (Proxy, SocketAddr) {
     let address = free_address();
@@ -139,4 +140,40 @@ fn draining_through_the_admin_interface_leaves_the_process_there() {
     assert_eq!(client.answer().expect("an answer").status, 200);
     assert_eq!(proxy.admin("/ready").status, 503);
     assert!(proxy.is_running());
+}
+
+/// Neither while a worker still has a connection, nor when all have ended.
+#[test]
+fn files_that_change_after_a_drain_open_no_listener() {
+    for driver in DRIVERS {
+        for is_busy in [true, false] {
+            let upstream = Upstream::start("late");
+            let (mut proxy, address) = start(driver, &upstream, "{role: gateway}");
+            let client = is_busy.then(|| request_in_flight(&upstream, address));
+            assert_eq!(post(proxy.admin, "/drain_listeners?graceful").status, 200);
+            until("the end of the listener", || {
+                Client::connect(address).is_err()
+            });
+            let moved = free_address();
+            proxy.put("gate.yaml", &gateway(moved));
+            // As long as many reloads take: nothing else tells that none comes.
+            let looked_until = Instant::now() + Duration::from_millis(600);
+            while Instant::now() < looked_until {
+                assert!(Client::connect(moved).is_err(), "{driver}: it listens");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            proxy.until_logged("draining: the files are followed no longer");
+            let listeners = proxy.admin("/listeners").body;
+            assert!(!listeners.contains(&moved.to_string()), "{listeners}");
+            assert_eq!(proxy.stat("config.generation"), 1);
+            assert_eq!(proxy.stat("config.reload_rejected"), 0);
+            assert_eq!(proxy.admin("/ready").body, "DRAINING\n");
+            if let Some(mut client) = client {
+                upstream.open_gate();
+                assert_eq!(client.answer().expect("an answer").status, 200);
+            }
+            proxy.signal(libc::SIGTERM);
+            assert_eq!(proxy.wait().code(), Some(0));
+        }
+    }
 }

@@ -111,7 +111,6 @@ struct Process {
     admin: SocketAddr,
     quit: mpsc::UnboundedReceiver<()>,
     signals: Signals,
-    reloading: tokio::task::AbortHandle,
 }
 
 struct Signals {
@@ -279,10 +278,11 @@ impl Process {
             names,
             keys,
             unknown_keys: fleet.unknown_keys(),
+            drain_began: fleet.drain_began(),
             reading: first.reading,
             told: first.warnings,
         });
-        let reloading = tokio::spawn(reloader.run()).abort_handle();
+        tokio::spawn(reloader.run());
         let process = Self {
             fleet,
             status,
@@ -290,7 +290,6 @@ impl Process {
             admin: admin_address,
             quit,
             signals,
-            reloading,
         };
         process.tell();
         Ok(process)
@@ -334,7 +333,6 @@ impl Process {
             "draining {} for up to {deadline:?}; a second signal ends at once",
             counted(self.fleet.connections(), "connection")
         );
-        self.reloading.abort();
         self.fleet.drain();
         let code = tokio::select! {
             drained = wait_until_stopped(&self.fleet, deadline) => {

@@ -117,6 +117,7 @@ pub struct Reloader<L, D> {
     names: Names,
     keys: TokenKeys,
     unknown_keys: Arc<Notify>,
+    drain_began: Arc<Notify>,
     /// What was read last, taken or refused.
     last_reading: Option<Arc<Reading>>,
     /// Warnings that were printed and still hold.
@@ -138,6 +139,8 @@ pub struct ReloaderParts<L, D> {
     pub keys: TokenKeys,
     /// Told of tokens with a key that nobody knows.
     pub unknown_keys: Arc<Notify>,
+    /// Told when the workers begin to drain.
+    pub drain_began: Arc<Notify>,
     /// The first load, which is in use.
     pub reading: Arc<Reading>,
     /// The first load's warnings, which were printed.
@@ -156,6 +159,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             names: parts.names,
             keys: parts.keys,
             unknown_keys: parts.unknown_keys,
+            drain_began: parts.drain_began,
             last_reading: Some(parts.reading),
             told: parts.told.into_iter().map(what).collect(),
             unpublished: None,
@@ -163,8 +167,21 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         }
     }
 
-    /// Follows files and names for ever.
-    pub async fn run(mut self) {
+    /// Follows files and names until the workers drain: those that have ended take no snapshot up,
+    /// and a listener that opened now would have nobody to serve it.
+    pub async fn run(self) {
+        let drain_began = Arc::clone(&self.drain_began);
+        tokio::select! {
+            // First, so that nothing is published any more, whatever else is due.
+            biased;
+            () = drain_began.notified() => {
+                tracing::info!("draining: the files are followed no longer");
+            }
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(mut self) {
         footprint::let_go_of_own_text();
         loop {
             let settle_ms = self.status.running().snapshot.settings.reload_settle_ms;

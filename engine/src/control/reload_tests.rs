@@ -154,6 +154,7 @@ fn reloader(text: &str) -> (tempfile::TempDir, TestedReloader) {
         names,
         keys: TokenKeys::new(),
         unknown_keys: Arc::default(),
+        drain_began: Arc::default(),
         reading,
         told: outcome.diagnostics,
     });

@@ -121,6 +121,7 @@ impl Fleet {
             generation: AtomicU64::new(1),
             snapshot: ArcSwap::new(options.snapshot.clone()),
             draining: AtomicBool::new(false),
+            drain_began: Arc::default(),
             delayed_requests: OwnLine::default(),
             mirrors_in_flight: OwnLine::default(),
             unknown_keys: Arc::default(),
@@ -354,7 +355,13 @@ impl Fleet {
     /// Stops accepting and lets requests finish. [`Fleet::is_stopped`] tells when all have.
     pub fn drain(&self) {
         self.state.draining.store(true, Ordering::Release);
+        self.state.drain_began.notify_one();
         self.tell_all(|| Command::Drain);
+    }
+
+    /// Told when a drain begins; for one that waits.
+    pub fn drain_began(&self) -> Arc<Notify> {
+        Arc::clone(&self.state.drain_began)
     }
 
     pub fn is_draining(&self) -> bool {

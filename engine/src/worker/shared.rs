@@ -32,6 +32,8 @@ pub struct FleetState {
     pub generation: AtomicU64,
     pub snapshot: ArcSwap<Snapshot>,
     pub draining: AtomicBool,
+    /// Told once when a drain begins.
+    pub drain_began: Arc<Notify>,
     /// Requests that an injected delay holds at the moment.
     pub delayed_requests: OwnLine<AtomicU64>,
     /// Copies of requests that wait for their responses.
