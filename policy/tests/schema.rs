@@ -104,7 +104,7 @@ fn checks_types() {
         (
             "match: [{uri: {exact: 7}}]",
             "spec.http[0].match[0].uri.exact",
-            "in quotes: \"7\"",
+            "write it in quotes",
         ),
         (
             "match: [{ignoreUriCase: 'true'}]",

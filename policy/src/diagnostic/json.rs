@@ -48,7 +48,7 @@ pub fn render_json(files: &[SourceFile], diagnostics: &[Diagnostic]) -> String {
             column: placed.span.map(|span| span.start.column),
             field: (placed.field.as_deref()).map(|field| secrecy.field(place, field)),
             message: secrecy.sentence(place, &diagnostic.message),
-            help: (diagnostic.help.as_deref()).map(|help| secrecy.sentence(place, help)),
+            help: (placed.help.as_deref()).map(|help| secrecy.sentence(place, help)),
             related: diagnostic.related.as_ref().map(|related| {
                 let start = placed.related.map(|(_, span)| span.start);
                 RelatedEntry {

@@ -58,8 +58,18 @@ pub struct Diagnostic {
     pub message: String,
     /// What to write instead.
     pub help: Option<String>,
+    /// What the help goes on with where the text of the place is known.
+    pub example: Option<Example>,
     /// The other place that it is about, such as the route that wins.
     pub related: Option<Related>,
+}
+
+/// The text of a place as it was written, with what has to stand around it. Only a lookup knows
+/// that text: the number `1.10` is 1.1 to everyone else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    pub before: String,
+    pub after: String,
 }
 
 /// A second place of a finding.
@@ -78,6 +88,7 @@ impl Diagnostic {
             place,
             message: message.into(),
             help: None,
+            example: None,
             related: None,
         }
     }
@@ -89,12 +100,23 @@ impl Diagnostic {
             place,
             message: message.into(),
             help: None,
+            example: None,
             related: None,
         }
     }
 
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Lets the help end with `: ` and the text of the place between these two, once that is
+    /// looked up.
+    pub fn with_example(mut self, before: impl Into<String>, after: impl Into<String>) -> Self {
+        self.example = Some(Example {
+            before: before.into(),
+            after: after.into(),
+        });
         self
     }
 

@@ -1,5 +1,6 @@
 //! Looks up where diagnostics point to, one marked parse a file, and puts them in order.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Diagnostic, Place};
@@ -16,6 +17,8 @@ pub struct Placed<'d> {
     pub span: Option<Span>,
     /// The field as a path such as `spec.http[0].route`; empty for the root of a document.
     pub field: Option<String>,
+    /// Its help, with the example that belongs to it.
+    pub help: Option<Cow<'d, str>>,
     /// Where its second place stands.
     pub related: Option<(FileId, Span)>,
 }
@@ -55,10 +58,13 @@ pub fn place_all<'d>(files: &[SourceFile], diagnostics: &'d [Diagnostic]) -> Vec
             continue;
         };
         let queries: Vec<Query<'d>> = asked.iter().map(|(_, query)| *query).collect();
-        for ((asked, _), span) in asked.iter().zip(yaml::locate_all(&source.text, &queries)) {
+        for ((asked, _), found) in asked.iter().zip(yaml::locate_all(&source.text, &queries)) {
             match asked {
-                Asked::Itself(at) => placed[*at].span = Some(span),
-                Asked::Related(at) => placed[*at].related = Some((file, span)),
+                Asked::Itself(at) => {
+                    placed[*at].span = Some(found.span);
+                    placed[*at].complete_help(found.plain_text.as_deref());
+                }
+                Asked::Related(at) => placed[*at].related = Some((file, found.span)),
             }
         }
     }
@@ -84,6 +90,18 @@ pub fn place_all<'d>(files: &[SourceFile], diagnostics: &'d [Diagnostic]) -> Vec
     placed
 }
 
+impl Placed<'_> {
+    /// Shows the text that is written there, unless that is in quotes or unknown.
+    fn complete_help(&mut self, plain_text: Option<&str>) {
+        if let (Some(help), Some(example), Some(text)) =
+            (&mut self.help, &self.diagnostic.example, plain_text)
+        {
+            let (before, after) = (&example.before, &example.after);
+            help.to_mut().push_str(&format!(": {before}{text}{after}"));
+        }
+    }
+}
+
 fn without_lookup(diagnostic: &Diagnostic) -> Placed<'_> {
     let (file, span, field) = match &diagnostic.place {
         Place::Field(origin) | Place::Key(origin) => (
@@ -107,6 +125,7 @@ fn without_lookup(diagnostic: &Diagnostic) -> Placed<'_> {
         file,
         span,
         field,
+        help: diagnostic.help.as_deref().map(Cow::Borrowed),
         related: None,
     }
 }

@@ -98,7 +98,7 @@ impl<'f> Writer<'f> {
                 self.source_line(file, span, &number, &margin, color);
             }
         }
-        if let Some(help) = &diagnostic.help {
+        if let Some(help) = &placed.help {
             let help = self.secrecy.sentence(place, help);
             self.remark(&margin, "help", &help);
         }

@@ -79,11 +79,12 @@ impl Places {
                     key: false,
                 })
                 .collect();
-            for (origin, span) in here.into_iter().zip(locate_all(&file.text, &queries)) {
+            for (origin, found) in here.into_iter().zip(locate_all(&file.text, &queries)) {
+                let start = found.span.start;
                 let written = Written {
                     file: file.path.clone(),
-                    line: span.start.line,
-                    column: span.start.column,
+                    line: start.line,
+                    column: start.column,
                     field: origin.field.to_string(),
                 };
                 known.insert(origin.clone(), written);

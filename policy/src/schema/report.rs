@@ -45,6 +45,19 @@ impl<'d> Report<'d> {
         self.push(Diagnostic::error(code, place, message).with_help(help));
     }
 
+    /// A number or a boolean in the place of a text, which is shown as it has to be written:
+    /// what was written between `before` and `after`.
+    pub fn unquoted(
+        &mut self,
+        node: &Node<'_>,
+        message: String,
+        help: String,
+        (before, after): (String, &str),
+    ) {
+        let error = Diagnostic::error("wrong-type", Place::field(self.id(), node.path()), message);
+        self.push(error.with_help(help).with_example(before, after));
+    }
+
     /// Something that is accepted and should be known.
     pub fn warning(
         &mut self,

@@ -58,8 +58,10 @@ pub fn wrong_type(node: &Node<'_>, expected: &str, report: &mut Report<'_>) {
         kind_of(node.value())
     );
     let help = match (node.value(), expected) {
-        (Value::Number(value), "text") => format!("write it in quotes: \"{value}\""),
-        (Value::Bool(value), "text") => format!("write it in quotes: \"{value}\""),
+        (Value::Number(_) | Value::Bool(_), "text") => {
+            let help = "write it in quotes".to_string();
+            return report.unquoted(node, message, help, ("\"".to_string(), "\""));
+        }
         (Value::String(value), "a whole number") => match value.parse::<i64>() {
             Ok(number) if number.to_string() == *value => {
                 format!("write it without quotes: {number}")

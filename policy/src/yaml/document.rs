@@ -213,8 +213,7 @@ impl Head<'_> {
             Some(Value::String(text)) => Some((!text.is_empty()).then(|| text.clone())),
             Some(other) => {
                 let message = format!("`metadata.{field}` is {}, not a string", kind_of(other));
-                let help = quote_help(other);
-                self.error(code::BAD_METADATA, &["metadata", field], message, &help);
+                self.no_text(&["metadata", field], message, other);
                 None
             }
         }
@@ -253,7 +252,7 @@ impl Head<'_> {
                             let kind = kind_of(other);
                             let message = format!("`{key}` in `{field}` is {kind}, not a string");
                             let path = ["metadata", field, key];
-                            self.error(code::BAD_METADATA, &path, message, &quote_help(other));
+                            self.no_text(&path, message, other);
                         }
                     }
                 }
@@ -271,12 +270,27 @@ impl Head<'_> {
         texts
     }
 
+    /// Something else stands where a text is wanted.
+    fn no_text(&mut self, path: &[&str], message: String, value: &Value) {
+        let error = Diagnostic::error(code::BAD_METADATA, self.place(path), message);
+        self.diagnostics.push(match value {
+            Value::Bool(_) | Value::Number(_) => error
+                .with_help("write it in quotes")
+                .with_example("\"", "\""),
+            _ => error.with_help("write one text"),
+        });
+    }
+
     fn error(&mut self, code: &'static str, path: &[&str], message: impl Into<String>, help: &str) {
+        let error = Diagnostic::error(code, self.place(path), message);
+        self.diagnostics.push(error.with_help(help));
+    }
+
+    fn place(&self, path: &[&str]) -> Place {
         let path = path
             .iter()
             .fold(FieldPath::root(), |path, field| path.field(field));
-        self.diagnostics
-            .push(Diagnostic::error(code, Place::field(self.id, path), message).with_help(help));
+        Place::field(self.id, path)
     }
 }
 
@@ -293,14 +307,6 @@ fn needs_name(api_version: &str) -> bool {
                 Some("networking" | "security" | "telemetry" | "extensions")
             )
         }
-    }
-}
-
-fn quote_help(value: &Value) -> String {
-    match value {
-        Value::Bool(value) => format!("write it in quotes: \"{value}\""),
-        Value::Number(value) => format!("write it in quotes: \"{value}\""),
-        _ => "write one text".to_string(),
     }
 }
 

@@ -17,6 +17,14 @@ pub struct Query<'q> {
     pub key: bool,
 }
 
+/// What is known of a queried node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    pub span: Span,
+    /// What is written at the span, for a value that stands there without quotes.
+    pub plain_text: Option<String>,
+}
+
 /// Where the value at `path` of a document stands. See [`locate_all`].
 pub fn locate(text: &str, document: u32, path: &FieldPath) -> Position {
     let query = Query {
@@ -24,15 +32,15 @@ pub fn locate(text: &str, document: u32, path: &FieldPath) -> Position {
         path,
         key: false,
     };
-    locate_all(text, &[query])[0].start
+    locate_all(text, &[query])[0].span.start
 }
 
 /// Where each queried node stands, in the order of the queries, at the cost of one parse.
 ///
 /// A value that is written below its key, or is empty, is pointed to by its key. What does not
 /// exist (a field that is missing) is pointed to by the nearest thing around it that does.
-pub fn locate_all(text: &str, queries: &[Query<'_>]) -> Vec<Span> {
-    let mut found = vec![Span::default(); queries.len()];
+pub fn locate_all(text: &str, queries: &[Query<'_>]) -> Vec<Found> {
+    let mut found = vec![Found::default(); queries.len()];
     let mut by_document: HashMap<u32, Vec<usize>> = HashMap::new();
     for (at, query) in queries.iter().enumerate() {
         by_document.entry(query.document).or_default().push(at);
@@ -174,7 +182,7 @@ impl Tree<'_> {
         roots
     }
 
-    fn find(&self, root: NodeId, path: &FieldPath, key_is_meant: bool) -> Span {
+    fn find(&self, root: NodeId, path: &FieldPath, key_is_meant: bool) -> Found {
         let mut key = None;
         let mut node = self.target(root);
         let mut complete = true;
@@ -197,8 +205,24 @@ impl Tree<'_> {
         }
         let key = key.map(|key| self.nodes[key].span);
         match key {
-            Some(key) if key_is_meant || !complete || !self.stands_alone(node) => key,
-            _ => self.nodes[node].span,
+            Some(key) if key_is_meant || !complete || !self.stands_alone(node) => Found {
+                span: key,
+                plain_text: None,
+            },
+            _ => Found {
+                span: self.nodes[node].span,
+                plain_text: self.plain_text(node).filter(|_| complete),
+            },
+        }
+    }
+
+    fn plain_text(&self, node: NodeId) -> Option<String> {
+        match &self.nodes[node].kind {
+            Kind::Scalar {
+                text,
+                style: ScalarStyle::Plain,
+            } => Some(text.to_string()),
+            _ => None,
         }
     }
 

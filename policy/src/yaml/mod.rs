@@ -18,7 +18,7 @@ pub use serde_yaml::{Mapping, Value};
 pub use document::Document;
 pub(crate) use document::kind_of;
 pub use limits::YamlLimits;
-pub use marked::{Query, locate, locate_all};
+pub use marked::{Found, Query, locate, locate_all};
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::source::{DocumentId, FileId, SourceFile};
