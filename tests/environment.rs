@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{DRIVERS, Proxy, answering, folder, free_address, gateway, get};
+use harness::{Client, DRIVERS, Proxy, answering, folder, free_address, gateway, get};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -19,6 +19,11 @@ fn config(address: SocketAddr) -> tempfile::TempDir {
 
 /// The binary in a sandbox that refuses io_uring, as container runtimes do by default.
 fn without_io_uring() -> Command {
+    refusing(libc::SYS_io_uring_setup, 0)
+}
+
+/// The binary in a sandbox that refuses this system call where its second argument is no less.
+fn refusing(call: libc::c_long, second_argument_from: u32) -> Command {
     const fn statement(code: u32, k: u32) -> libc::sock_filter {
         libc::sock_filter {
             code: code as u16,
@@ -28,16 +33,26 @@ fn without_io_uring() -> Command {
         }
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringroad"));
-    let install = || {
+    let install = move || {
         let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-        let number = libc::SYS_io_uring_setup as u32;
+        let number = call as u32;
         let mut filter = [
             // The number of the system call stands first in what a filter sees.
             statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
             libc::sock_filter {
                 jt: 0,
-                jf: 1,
+                jf: 3,
                 ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number)
+            },
+            // Arguments begin after 16 bytes; this is the lower half of the second.
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 24),
+            libc::sock_filter {
+                jt: 0,
+                jf: 1,
+                ..statement(
+                    libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K,
+                    second_argument_from,
+                )
             },
             statement(libc::BPF_RET | libc::BPF_K, refused),
             statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
@@ -75,6 +90,39 @@ fn epoll_takes_over_where_io_uring_is_refused() {
     let reason = driver["reason"].as_str().expect("a reason");
     assert!(reason.contains("not permitted"), "{reason}");
     proxy.until_logged(reason);
+}
+
+/// Profiles that list calls one by one may let the ring be made, but not used.
+#[test]
+fn epoll_takes_over_where_a_ring_may_be_made_but_not_used() {
+    let address = free_address();
+    let sandbox = refusing(libc::SYS_io_uring_enter, 0);
+    let proxy = Proxy::start_command(sandbox, config(address), &["--workers", "2"]);
+    let driver = &proxy.admin_json("/server_info")["driver"];
+    assert_eq!(driver["name"], "epoll");
+    let reason = driver["reason"].as_str().expect("a reason");
+    assert!(reason.contains("io_uring_enter"), "{reason}");
+    assert_eq!(get(address, "a", "/").body, "hello");
+}
+
+/// Better started anew by whoever watches it than alive and deaf.
+#[test]
+fn a_process_whose_worker_can_no_longer_use_its_ring_ends_with_an_error() {
+    let address = free_address();
+    // Refused is what submits so much at once as an idle worker never does.
+    let sandbox = refusing(libc::SYS_io_uring_enter, 16);
+    let mut proxy = Proxy::start_command(sandbox, config(address), &["--workers", "1"]);
+    assert_eq!(get(address, "a", "/").body, "hello");
+    if proxy.admin_json("/server_info")["driver"]["name"] != "io_uring" {
+        return eprintln!("skipped: there is no io_uring here");
+    }
+    proxy.stop();
+    let _connections: Vec<_> = (0..64)
+        .map(|_| Client::connect(address).expect("waits in the backlog"))
+        .collect();
+    proxy.signal(libc::SIGCONT);
+    assert_eq!(proxy.wait().code(), Some(1));
+    proxy.until_logged("the worker's I/O driver failed");
 }
 
 #[test]

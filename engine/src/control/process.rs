@@ -321,12 +321,16 @@ impl Process {
         }
     }
 
-    /// Serves until told to end, then drains.
+    /// Serves until told to end, or until a worker fails, then drains.
     async fn serve(&mut self) -> ExitCode {
-        tokio::select! {
-            _ = self.signals.next() => {}
-            _ = self.quit.recv() => {}
-        }
+        let drained = tokio::select! {
+            _ = self.signals.next() => ExitCode::SUCCESS,
+            _ = self.quit.recv() => ExitCode::SUCCESS,
+            () = self.fleet.worker_failed() => {
+                tracing::error!("ending, because a worker has failed; a new start may mend it");
+                ExitCode::FAILURE
+            }
+        };
         let deadline_ms = self.status.running().snapshot.settings.drain_deadline_ms;
         let deadline = Duration::from_millis(deadline_ms);
         tracing::info!(
@@ -335,12 +339,12 @@ impl Process {
         );
         self.fleet.drain();
         let code = tokio::select! {
-            drained = wait_until_stopped(&self.fleet, deadline) => {
-                if !drained {
+            in_time = wait_until_stopped(&self.fleet, deadline) => {
+                if !in_time {
                     let cut = counted(self.fleet.connections(), "connection");
                     tracing::warn!("the drain deadline has passed, cutting off {cut}");
                 }
-                ExitCode::SUCCESS
+                drained
             }
             signal = self.signals.next() => {
                 let cut = counted(self.fleet.connections(), "connection");

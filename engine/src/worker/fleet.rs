@@ -2,7 +2,7 @@
 
 use super::context::Worker;
 use super::listeners::{accept_connections, serve};
-use super::shared::{Command, FleetState, OwnLine, WorkerDesk};
+use super::shared::{Command, FleetState, OwnLine, WorkerDesk, WorkerEnd};
 use super::sockets::{Families, Port, listen as listen_on};
 use crate::control::access_log::AccessLogSink;
 use crate::health::HealthRegistry;
@@ -121,6 +121,7 @@ impl Fleet {
             generation: AtomicU64::new(1),
             snapshot: ArcSwap::new(options.snapshot.clone()),
             draining: AtomicBool::new(false),
+            worker_failed: Notify::new(),
             drain_began: Arc::default(),
             delayed_requests: OwnLine::default(),
             mirrors_in_flight: OwnLine::default(),
@@ -181,7 +182,11 @@ impl Fleet {
             .name(format!("worker-{id}"))
             .spawn(move || {
                 pin_to_core(core);
-                let desk_state = state.clone();
+                let mut end = WorkerEnd {
+                    state: state.clone(),
+                    worker: id,
+                    has_failed: true,
+                };
                 let runs = ready.clone();
                 let served = rt::run(&runtime, move || {
                     // Nobody listens any more when the start was given up.
@@ -189,11 +194,13 @@ impl Fleet {
                     drop(runs);
                     worker_main(id, state, notified, seed, access_log)
                 });
-                if let Err(error) = served {
-                    tracing::error!(worker = id, %error, "the worker's I/O driver failed");
-                    let _ = ready.send(Err(error));
+                match served {
+                    Ok(()) => end.has_failed = false,
+                    Err(error) => {
+                        tracing::error!(worker = id, %error, "the worker's I/O driver failed");
+                        let _ = ready.send(Err(error));
+                    }
                 }
-                desk_state.desks[id].stopped.store(true, Ordering::Release);
             })
     }
 
@@ -357,6 +364,11 @@ impl Fleet {
         self.state.draining.store(true, Ordering::Release);
         self.state.drain_began.notify_one();
         self.tell_all(|| Command::Drain);
+    }
+
+    /// Waits until a worker has ended by an error.
+    pub async fn worker_failed(&self) {
+        self.state.worker_failed.notified().await;
     }
 
     /// Told when a drain begins; for one that waits.

@@ -32,6 +32,8 @@ pub struct FleetState {
     pub generation: AtomicU64,
     pub snapshot: ArcSwap<Snapshot>,
     pub draining: AtomicBool,
+    /// Told when a worker ends that was not told to.
+    pub worker_failed: Notify,
     /// Told once when a drain begins.
     pub drain_began: Arc<Notify>,
     /// Requests that an injected delay holds at the moment.
@@ -111,6 +113,24 @@ impl WorkerDesk {
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner()),
         )
+    }
+}
+
+/// Notes that a worker has ended, whichever way its thread is left.
+pub struct WorkerEnd {
+    pub state: Arc<FleetState>,
+    pub worker: usize,
+    pub has_failed: bool,
+}
+
+impl Drop for WorkerEnd {
+    fn drop(&mut self) {
+        self.state.desks[self.worker]
+            .stopped
+            .store(true, Ordering::Release);
+        if self.has_failed {
+            self.state.worker_failed.notify_one();
+        }
     }
 }
 

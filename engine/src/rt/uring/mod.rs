@@ -258,15 +258,10 @@ impl Uring {
             }
         };
         self.started_at_once.clear();
-        if let Err(error) = entered {
-            // Interrupted; completions overflow or memory is short: reaping helps.
-            let passing = [libc::EINTR, libc::EBUSY, libc::EAGAIN];
-            if !error
-                .raw_os_error()
-                .is_some_and(|errno| passing.contains(&errno))
-            {
-                return Err(error);
-            }
+        if let Err(error) = entered
+            && !is_passing(&error)
+        {
+            return Err(error);
         }
         self.reap();
         Ok(())
@@ -379,10 +374,10 @@ impl Uring {
         while self.in_flight > 0 {
             self.move_backlog();
             let queued = self.ring.submission().len() as u32;
-            // Errors: the deadline ends the loop.
-            let _ = self.enter(queued, 1, Some(Duration::from_millis(50)));
+            let entered = self.enter(queued, 1, Some(Duration::from_millis(50)));
             self.reap();
-            if Instant::now() >= deadline {
+            let is_refused = entered.is_err_and(|error| !is_passing(&error));
+            if is_refused || Instant::now() >= deadline {
                 return false;
             }
         }
@@ -398,6 +393,14 @@ impl Drop for Uring {
             std::mem::forget(std::mem::take(&mut self.mailbox_value));
         }
     }
+}
+
+/// Whether entering the kernel failed for now only: interrupted, past the time limit, or completions
+/// overflow or memory is short, where reaping helps.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [libc::EINTR, libc::ETIME, libc::EBUSY, libc::EAGAIN];
+    let errno = error.raw_os_error();
+    errno.is_some_and(|errno| passing.contains(&errno))
 }
 
 fn is_idle(state: Multishot) -> bool {

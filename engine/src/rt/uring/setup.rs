@@ -38,8 +38,9 @@ pub(in crate::rt) fn make_ring() -> Result<Made, String> {
         (Flavour::Plain, false),
     ] {
         match build(flavour, without_array) {
-            Ok(ring) => {
+            Ok(mut ring) => {
                 check(&ring)?;
+                try_out(&mut ring)?;
                 let description = match flavour {
                     Flavour::Deferred => "io_uring, completions deferred",
                     Flavour::Cooperative => "io_uring, completions cooperative (before Linux 6.1)",
@@ -106,6 +107,21 @@ fn sysctl() -> Option<u32> {
         .trim()
         .parse()
         .ok()
+}
+
+/// Lets an operation that does nothing pass through the ring: what may make a ring need not be
+/// allowed to use it.
+fn try_out(ring: &mut IoUring) -> Result<(), String> {
+    let nothing = opcode::Nop::new().build();
+    // SAFETY: the entry points to nothing.
+    let pushed = unsafe { ring.submission().push(&nothing) };
+    pushed.map_err(|error| format!("io_uring takes no entry: {error}"))?;
+    ring.submit_and_wait(1)
+        .map_err(|error| format!("io_uring_enter failed: {error}; probably a seccomp profile"))?;
+    match ring.completion().next() {
+        Some(done) if done.result() >= 0 => Ok(()),
+        _ => Err("io_uring does not complete what it is given".to_owned()),
+    }
 }
 
 /// Whether the ring can do all that the driver needs.
