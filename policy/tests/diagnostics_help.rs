@@ -1,6 +1,6 @@
 //! Help shows what to write, from what was written.
 
-use ringroad_policy::diagnostic::{render_json, render_text};
+use ringroad_policy::diagnostic::{TextOptions, render_json, render_text_with};
 use ringroad_policy::load;
 use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::DnsTable;
@@ -19,7 +19,11 @@ fn helps(text: &str) -> Vec<String> {
         .iter()
         .map(|entry| entry["help"].as_str().unwrap().to_string())
         .collect();
-    let text = render_text(&files, &found);
+    let wide = TextOptions {
+        width: 1000,
+        ..TextOptions::default()
+    };
+    let text = render_text_with(&files, &found, wide);
     let of_people: Vec<&str> = text
         .lines()
         .filter_map(|line| Some(line.split_once("= help: ")?.1))
@@ -75,4 +79,121 @@ fn a_value_with_a_type_of_its_own_is_not_shown_in_quotes_twice() {
         "match: [{{uri: {{prefix: !!int \"5\"}}}}]\n{TO_B}"
     ));
     assert_eq!(help(&text), "write it in quotes");
+}
+
+#[test]
+fn a_value_without_its_mapping_is_shown_in_it() {
+    let cases = [
+        (
+            "match: [{uri: /x}]",
+            "write `uri: {prefix: /x}`, or `exact` or `regex` in place of `prefix`",
+        ),
+        (
+            "match: [{method: GET}]",
+            "write `method: {exact: GET}`, or `prefix` or `regex` in place of `exact`",
+        ),
+        (
+            "match: [{headers: {x-user: 'a, b'}}]",
+            "write `x-user: {exact: 'a, b'}`, or `prefix` or `regex` in place of `exact`",
+        ),
+        (
+            "match: [{queryParams: {v: '1.10'}}]",
+            "write `v: {exact: '1.10'}`, or `prefix` or `regex` in place of `exact`",
+        ),
+        (
+            "match: [{headers: {x-version: 1.10}}]",
+            "write it in quotes, under `exact`: `x-version: {exact: \"1.10\"}`, or `prefix` or \
+             `regex` in place of `exact`",
+        ),
+        (
+            "corsPolicy: {allowOrigins: ['*']}",
+            "write `{exact: '*'}`, or `prefix` or `regex` in place of `exact`",
+        ),
+        (
+            "corsPolicy: {allowOrigins: https://a.example.com}",
+            "write `allowOrigins: [{exact: https://a.example.com}]`",
+        ),
+        (
+            "mirrorPercentage: 10",
+            "write `mirrorPercentage: {value: 10}`",
+        ),
+        (
+            "mirrorPercentage: 10%",
+            "write `mirrorPercentage: {value: 10}`",
+        ),
+        (
+            "fault: {abort: {httpStatus: 503, percentage: 50}}",
+            "write `percentage: {value: 50}`",
+        ),
+        ("fault: {delay: 5s}", "write `delay: {fixedDelay: 5s}`"),
+        ("retries: 3", "write `retries: {attempts: 3}`"),
+        (
+            "match: [{sourceLabels: v1}]",
+            "write each value after its name: `sourceLabels: {NAME: VALUE}`",
+        ),
+        ("match: [{gateways: edge}]", "write `gateways: [edge]`"),
+        (
+            "match: [{gateways: 1.10}]",
+            "write it in quotes, in a list: `gateways: [\"1.10\"]`",
+        ),
+        ("match: {port: 80}", "write a list: each item after `- `"),
+    ];
+    for (lines, wanted) in cases {
+        let found = helps(&with_route(&format!("{lines}\n{TO_B}"))).join(" ");
+        assert_eq!(found, wanted, "{lines}");
+    }
+    let route = |destination: &str| help(&with_route(&format!("route: [{destination}]")));
+    assert_eq!(
+        route("{destination: {host: b.example.com, port: 80}}"),
+        "write `port: {number: 80}`"
+    );
+    assert_eq!(
+        route("{destination: b.example.com}"),
+        "write `destination: {host: b.example.com}`"
+    );
+    assert_eq!(
+        route("b.example.com"),
+        "write a mapping; its fields are destination, headers, weight"
+    );
+    assert_eq!(
+        route("{destination: [{host: b.example.com}]}"),
+        "write a mapping: its fields without `- `"
+    );
+}
+
+#[test]
+fn a_value_that_its_mapping_would_not_take_is_not_shown_in_it() {
+    let help = |lines: &str| help(&with_route(&format!("{lines}\n{TO_B}")));
+    assert_eq!(
+        help("mirrorPercentage: most"),
+        "write a mapping; its fields are value"
+    );
+    assert!(!help("match: [{uri: \"a\\nb\"}]").contains("a\\nb"));
+    assert!(!help(&format!("match: [{{uri: /{}}}]", "x".repeat(500))).contains("xxx"));
+}
+
+#[test]
+fn a_kind_of_another_group_is_told_its_group() {
+    let document = |api_version: &str, kind: &str| {
+        help(&format!(
+            "apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n"
+        ))
+    };
+    for group in ["networking.istio.io/v1", "security.istio.io/v1beta1"] {
+        assert_eq!(document(group, "Service"), "write `apiVersion: v1`");
+        assert_eq!(document(group, "Secret"), "write `apiVersion: v1`");
+        assert_eq!(
+            document(group, "EndpointSlice"),
+            "write `apiVersion: discovery.k8s.io/v1`"
+        );
+    }
+    assert_eq!(
+        document("networking.istio.io/v1", "AuthorizationPolicy"),
+        "write `apiVersion: security.istio.io/v1`"
+    );
+    assert_eq!(document("apps/v1", "Service"), "did you mean `v1`?");
+    assert_eq!(
+        document("v1", "EndpointSlice"),
+        "did you mean `discovery.k8s.io/v1`?"
+    );
 }

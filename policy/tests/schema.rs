@@ -114,7 +114,7 @@ fn checks_types() {
         (
             "match: [{sourceLabels: [a]}]",
             "spec.http[0].match[0].sourceLabels",
-            "a mapping",
+            "sourceLabels: {NAME: VALUE}",
         ),
         (
             "match: [{sourceLabels: {a: true}}]",
@@ -124,7 +124,7 @@ fn checks_types() {
         (
             "directResponse: {status: 200, body: hi}",
             "spec.http[0].directResponse.body",
-            "mapping",
+            "write `body: {string: hi}`",
         ),
     ];
     for (lines, path, help) in cases {

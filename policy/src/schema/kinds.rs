@@ -50,8 +50,8 @@ pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind
         return None;
     }
     let meant = nearest(group, OWN_GROUPS);
-    let mut own = same_name().filter(|kind| OWN_GROUPS.contains(&kind.group));
-    if let Some(kind) = own.find(|kind| meant == Some(kind.group) || has_no_such_kinds(group)) {
+    let has_no_such_kinds = has_no_such_kinds(group);
+    if let Some(kind) = same_name().find(|kind| meant == Some(kind.group) || has_no_such_kinds) {
         let written = &document.api_version;
         report.error(
             "unknown-api-group",
@@ -69,7 +69,7 @@ pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind
 }
 
 /// Whether a group is of Kubernetes itself or of Istio's old ones, where nothing is called as the
-/// kinds of [`OWN_GROUPS`] are; groups of other domains may have a `VirtualService` of their own.
+/// kinds of other groups are; groups of other domains may have a `VirtualService` of their own.
 fn has_no_such_kinds(group: &str) -> bool {
     let is_of_kubernetes = !group.contains('.') || group == "networking.k8s.io";
     is_of_kubernetes || group == "istio.io" || group.ends_with(".istio.io")
@@ -86,16 +86,15 @@ fn unknown_in_own_group(
         not_supported(group, name, kind_node, report);
         return;
     }
-    if let Some(kind) = TABLE
-        .kinds
-        .iter()
-        .find(|kind| kind.name == name && OWN_GROUPS.contains(&kind.group))
-    {
+    if let Some(kind) = TABLE.kinds.iter().find(|kind| kind.name == name) {
         report.error(
             "unknown-api-group",
             version_node,
             format!("{name} is no kind of `{group}`"),
-            format!("write `{}`", api_version(kind.group, kind.versions[0])),
+            format!(
+                "write `apiVersion: {}`",
+                api_version(kind.group, kind.versions[0])
+            ),
         );
         return;
     }

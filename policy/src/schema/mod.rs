@@ -8,6 +8,7 @@ mod kinds;
 mod node;
 mod report;
 mod scalar;
+mod shape;
 mod suggest;
 mod table;
 mod walk;

@@ -52,7 +52,7 @@ impl<'d> Report<'d> {
         node: &Node<'_>,
         message: String,
         help: String,
-        (before, after): (String, &str),
+        (before, after): (String, String),
     ) {
         let error = Diagnostic::error("wrong-type", Place::field(self.id(), node.path()), message);
         self.push(error.with_help(help).with_example(before, after));

@@ -60,7 +60,7 @@ pub fn wrong_type(node: &Node<'_>, expected: &str, report: &mut Report<'_>) {
     let help = match (node.value(), expected) {
         (Value::Number(_) | Value::Bool(_), "text") => {
             let help = "write it in quotes".to_string();
-            return report.unquoted(node, message, help, ("\"".to_string(), "\""));
+            return report.unquoted(node, message, help, ("\"".to_string(), "\"".to_string()));
         }
         (Value::String(value), "a whole number") => match value.parse::<i64>() {
             Ok(number) if number.to_string() == *value => {

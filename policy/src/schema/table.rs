@@ -116,6 +116,8 @@ pub struct Rules {
     pub max_items: Option<usize>,
     /// The word that counts when none is written.
     pub default: Option<&'static str>,
+    /// The field of the type that a value alone is meant for.
+    pub meant: Option<&'static str>,
 }
 
 impl Table {
@@ -187,6 +189,14 @@ impl Table {
                 .collect::<Result<_, _>>()
                 .map_err(|name| format!("{} has no field {name}", types[owner.0].name))?;
             types[owner.0].one_of.push(one_of);
+        }
+        for field in types.iter().flat_map(|found| &found.fields) {
+            let has = |name| matches!(field.shape, Shape::Object(id) if types[id.0].position(name).is_some());
+            if let Some(meant) = field.rules.meant
+                && !has(meant)
+            {
+                return Err(format!("{} has no field {meant}", field.name));
+            }
         }
         let kinds = self::rows(kinds)
             .map(|row| read_kind(&row, &by_name))
@@ -313,6 +323,7 @@ fn read_rules(text: &'static str) -> Result<Rules, String> {
             "min-items" => rules.min_items = count()?,
             "max-items" => rules.max_items = Some(count()?),
             "default" => rules.default = Some(value),
+            "meant" => rules.meant = Some(value),
             _ => return Err(format!("unknown rule {name}")),
         }
     }
@@ -338,6 +349,8 @@ mod tests {
         assert!(refused("A\tb\tNothing\tyes\t-").contains("unknown shape"));
         assert!(refused("A\tb\ttext\tyes\tsome").contains("unknown rule"));
         assert!(refused("A\tb\ttext\tyes\t-\nA\tb\ttext\tno\t-").contains("twice"));
+        assert!(refused("A\tb\tB\tyes\tmeant=d\nB\tc\ttext\tyes\t-").contains("no field d"));
+        assert!(refused("A\tb\ttext\tyes\tmeant=d").contains("no field d"));
     }
 
     #[test]

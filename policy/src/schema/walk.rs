@@ -7,6 +7,7 @@ use serde_yaml::Value;
 use super::node::Node;
 use super::report::Report;
 use super::scalar::{self, Scalar, wrong_type};
+use super::shape;
 use super::suggest::nearest;
 use super::table::{Carried, Field, Kind, Repeat, Shape, TABLE, Type};
 
@@ -162,7 +163,7 @@ impl Walk<'_, '_> {
 
     fn list(&mut self, field: &'static Field, node: &Node<'_>, quiet: bool) {
         let Value::Sequence(items) = node.value() else {
-            return wrong_type(node, "a list", self.report);
+            return shape::no_list(field, node, self.report);
         };
         let rules = &field.rules;
         if items.len() < rules.min_items {
@@ -189,7 +190,7 @@ impl Walk<'_, '_> {
 
     fn map(&mut self, field: &'static Field, node: &Node<'_>, quiet: bool) {
         if !node.value().is_mapping() {
-            return wrong_type(node, "a mapping of names to values", self.report);
+            return shape::no_names(node, self.report);
         }
         for (name, entry) in node.entries() {
             if entry.is_set() {
@@ -204,7 +205,11 @@ impl Walk<'_, '_> {
 
     fn value(&mut self, field: &'static Field, node: &Node<'_>, quiet: bool) {
         if let Shape::Object(id) = field.shape {
-            return self.object(TABLE.type_of(id), node, quiet, Head::None);
+            let found = TABLE.type_of(id);
+            if !node.value().is_mapping() {
+                return shape::no_mapping(field, found, node, self.report);
+            }
+            return self.object(found, node, quiet, Head::None);
         }
         if let Scalar::NotCarried(word) = scalar::check(field, node, self.report)
             && !quiet
