@@ -2,14 +2,17 @@
 
 mod harness;
 
+use harness::frames::{FrameClient, GOAWAY, HEADERS, get_frame};
+use harness::raw::ScriptedUpstream;
 use harness::{
     Client, DRIVERS, Proxy, Upstream, answering, folder, free_address, gateway, get, settings,
-    splitting, try_send, until,
+    splitting, try_send, until, until_equal,
 };
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -137,9 +140,9 @@ fn listeners_come_and_go_with_their_documents() {
     until("the end of the old one", || Client::connect(first).is_err());
 }
 
-/// They get the answer to one more request, by the rules that the listener had.
+/// They get the answer to a request that is on its way, by the rules that the listener had.
 #[test]
-fn connections_of_a_listener_that_is_gone_end_with_their_next_request() {
+fn connections_of_a_listener_that_is_gone_end_with_the_request_they_have_begun() {
     for driver in DRIVERS {
         let upstream = Upstream::start("one");
         for rules in [splitting(&[(upstream.address, 1)]), answering("one")] {
@@ -149,11 +152,13 @@ fn connections_of_a_listener_that_is_gone_end_with_their_next_request() {
             let mut client = Client::connect(address).expect("connects");
             let answer = client.send("GET", "a", "/").expect("an answer");
             assert_eq!(answer.header("connection"), None);
+            client.write(b"GET / HTTP/1.1\r\nho");
             proxy.put("gate.yaml", &gateway(free_address()));
             until("the end of the listener", || {
                 Client::connect(address).is_err()
             });
-            let answer = client.send("GET", "a", "/").expect("an answer");
+            client.write(b"st: a\r\n\r\n");
+            let answer = client.answer().expect("an answer");
             assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
             assert_eq!(answer.header("connection"), Some("close"), "{rules}");
             assert!(client.send("GET", "a", "/").is_err());
@@ -365,5 +370,88 @@ fn no_request_is_lost_doubled_or_held_up_while_files_change() {
         assert!(sent > 200, "{sent} requests are no load");
         let carried: usize = upstreams.iter().map(Upstream::requests).sum();
         assert_eq!(carried, sent, "with {driver}");
+    }
+}
+
+/// Connections of a listener that a reload takes away: those that wait, one within a request, one
+/// within an answer and one that has begun to ask.
+#[test]
+fn connections_of_a_removed_listener_end_with_their_present_request() {
+    for driver in DRIVERS {
+        let finish = Arc::new(AtomicBool::new(false));
+        let may_finish = finish.clone();
+        let upstream = ScriptedUpstream::start(move |connection| {
+            while let Some((path, _)) = connection.head() {
+                let wait = || until("leave to finish", || may_finish.load(Ordering::Relaxed));
+                if path == "/slow" {
+                    wait();
+                }
+                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no");
+                if path == "/begun" {
+                    wait();
+                }
+                connection.send("k");
+            }
+        });
+        let (first, second) = (free_address(), free_address());
+        let config = folder(&[
+            ("gate.yaml", &gateway(first)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let args = ["--driver", driver, "--workers", "2"];
+        let proxy = Proxy::start_with_workers(config, &args);
+        let connect = || Client::connect(first).expect("connects");
+        let mut silent = connect();
+        let mut idle = connect();
+        assert_eq!(idle.send("GET", "a", "/").expect("an answer").body, "ok");
+        let mut asking = connect();
+        asking.write(b"GET / HTTP/1.1\r\nho");
+        let mut slow = connect();
+        slow.start("GET", "a", "/slow").expect("is sent");
+        let mut begun = std::net::TcpStream::connect(first).expect("connects");
+        begun
+            .write_all(b"GET /begun HTTP/1.1\r\nhost: a\r\n\r\n")
+            .expect("is sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\no") {
+            let mut byte = [0];
+            begun
+                .read_exact(&mut byte)
+                .expect("the beginning of an answer");
+            answer.push(byte[0]);
+        }
+        let mut streams = FrameClient::connect(first, &[]);
+        streams.send(&get_frame(1, "/"));
+        streams.until("an answer", |frame| frame.kind == HEADERS);
+        until("both at the upstream", || upstream.heads().len() == 4);
+
+        proxy.put("gate.yaml", &gateway(second));
+        until("the new listener", || {
+            try_send(second, "GET", "a", "/").is_ok_and(|answer| answer.status == 200)
+        });
+        streams.until("a goodbye", |frame| frame.kind == GOAWAY);
+        drop(streams);
+        let is_over = |client: &mut Client| {
+            let end = client.answer().expect_err("the end");
+            end.kind() == ErrorKind::UnexpectedEof
+        };
+        assert!(is_over(&mut silent), "{driver}");
+        assert!(is_over(&mut idle), "{driver}");
+        asking.write(b"st: a\r\n\r\n");
+        let answer = asking.answer().expect("an answer");
+        assert_eq!(answer.header("connection"), Some("close"), "{driver}");
+        finish.store(true, Ordering::Relaxed);
+        let answer = slow.answer().expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+        assert_eq!(answer.header("connection"), Some("close"), "{driver}");
+        assert!(is_over(&mut slow), "{driver}");
+        let mut rest = Vec::new();
+        begun.set_read_timeout(Some(LATE)).expect("is set");
+        begun.read_to_end(&mut rest).expect("the end");
+        assert_eq!(rest, b"k", "{driver}");
+        until_equal("connections of the old listener", 0, || {
+            let name = format!("http.{first}.downstream_cx_active").replace(':', "_");
+            proxy.stat(&name)
+        });
     }
 }

@@ -144,8 +144,9 @@ impl Client {
                 if let Some(counted) = &self.counted {
                     self.worker.note_parked(counted.parking, cx.waker());
                 }
-                if self.worker.is_draining() && !is_leaving {
+                if self.worker.is_leaving(&self.listener) && !is_leaving {
                     is_leaving = true;
+                    idle_since = rt::now();
                     http2.graceful_shutdown();
                 }
                 let turn = self.with_send(cx, shared, |cx| http2.poll_accept(cx));

@@ -2,7 +2,7 @@
 //! protocol.
 
 use super::client_cert;
-use super::connection::{Connection, deadline_after};
+use super::connection::{Connection, deadline_after, wait_for_bytes};
 use super::deadline::until;
 use super::proxy_header;
 use super::tunnel::carry;
@@ -141,6 +141,14 @@ fn chains_for<'r>(rules: &'r Rules, facts: &ConnectionFacts) -> Option<&'r Filte
 }
 
 async fn by_first_bytes(mut connection: Box<Connection>) -> Begun {
+    if connection.unread.is_empty() {
+        if !wait_for_bytes(&connection).await {
+            return Begun::Over;
+        }
+        let patience_ms = connection.worker.limits().settings.request_head_timeout_ms;
+        let deadline = deadline_after(connection.accepted_at, patience_ms);
+        connection.deadline.set(deadline);
+    }
     match speaks_http2(&mut connection).await {
         true => Begun::Http2(connection),
         false => Begun::Http1(connection),

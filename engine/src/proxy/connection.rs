@@ -140,7 +140,7 @@ pub fn connection_spawner() -> impl Fn(Box<Connection>) {
 
 /// Parks an idle connection until it has bytes. False: it is over. The future is small, since the
 /// task of each idle connection holds one.
-fn wait_for_bytes(connection: &Connection) -> impl Future<Output = bool> {
+pub fn wait_for_bytes(connection: &Connection) -> impl Future<Output = bool> {
     let (since, patience_ms) = {
         let limits = &connection.worker.limits().settings;
         match connection.requests {
@@ -154,7 +154,7 @@ fn wait_for_bytes(connection: &Connection) -> impl Future<Output = bool> {
         if let Some(counted) = &connection.counted {
             worker.note_parked(counted.parking, cx.waker());
         }
-        if let Some(close_at) = worker.idle_close_at() {
+        if let Some(close_at) = worker.idle_close_at(&connection.listener) {
             connection.deadline.set(Some(close_at));
         }
         if connection.stream.poll_ready(cx).is_ready() {
@@ -171,7 +171,7 @@ fn wait_for_bytes(connection: &Connection) -> impl Future<Output = bool> {
 impl Connection {
     /// It was idle for too long, or sent no first request in time.
     fn count_expiry(&self) {
-        if self.worker.is_draining() {
+        if self.worker.is_leaving(&self.listener) {
             return;
         }
         let stats = &self.listener.stats;
@@ -179,6 +179,15 @@ impl Connection {
             0 => stats.downstream_rq_header_timeout.add(1),
             _ => stats.downstream_cx_idle_timeout.add(1),
         }
+    }
+
+    /// Whether a request that came only now would be served by rules that are long gone.
+    pub fn has_outlived_listener(&self) -> bool {
+        self.listener.removed_at().is_some()
+            && self
+                .worker
+                .idle_close_at(&self.listener)
+                .is_some_and(|close_at| close_at <= rt::now())
     }
 
     /// What policies may ask about the connection.

@@ -57,6 +57,9 @@ pub async fn serve_requests(mut connection: Box<Connection>) -> Option<Box<Conne
     let after = loop {
         let after = exchange(&mut connection, &worker, &mut scratch).await;
         scratch.replay.end();
+        if after == After::Next && connection.has_outlived_listener() {
+            break After::Close;
+        }
         if after != After::Next || connection.unread.is_empty() {
             break after;
         }

@@ -96,8 +96,7 @@ pub async fn answer_request(
     let keep_alive = head.keep_alive
         && body_read
         && !answer.ends_connection
-        && !worker.is_draining()
-        && !record.is_of_removed_listener();
+        && !worker.is_leaving(&connection.listener);
     record.answered(answer);
     let mut out = Buffer::lease();
     let is_grpc = record.is_grpc_request();

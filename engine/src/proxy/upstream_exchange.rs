@@ -206,8 +206,7 @@ pub(super) async fn exchange_on(
         && uploaded.get()
         && delivery != Delivery::Dechunked
         && !ends_by_close
-        && !request.worker.is_draining()
-        && !request.rules.is_removed();
+        && !request.worker.is_leaving(&connection.listener);
     let headers = response_head.headers(&response_bytes);
     let (flags, details) = record.told();
     let response = Response {

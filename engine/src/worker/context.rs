@@ -24,8 +24,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long a connection without a request stays open while the worker drains: a request that is
-/// already on its way still finds it.
+/// How long a connection without a request stays open while the worker drains, or when its listener
+/// is gone: a request that is already on its way still finds it.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 /// How long lines of the access log are collected before they are handed over.
 const ACCESS_LOG_FLUSH: Duration = Duration::from_millis(20);
@@ -182,12 +182,21 @@ impl Worker {
         *self.limits.borrow_mut() = WorkerLimits::new(&snapshot.settings.limits);
         let view = Rc::new(SnapshotView::new(generation, snapshot, Some(&before)));
         *self.view.borrow_mut() = view.clone();
+        let mut any_removed = false;
         for slot in self.slots.borrow().iter() {
-            let index = listener_index(&view.snapshot.listeners, &slot.name);
-            if let (Some(last), None) = (slot.index.get(), index) {
-                slot.keep_last_rules(Rules::new(before.clone(), last, true));
+            let Some(last) = slot.index.get() else {
+                continue;
+            };
+            match listener_index(&view.snapshot.listeners, &slot.name) {
+                Some(index) => slot.index.set(Some(index)),
+                None => {
+                    slot.remove(Some(Rules::new(before.clone(), last)));
+                    any_removed = true;
+                }
             }
-            slot.index.set(index);
+        }
+        if any_removed {
+            self.wake_parked();
         }
         self.stats.generation.set(generation);
         self.fleet.desks[self.id]
@@ -201,7 +210,7 @@ impl Worker {
     pub fn rules(&self, slot: &ListenerSlot) -> Option<Rules> {
         let view = self.view();
         match slot.index.get() {
-            Some(index) => Some(Rules::new(view, index, false)),
+            Some(index) => Some(Rules::new(view, index)),
             None => slot.last_rules(),
         }
     }
@@ -216,7 +225,8 @@ impl Worker {
         self.limits.borrow().clone()
     }
 
-    /// The slot of the listener `name`, made when it is new.
+    /// The slot of the listener `name`, made when it is new. Of one that the snapshot in use does not
+    /// have nobody is told when it comes back, so each asker gets a removed one for itself.
     pub fn slot(&self, name: &str) -> Rc<ListenerSlot> {
         let known = self
             .slots
@@ -226,18 +236,32 @@ impl Worker {
             .cloned();
         known.unwrap_or_else(|| {
             let slot = ListenerSlot::new(name.to_string(), self.registry.listener(name, self.id));
-            slot.index
-                .set(listener_index(&self.view.borrow().snapshot.listeners, name));
-            self.slots.borrow_mut().push(slot.clone());
+            match listener_index(&self.view.borrow().snapshot.listeners, name) {
+                Some(index) => {
+                    slot.index.set(Some(index));
+                    self.slots.borrow_mut().push(slot.clone());
+                }
+                None => slot.remove(None),
+            }
             slot
         })
     }
 
-    /// Takes the slot of a listener out of use; connections that have it keep it.
-    pub fn forget_slot(&self, name: &str) -> Option<Rc<ListenerSlot>> {
+    /// Takes the slot of a listener that was removed out of use, and ends its accepting.
+    /// Connections that have it keep it.
+    pub fn forget_slot(&self, name: &str) {
         let mut slots = self.slots.borrow_mut();
-        let at = slots.iter().position(|slot| slot.name == name)?;
-        Some(slots.swap_remove(at))
+        let Some(at) = slots.iter().position(|slot| slot.name == name) else {
+            return;
+        };
+        let slot = slots.swap_remove(at);
+        drop(slots);
+        // One of this name may be in the snapshot again, taken up together with the removal.
+        if let Some(index) = slot.index.get() {
+            slot.remove(Some(Rules::new(self.view.borrow().clone(), index)));
+            self.wake_parked();
+        }
+        slot.stop();
     }
 
     pub fn slots(&self) -> Vec<Rc<ListenerSlot>> {
@@ -300,13 +324,13 @@ impl Worker {
     pub fn start_drain(&self) {
         if self.drain_started.get().is_none() {
             self.drain_started.set(Some(rt::now()));
-            self.parked
-                .borrow()
-                .wakers
-                .iter()
-                .flatten()
-                .for_each(Waker::wake_by_ref);
+            self.wake_parked();
         }
+    }
+
+    fn wake_parked(&self) {
+        let parked = self.parked.borrow();
+        parked.wakers.iter().flatten().for_each(Waker::wake_by_ref);
     }
 
     #[inline]
@@ -319,11 +343,17 @@ impl Worker {
         self.open_listeners.get() == 0 && self.stats.connections.get() == 0
     }
 
-    /// When connections without a request are closed; none while the worker is not draining.
-    pub fn idle_close_at(&self) -> Option<Instant> {
-        self.drain_started
-            .get()
-            .map(|start| start + DRAIN_IDLE_GRACE)
+    /// Whether connections that came through `slot` end with their present request.
+    #[inline]
+    pub fn is_leaving(&self, slot: &ListenerSlot) -> bool {
+        self.is_draining() || slot.removed_at().is_some()
+    }
+
+    /// When connections of `slot` without a request are closed; none while they may stay.
+    pub fn idle_close_at(&self, slot: &ListenerSlot) -> Option<Instant> {
+        let since = [self.drain_started.get(), slot.removed_at()];
+        let first = since.into_iter().flatten().min();
+        first.map(|start| start + DRAIN_IDLE_GRACE)
     }
 
     /// Appends the `Date` value (RFC 9110 section 6.6.1) of the loop's present time.

@@ -454,11 +454,7 @@ async fn worker_main(
             match command {
                 Command::Adopt => drop(worker.view()),
                 Command::Listen { name, socket } => listen(&worker, &name, socket),
-                Command::Unlisten { name } => {
-                    if let Some(slot) = worker.forget_slot(&name) {
-                        slot.stop();
-                    }
-                }
+                Command::Unlisten { name } => worker.forget_slot(&name),
                 Command::Serve {
                     listener,
                     socket,
@@ -494,6 +490,10 @@ async fn worker_main(
 
 fn listen(worker: &Rc<Worker>, name: &str, socket: TcpListener) {
     let slot = worker.slot(name);
+    if slot.removed_at().is_some() {
+        // The next reload has removed it already.
+        return;
+    }
     match Listener::from_std(socket) {
         Ok(listener) => {
             worker.open_listeners.set(worker.open_listeners.get() + 1);

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time to wait before the next accept when the process is out of descriptors.
 const ACCEPT_BACKOFF_MS: u64 = 50;
@@ -26,6 +26,9 @@ pub struct ListenerSlot {
     pub stats: Arc<ListenerStats>,
     /// Where the listener stands in the snapshot in use; none once a reload has removed it.
     pub index: Cell<Option<usize>>,
+    /// When this worker learnt that a reload has removed the listener. One that comes back gets
+    /// another slot.
+    removed_at: Cell<Option<Instant>>,
     /// What is left of the listener once a reload has removed it.
     last_rules: RefCell<Option<Rules>>,
     /// Requests that no endpoint has answered.
@@ -40,6 +43,7 @@ impl ListenerSlot {
             name,
             stats,
             index: Cell::new(None),
+            removed_at: Cell::new(None),
             last_rules: RefCell::default(),
             series: RefCell::default(),
             stopping: Cell::new(false),
@@ -47,8 +51,16 @@ impl ListenerSlot {
         })
     }
 
-    pub fn keep_last_rules(&self, rules: Rules) {
-        self.last_rules.replace(Some(rules));
+    /// The listener is gone. Requests that are on their way are served by `last_rules`.
+    pub fn remove(&self, last_rules: Option<Rules>) {
+        self.index.set(None);
+        self.removed_at.set(Some(rt::now()));
+        self.last_rules.replace(last_rules);
+    }
+
+    #[inline]
+    pub fn removed_at(&self) -> Option<Instant> {
+        self.removed_at.get()
     }
 
     /// The rules of the last snapshot that had this listener.
@@ -98,7 +110,9 @@ pub async fn accept_connections(worker: Rc<Worker>, slot: Rc<ListenerSlot>, list
 /// Serves the connection here, or hands it to a worker that is behind.
 fn place(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: SocketAddr) {
     slot.stats.downstream_cx_total.add(1);
-    match worker.fleet.worker_behind(worker.id) {
+    let behind = worker.fleet.worker_behind(worker.id);
+    // The other worker may know nothing of this listener any more.
+    match behind.filter(|_| slot.removed_at().is_none()) {
         Some(other) => {
             slot.stats.downstream_cx_handed_over.add(1);
             let listener = slot.name.clone();

@@ -11,17 +11,11 @@ use std::sync::Arc;
 pub struct Rules {
     pub view: Rc<SnapshotView>,
     listener: usize,
-    /// A reload has removed the listener; its connections end with their present request.
-    is_removed: bool,
 }
 
 impl Rules {
-    pub fn new(view: Rc<SnapshotView>, listener: usize, is_removed: bool) -> Self {
-        Self {
-            view,
-            listener,
-            is_removed,
-        }
+    pub fn new(view: Rc<SnapshotView>, listener: usize) -> Self {
+        Self { view, listener }
     }
 
     #[inline]
@@ -39,10 +33,5 @@ impl Rules {
     #[inline]
     pub fn paths(&self) -> Normalization {
         self.view.snapshot.settings.path_normalization
-    }
-
-    #[inline]
-    pub fn is_removed(&self) -> bool {
-        self.is_removed
     }
 }

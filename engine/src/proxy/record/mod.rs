@@ -141,11 +141,6 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Whether a reload has removed the listener that the request came through.
-    pub fn is_of_removed_listener(&self) -> bool {
-        self.rules.is_some_and(Rules::is_removed)
-    }
-
     /// When it began.
     pub fn started(&self) -> Instant {
         self.started
