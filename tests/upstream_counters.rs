@@ -3,10 +3,11 @@
 
 mod harness;
 
+use harness::frames::{END_HEADERS, END_STREAM, FrameClient, HEADERS, block, frame};
 use harness::pool::{
     Backend, CLUSTER, cluster_stat, pool, start_pool, start_retrying_pool, until_cluster_stat,
 };
-use harness::raw::{ScriptedUpstream, converse};
+use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{DRIVERS, Proxy, folder, free_address, gateway, get, settings, until, until_equal};
 use std::sync::{Mutex, mpsc};
 
@@ -255,5 +256,46 @@ fn what_becomes_of_routed_requests_is_counted_for_the_listener() {
         );
         let metrics = proxy.admin("/stats/prometheus").body;
         assert!(metrics.contains(&line), "{line} not in {metrics}");
+    }
+}
+
+/// As in Envoy: else a part of all requests would seem to be more than all.
+#[test]
+fn heads_that_are_refused_count_among_all_requests() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let spec = "{role: gateway, limits: {maxHeaders: 10, requestHeadTimeout: 100ms}}";
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("settings.yaml", &settings(spec)),
+            ("answer.yaml", &harness::answering("ok")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        let many = "x-a: 1\r\n".repeat(11);
+        let count = |name: &str| {
+            let listener = format!("http.{}_{}", address.ip(), address.port());
+            proxy.stat(&format!("{listener}.{name}"))
+        };
+        for (at, (head, refusal)) in [
+            ("GET / HTTP/1.1\r\n\r\n".to_string(), 400),
+            (format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431),
+            ("GET / HTTP/1.1\r\nho".to_string(), 408),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (answer, _) = converse(address, &[head.as_bytes()]);
+            assert_eq!(status(&answer), refusal, "{driver}: {answer}");
+            until_equal("a request that is complete", at as u64 + 1, || {
+                count("downstream_rq_completed")
+            });
+            assert_eq!(count("downstream_rq_total"), at as u64 + 1, "{driver}");
+        }
+        let mut streams = FrameClient::connect(address, &[]);
+        let block = block("GET", "/", &[("x-a", "1"); 11]);
+        streams.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block));
+        streams.until("a refusal", |frame| frame.kind == HEADERS);
+        until_equal("its end", 4, || count("downstream_rq_completed"));
+        assert_eq!(count("downstream_rq_total"), 4, "{driver}");
     }
 }

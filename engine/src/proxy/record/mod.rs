@@ -81,7 +81,6 @@ impl<'a> Record<'a> {
         received: &'a ByteCount,
     ) -> Self {
         let mut record = Self::without_request(connection, worker);
-        record.listener.stats.downstream_rq_total.add(1);
         worker.stats.requests.add(1);
         record.request = Some(seen);
         record.rules = Some(rules);
@@ -107,6 +106,7 @@ impl<'a> Record<'a> {
 
     fn without_request(connection: &Connection, worker: &Rc<Worker>) -> Self {
         let listener = connection.listener.clone();
+        listener.stats.downstream_rq_total.add(1);
         listener.stats.downstream_rq_active.add(1);
         Self {
             worker: worker.clone(),
