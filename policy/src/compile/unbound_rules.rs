@@ -65,8 +65,7 @@ fn has_service(host: &String, compiler: &Compiler<'_>) -> bool {
     }
     let mut seen = registry.services.iter().map(|service| &service.host);
     let mut hidden = compiler.hidden_hosts.iter();
-    let covers =
-        |service: &String| (is_wildcard(host) || is_wildcard(service)) && overlap(service, host);
+    let covers = |service: &String| is_wildcard(host) && overlap(service, host);
     seen.any(covers) || hidden.any(covers)
 }
 
