@@ -244,6 +244,7 @@ fn protocol_origin(service: &Service, port: &Port, policy: &EffectivePolicy<'_>)
     let field = http.and_then(|http| match http.h2_upgrade_policy.as_deref() {
         _ if http.use_client_protocol => Some("useClientProtocol"),
         Some("UPGRADE") => Some("h2UpgradePolicy"),
+        Some("DO_NOT_UPGRADE") if !port.protocol.is_http2() => Some("h2UpgradePolicy"),
         _ => None,
     });
     match (field, pool) {
@@ -318,6 +319,7 @@ fn build_cluster(
             .retry_budget
             .as_ref()
             .map(|block| block.origin.clone()),
+        tls: policy.tls.as_ref().map(|block| block.origin.clone()),
         outlier_detection: policy
             .outlier_detection
             .as_ref()

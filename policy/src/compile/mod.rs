@@ -71,6 +71,8 @@ use crate::resource::{Object, Resources};
 use crate::settings::{ProxySettings, Role};
 use crate::snapshot::{Access, DnsTable, Secrets, Snapshot};
 
+pub(crate) use route_policies::default_retry;
+
 use balancing::{ProxyPlaces, proxy_places};
 use byte_rules::ByteRules;
 use clusters::Clusters;

@@ -75,10 +75,14 @@ impl Fate {
                     let behind = behind.unwrap_or_else(Behind::nothing);
                     fate.clusters.insert(to.cluster_name.clone(), behind);
                     let mut edits = Vec::new();
-                    effects::edits("request header", &to.request_headers, &None, &mut edits);
-                    effects::edits("response header", &to.response_headers, &None, &mut edits);
+                    for (of, changes) in [
+                        (effects::HeadersOf::Request, &to.request_headers),
+                        (effects::HeadersOf::Response, &to.response_headers),
+                    ] {
+                        effects::edits(of, changes, &[], &places, &mut edits);
+                    }
                     if let Some(policy) = &to.retry {
-                        edits.push(effects::retries(policy, &places));
+                        edits.extend(effects::retries(policy, &places));
                     }
                     let edits = edits.into_iter();
                     fate.treatment

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::LocalAnswer;
 use super::balancing_view;
 use super::effects::{
-    Setting, edits, milliseconds, milliseconds_or, retries, setting, timeout_answer,
+    HeadersOf, Setting, edits, milliseconds, milliseconds_or, retries, setting, timeout_answer,
 };
 use super::hash_view::{Carried, endpoint_of_key};
 use super::places::{Places, Written};
@@ -14,7 +14,6 @@ use crate::snapshot::{
     Cluster, Destination, Discovery, OutlierDetection, UNLIMITED, UpstreamProtocol, UpstreamSni,
     UpstreamTlsMode,
 };
-use crate::source::Origin;
 
 /// A destination, its share and what stands behind it.
 #[derive(Debug, Clone, Serialize)]
@@ -89,23 +88,18 @@ pub(super) fn destination(
             .push(setting("host upstream", host.clone(), view.written.clone()));
     }
     if let Some(policy) = &destination.retry {
-        view.settings.push(retries(policy, places));
+        view.settings.extend(retries(policy, places));
     }
     let written = view.written.clone();
     view.settings
         .extend(timeout_answer(destination.timeout_status, written));
-    edits(
-        "request header",
-        &destination.request_headers,
-        &view.written,
-        &mut view.settings,
-    );
-    edits(
-        "response header",
-        &destination.response_headers,
-        &view.written,
-        &mut view.settings,
-    );
+    let owner = [destination.origin.clone()];
+    for (of, changes) in [
+        (HeadersOf::Request, &destination.request_headers),
+        (HeadersOf::Response, &destination.response_headers),
+    ] {
+        edits(of, changes, &owner, places, &mut view.settings);
+    }
     let Some(cluster) = cluster else {
         view.answer = refuse("NC", "there is no such cluster");
         return view;
@@ -165,7 +159,7 @@ pub(crate) fn cluster_settings(cluster: &Cluster, places: &Places) -> Vec<Settin
         list.push(setting(
             "tunnel",
             format!("CONNECT {target}, for TCP"),
-            None,
+            places.of_optional(&origins.tunnel),
         ));
     }
     if let Some(budget) = &cluster.retry_budget {
@@ -208,7 +202,8 @@ fn protocol_setting(cluster: &Cluster, places: &Places) -> Setting {
 /// How the upstream is spoken to.
 fn tls_setting(cluster: &Cluster, places: &Places) -> Setting {
     let Some(tls) = &cluster.tls else {
-        return setting("upstream tls", "none", None);
+        let written = places.of_optional(&cluster.policy_origins.tls);
+        return setting("upstream tls", "none", written);
     };
     let mode = match tls.mode {
         UpstreamTlsMode::Simple => "SIMPLE",
@@ -231,41 +226,30 @@ fn tls_setting(cluster: &Cluster, places: &Places) -> Setting {
     setting("upstream tls", value, places.of_optional(&tls.origin))
 }
 
-/// A field of a block of the policy, unless its value is the default.
-fn field(block: &Option<Origin>, path: &[&str], is_default: bool) -> Option<Origin> {
-    let Origin { document, field } = block.as_ref().filter(|_| !is_default)?;
-    let field = path.iter().fold(field.clone(), |at, name| at.field(name));
-    Some(Origin {
-        document: *document,
-        field,
-    })
-}
-
 /// Timeouts and the limits of the circuit breaker.
 fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
     let unset = Cluster::new(String::new());
     let block = &cluster.policy_origins.connection_pool;
-    let mut add = |name: &str, value: String, path: &[&str], is_default: bool| {
-        let written = places.of_optional(&field(block, path, is_default));
-        list.push(setting(name, value, written));
+    let of = |name: &str, value: String, path: &[&str], is_default: bool| {
+        setting(name, value, places.of_field(block, path, is_default))
     };
     let connect = cluster.connect_timeout_ms;
     let is_default = connect == unset.connect_timeout_ms;
-    add(
+    list.push(of(
         "connect timeout",
         milliseconds(connect),
         &["tcp", "connectTimeout"],
         is_default,
-    );
+    ));
     let idle = cluster.upstream_idle_timeout_ms;
     let is_default = idle == unset.upstream_idle_timeout_ms;
-    // Either block may set it; the nearest thing around both is their parent.
-    add(
+    let of_http = places.of_field(block, &["http", "idleTimeout"], true);
+    let of_tcp = || places.of_field(block, &["tcp", "idleTimeout"], is_default);
+    list.push(setting(
         "upstream idle timeout",
         milliseconds_or(idle, "none"),
-        &[],
-        is_default,
-    );
+        of_http.or_else(of_tcp),
+    ));
     let pool = &cluster.connection_pool;
     let protocol = cluster.upstream_protocol;
     let streams_matter = protocol != UpstreamProtocol::Http1;
@@ -315,11 +299,16 @@ fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
             true => "no limit".to_string(),
             false => value.to_string(),
         };
-        add(name, text, &path, value == unlimited);
+        list.push(of(name, text, &path, value == unlimited));
     }
     if let Some(ms) = pool.max_connection_duration_ms {
         let path = ["tcp", "maxConnectionDuration"];
-        add("max connection duration", milliseconds(ms), &path, false);
+        list.push(of(
+            "max connection duration",
+            milliseconds(ms),
+            &path,
+            false,
+        ));
     }
     if let Some(keepalive) = &pool.keepalive {
         let of_system = "as the system has it";
@@ -332,7 +321,7 @@ fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
                 .probes
                 .map_or(of_system.to_string(), |n| n.to_string())
         );
-        add("tcp keepalive", value, &["tcp", "tcpKeepalive"], false);
+        list.push(of("tcp keepalive", value, &["tcp", "tcpKeepalive"], false));
     }
     if let Some(keepalive) = pool.http2_keepalive.filter(|_| streams_matter) {
         let (every, patience) = (keepalive.interval_ms, keepalive.timeout_ms);
@@ -341,7 +330,12 @@ fn pool_settings(cluster: &Cluster, places: &Places, list: &mut Vec<Setting>) {
             milliseconds(every),
             milliseconds(patience)
         );
-        add("http2 keepalive", value, &["http", "http2KeepAlive"], false);
+        list.push(of(
+            "http2 keepalive",
+            value,
+            &["http", "http2KeepAlive"],
+            false,
+        ));
     }
 }
 
@@ -358,7 +352,7 @@ fn outlier_settings(
     const DEFAULT_PERCENT: u32 = 10;
     let block = &cluster.policy_origins.outlier_detection;
     let mut add = |name: &str, value: String, path: &str, is_default: bool| {
-        let written = places.of_optional(&field(block, &[path], is_default));
+        let written = places.of_field(block, &[path], is_default);
         list.push(setting(name, value, written));
     };
     let in_a_row = |count: Option<u32>, what: &str| match count {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::places::{Places, Written};
 use super::wording;
+use crate::compile::default_retry;
 use crate::snapshot::{
     AbortAnswer, CorsPolicy, FaultSide, HeaderEdits, HeaderValue, PartsPerMillion, PathMatch,
     PathRewrite, RequestFacts, RetryPolicy, Route, RouteAction, Segment, TimeoutStatus, WriteMode,
@@ -15,15 +16,19 @@ use crate::source::Origin;
 pub struct Setting {
     pub name: String,
     pub value: String,
-    /// `None` is a default.
+    /// Where the value comes from; `None` is a default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
+    /// Whether it is a default.
+    #[serde(rename = "default")]
+    pub is_default: bool,
 }
 
 pub(super) fn setting(name: &str, value: impl Into<String>, written: Option<Written>) -> Setting {
     Setting {
         name: name.to_string(),
         value: value.into(),
+        is_default: written.is_none(),
         written,
     }
 }
@@ -57,28 +62,23 @@ pub(crate) fn settings(
         let written = places.of_optional(&route.timeout_origin);
         list.push(setting("timeout", value, written));
         list.extend(timeout_answer(route.timeout_status, at("headers")));
-        list.push(match &route.retry {
-            Some(policy) => retries(policy, places),
-            None => {
-                let written = places.of_optional(&field_of_rule(route, "retries"));
-                setting("retries", "none", written)
-            }
-        });
+        match &route.retry {
+            Some(policy) => list.extend(retries(policy, places)),
+            None => list.push(setting("retries", "none", at("retries"))),
+        }
     }
     rewrites(route, facts, &at, &mut list);
-    let headers = at("headers");
-    edits(
-        "request header",
-        &route.request_headers,
-        &headers,
-        &mut list,
-    );
-    edits(
-        "response header",
-        &route.response_headers,
-        &headers,
-        &mut list,
-    );
+    let alone = match route.destinations() {
+        [only] => only.origin.clone(),
+        _ => None,
+    };
+    let owners = [rule_of(route), alone];
+    for (of, changes) in [
+        (HeadersOf::Request, &route.request_headers),
+        (HeadersOf::Response, &route.response_headers),
+    ] {
+        edits(of, changes, &owners, places, &mut list);
+    }
     faults(route, &at, &mut list);
     for mirror in &route.mirrors {
         let dropped = match mirror.cluster {
@@ -99,18 +99,23 @@ pub(crate) fn settings(
     list
 }
 
-/// A field of the rule that a route was made of. With a delegate, its destinations tell which of
-/// the two VirtualServices that is.
+/// A field of the rule that a route was made of.
 pub(super) fn field_of_rule(route: &Route, field: &str) -> Option<Origin> {
-    let of_destination = route
-        .destinations()
-        .first()
-        .and_then(|to| to.origin.as_ref());
-    let rule = of_destination.or(route.origin.as_ref())?.rule();
+    let rule = rule_of(route)?;
     Some(Origin {
         document: rule.document,
         field: rule.field.field(field),
     })
+}
+
+/// The rule that a route was made of. With a delegate, its destinations tell which of the two
+/// VirtualServices that is.
+fn rule_of(route: &Route) -> Option<Origin> {
+    let of_destination = route
+        .destinations()
+        .first()
+        .and_then(|to| to.origin.as_ref());
+    Some(of_destination.or(route.origin.as_ref())?.rule())
 }
 
 /// What is answered when time is over, where it is not 504.
@@ -214,47 +219,109 @@ fn cross_origin(cors: &CorsPolicy, written: Option<Written>, list: &mut Vec<Sett
     add("cors preflights", format!("of other origins {others}"));
 }
 
-/// What is tried again.
-pub(crate) fn retries(retry: &RetryPolicy, places: &Places) -> Setting {
-    let mut value = format!("{} on {}", retry.attempts, retry.retry_on.join(","));
+/// What is tried again, how often and when.
+pub(crate) fn retries(retry: &RetryPolicy, places: &Places) -> Vec<Setting> {
+    let usual = default_retry();
+    let part = |name: &str, value: String, field: &str, is_default: bool| {
+        let written = places.of_field(&retry.origin, &[field], is_default);
+        setting(name, value, written)
+    };
+    let mut on = retry.retry_on.join(",");
     for code in &retry.status_codes {
-        value += &format!(",{code}");
+        on += &format!(",{code}");
     }
     for name in &retry.header_names {
-        value += &format!(",header {name}");
+        on += &format!(",header {name}");
     }
+    let is_usual = (&retry.retry_on, &retry.status_codes, &retry.header_names)
+        == (&usual.retry_on, &usual.status_codes, &usual.header_names);
+    let attempts = retry.attempts;
+    let mut list = vec![
+        part(
+            "retries",
+            attempts.to_string(),
+            "attempts",
+            attempts == usual.attempts,
+        ),
+        part("retry on", on, "retryOn", is_usual),
+    ];
     if let Some(ms) = retry.per_try_timeout_ms {
-        value += &format!(", {} per try", milliseconds(ms));
+        list.push(part(
+            "per try timeout",
+            milliseconds(ms),
+            "perTryTimeout",
+            false,
+        ));
     }
-    value += &format!(", back-off from {}", milliseconds(retry.backoff_base_ms));
+    let base = retry.backoff_base_ms;
+    let from = format!("from {}", milliseconds(base));
+    list.push(part(
+        "retry back-off",
+        from,
+        "backoff",
+        base == usual.backoff_base_ms,
+    ));
     if !retry.exclude_tried {
-        value += ", to any endpoint again";
+        let again = "any, tried or not".to_string();
+        list.push(part(
+            "retry endpoints",
+            again,
+            "retryIgnorePreviousHosts",
+            true,
+        ));
     }
     if retry.retry_remote_localities {
-        value += ", in other localities first";
+        let first = "others first".to_string();
+        list.push(part(
+            "retry localities",
+            first,
+            "retryRemoteLocalities",
+            false,
+        ));
     }
-    setting("retries", value, places.of_optional(&retry.origin))
+    list
 }
 
-/// Changes of headers, one setting each.
+/// Whose headers are changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HeadersOf {
+    Request,
+    Response,
+}
+
+/// Changes of headers, one setting each. `owners` are the rule and the destinations that may have
+/// written them: one destination alone shares its changes with the rule.
 pub(crate) fn edits(
-    what: &str,
+    of: HeadersOf,
     edits: &HeaderEdits,
-    written: &Option<Written>,
+    owners: &[Option<Origin>],
+    places: &Places,
     list: &mut Vec<Setting>,
 ) {
+    let (what, side) = match of {
+        HeadersOf::Request => ("request header", "request"),
+        HeadersOf::Response => ("response header", "response"),
+    };
+    let written = |path: &[&str], is_default: bool| {
+        let path = [&["headers", side], path].concat();
+        let mut each = owners.iter();
+        each.find_map(|owner| places.of_field(owner, &path, is_default))
+    };
+    let nearest = || written(&[], true).or_else(|| written(&[], false));
     for name in &edits.remove {
-        list.push(setting(what, format!("remove {name}"), written.clone()));
+        let place = written(&["remove"], true).or_else(nearest);
+        list.push(setting(what, format!("remove {name}"), place));
     }
     for write in &edits.write {
-        let verb = match write.mode {
-            WriteMode::Set => "set",
-            WriteMode::Add => "add",
-            WriteMode::AddIfAbsent => "add if absent",
-            WriteMode::SetIfPresent => "set if present",
+        let (verb, field) = match write.mode {
+            WriteMode::Set => ("set", "set"),
+            WriteMode::Add => ("add", "add"),
+            WriteMode::AddIfAbsent => ("add if absent", "add"),
+            WriteMode::SetIfPresent => ("set if present", "set"),
         };
+        let place = written(&[field, &write.name], true).or_else(nearest);
         let value = format!("{verb} {}: {}", write.name, value_text(&write.value));
-        list.push(setting(what, value, written.clone()));
+        list.push(setting(what, value, place));
     }
 }
 

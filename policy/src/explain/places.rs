@@ -33,7 +33,8 @@ pub(crate) fn locate(
         wanted: RefCell::new(origins.into_iter().collect()),
         known: HashMap::new(),
     };
-    places.looked_up(files).known
+    let known = places.looked_up(files).known.into_iter();
+    known.map(|(origin, place)| (origin, place.at)).collect()
 }
 
 /// Positions by origin. A position costs a parse of its file, so an explanation is told twice:
@@ -42,13 +43,39 @@ pub(crate) fn locate(
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     wanted: RefCell<Vec<Origin>>,
-    known: HashMap<Origin, Written>,
+    known: HashMap<Origin, Place>,
+}
+
+/// Where something stands, or the nearest thing around it.
+#[derive(Debug)]
+struct Place {
+    at: Written,
+    is_written: bool,
 }
 
 impl Places {
     /// Notes a place; its position, once it is known.
     pub(crate) fn of(&self, origin: &Origin) -> Option<Written> {
-        let known = self.known.get(origin).cloned();
+        self.place(origin).map(|place| place.at.clone())
+    }
+
+    /// The field at `path` of a block: its own place if it is written. If not, its value comes from
+    /// what is around it, or is a default, which has no place.
+    pub(crate) fn of_field(
+        &self,
+        block: &Option<Origin>,
+        path: &[&str],
+        is_default: bool,
+    ) -> Option<Written> {
+        let Origin { document, field } = block.as_ref()?;
+        let field = path.iter().fold(field.clone(), |at, name| at.field(name));
+        let document = *document;
+        let place = self.place(&Origin { document, field })?;
+        (place.is_written || !is_default).then(|| place.at.clone())
+    }
+
+    fn place(&self, origin: &Origin) -> Option<&Place> {
+        let known = self.known.get(origin);
         if known.is_none() {
             self.wanted.borrow_mut().push(origin.clone());
         }
@@ -81,13 +108,14 @@ impl Places {
                 .collect();
             for (origin, found) in here.into_iter().zip(locate_all(&file.text, &queries)) {
                 let start = found.span.start;
-                let written = Written {
+                let at = Written {
                     file: file.path.clone(),
                     line: start.line,
                     column: start.column,
                     field: origin.field.to_string(),
                 };
-                known.insert(origin.clone(), written);
+                let is_written = found.is_written;
+                known.insert(origin.clone(), Place { at, is_written });
             }
         }
         Self {

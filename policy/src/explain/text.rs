@@ -124,7 +124,7 @@ fn write_setting(
     indent: &str,
     setting: &Setting,
 ) {
-    let default = if setting.written.is_none() {
+    let default = if setting.is_default {
         "  (default)"
     } else {
         ""

@@ -80,6 +80,7 @@ pub struct PolicyOrigins {
     pub proxy_protocol: Option<Origin>,
     pub outlier_detection: Option<Origin>,
     pub tunnel: Option<Origin>,
+    pub tls: Option<Origin>,
 }
 
 /// Names of a service, for metrics.

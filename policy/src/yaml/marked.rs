@@ -23,6 +23,8 @@ pub struct Found {
     pub span: Span,
     /// What is written at the span, for a value that stands there without quotes.
     pub plain_text: Option<String>,
+    /// Whether the node itself is there, and is not null.
+    pub is_written: bool,
 }
 
 /// Where the value at `path` of a document stands. See [`locate_all`].
@@ -204,15 +206,14 @@ impl Tree<'_> {
             node = self.target(next_node);
         }
         let key = key.map(|key| self.nodes[key].span);
-        match key {
-            Some(key) if key_is_meant || !complete || !self.stands_alone(node) => Found {
-                span: key,
-                plain_text: None,
-            },
-            _ => Found {
-                span: self.nodes[node].span,
-                plain_text: self.plain_text(node).filter(|_| complete),
-            },
+        let (span, plain_text) = match key {
+            Some(key) if key_is_meant || !complete || !self.stands_alone(node) => (key, None),
+            _ => (self.nodes[node].span, self.plain_text(node)),
+        };
+        Found {
+            span,
+            plain_text: plain_text.filter(|_| complete),
+            is_written: complete && !self.is_empty_value(&self.nodes[node]),
         }
     }
 
