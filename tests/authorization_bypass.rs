@@ -101,6 +101,10 @@ fn a_path_of_http2_is_denied_however_it_is_written() {
             "/x/%2e%2e/admin",
             "/x\\..\\admin",
             "/admin?x=1",
+            "/x/..;/admin",
+            "/x/..;a=b/admin",
+            "/x/%2e%2e;/admin",
+            "/.;/admin",
         ] {
             let outcome = ask(setup.address, &get(path, "shop.test", &[]), b"");
             assert_eq!(outcome, Outcome::Denied, "{path}");

@@ -187,6 +187,7 @@ fn a_path_that_is_never_normal_is_not_silent() {
         ("{exact: /x/./y}", "`/x/y`"),
         ("{exact: /%61}", "`/a`"),
         ("{prefix: /x/../y}", "dot segments"),
+        ("{prefix: /x/..;v=1/y}", "dot segments"),
     ] {
         let [message] = of(uri).try_into().expect("one");
         assert!(message.contains(normal), "{message}");

@@ -71,7 +71,10 @@ fn path_is_lost(uri: &TextMatch, paths: Normalization) -> Option<(String, String
     }
     // What a prefix ends in may go on.
     let prefix = uri.prefix.as_deref()?;
-    let has_dots = prefix.contains("/./") || prefix.contains("/../");
+    let whole_segments = prefix.rsplit('/').skip(1);
+    let has_dots = whole_segments
+        .map(|segment| segment.split(';').next())
+        .any(|name| matches!(name, Some("." | "..")));
     (has_dots && paths != Normalization::None).then(|| {
         let reason = format!(
             "paths are matched in their normal form, without dot segments as in `{prefix}`"

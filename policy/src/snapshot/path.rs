@@ -36,8 +36,8 @@ pub enum Normalization {
     /// Nothing: each path is taken as it came.
     None,
     /// A backslash is a slash, escapes of unreserved characters are resolved, what a path must not
-    /// hold is escaped, and dot segments are removed (RFC 3986 sections 5.2.4 and 6.2.2). Doubled
-    /// and escaped slashes stay.
+    /// hold is escaped, and dot segments are removed (RFC 3986 sections 5.2.4 and 6.2.2), also with
+    /// parameters as in `..;x`. Doubled and escaped slashes stay.
     #[default]
     #[serde(alias = "DEFAULT")]
     Base,
@@ -180,15 +180,17 @@ fn merge_slashes(path: &mut String) {
     });
 }
 
-/// RFC 3986 section 5.2.4, for a path that begins with `/`.
+/// RFC 3986 section 5.2.4, for a path that begins with `/`. Parameters behind `;` (section 3.3) make
+/// no other segment of dots: servers that cut them off would read `..;x` as `..`.
 fn remove_dot_segments(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment {
+        let name = segment.split(';').next().unwrap_or(segment);
+        match name {
             "." | ".." => {
-                if segment == ".." {
+                if name == ".." {
                     out.truncate(out.rfind('/').unwrap_or(0));
                 }
                 if last {
