@@ -103,7 +103,11 @@ fn what_two_parsers_could_read_differently_is_refused_and_closed() {
             400,
         ),
         (
-            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n 1\r\nx\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1 1\r\nx\r\n0\r\n\r\n",
             400,
         ),
         (

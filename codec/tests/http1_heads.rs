@@ -231,6 +231,21 @@ fn a_continue_is_owed_only_where_a_body_follows() {
         ),
         ("POST / HTTP/1.1", "Expect: 100-continue\r\n", false),
         (
+            "POST / HTTP/1.1",
+            "Expect: , 100-continue, 100-continue\r\nContent-Length: 1\r\n",
+            true,
+        ),
+        (
+            "POST / HTTP/1.1",
+            "Expect: 100-continue\r\nExpect:\r\nContent-Length: 1\r\n",
+            true,
+        ),
+        (
+            "POST / HTTP/1.1",
+            "Expect: ,\r\nContent-Length: 1\r\n",
+            false,
+        ),
+        (
             "POST / HTTP/1.0",
             "Expect: 100-continue\r\nContent-Length: 1\r\n",
             false,

@@ -305,7 +305,7 @@ fn reference_chunked(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut payload = Vec::new();
     loop {
         let (size_line, after) = line(rest)?;
-        let digits = size_line.split(|b| *b == b';').next()?;
+        let digits = size_line.split(|b| *b == b';').next()?.trim_ascii_end();
         if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
@@ -334,7 +334,18 @@ fn reference_chunked(input: &[u8]) -> Option<(Vec<u8>, usize)> {
 }
 
 fn chunked_body() -> impl Strategy<Value = Vec<u8>> {
-    let extension = select(vec!["", "", "", ";a", ";a=b", ";q=\"x y\"", ";"]);
+    let extension = select(vec![
+        "",
+        "",
+        "",
+        ";a",
+        ";a=b",
+        ";q=\"x y\"",
+        ";",
+        " ",
+        " ; a = b",
+        "\t;a",
+    ]);
     let chunk = (vec(any::<u8>(), 1..40), extension, any::<bool>(), 0usize..3);
     let trailers = select(vec!["", "", "x: y\r\n", "x:\r\ny: z z\r\n", "Host: a\r\n"]);
     let changes = vec(

@@ -236,7 +236,18 @@ fn expectations() {
     check_headers(&[
         ("Expect: 100-continue", PASS),
         ("Expect: 100-CONTINUE", PASS),
-        ("Expect:", Some(UnsupportedExpectation)),
+        ("Expect:", PASS),
+        ("Expect: , ,", PASS),
+        ("Expect: , 100-continue,", PASS),
+        ("Expect: 100-continue, 100-Continue", PASS),
+        ("Expect: 100-continue\r\nExpect: 100-continue", PASS),
+        ("Expect: ,\r\nExpect: x", Some(UnsupportedExpectation)),
+        ("Expect: x, 100-continue", Some(UnsupportedExpectation)),
+        ("Expect: 100-continue;q=1", Some(UnsupportedExpectation)),
+        (
+            "Expect: 100-continue 100-continue",
+            Some(UnsupportedExpectation),
+        ),
         ("Expect: 100-continue, x", Some(UnsupportedExpectation)),
         ("Expect: 200-ok", Some(UnsupportedExpectation)),
         (

@@ -32,11 +32,28 @@ pub struct Scan {
 enum State {
     Done,
     UntilClose,
-    Length { left: u64 },
-    ChunkSize { size: u64, digits: u32 },
-    ChunkExtension { size: u64, bytes: usize },
-    ChunkLineFeed { size: u64 },
-    ChunkData { left: u64 },
+    Length {
+        left: u64,
+    },
+    ChunkSize {
+        size: u64,
+        digits: u32,
+    },
+    /// Behind a size, before an extension or the line end.
+    ChunkBlank {
+        size: u64,
+        bytes: usize,
+    },
+    ChunkExtension {
+        size: u64,
+        bytes: usize,
+    },
+    ChunkLineFeed {
+        size: u64,
+    },
+    ChunkData {
+        left: u64,
+    },
     ChunkDataReturn,
     ChunkDataLineFeed,
     Trailers,
@@ -212,18 +229,16 @@ impl BodyScanner {
                     Ok(State::ChunkSize { size, digits })
                 }
                 None if digits == 0 => Err(BodyError::InvalidChunkSize),
-                None => match byte {
-                    b'\r' => Ok(State::ChunkLineFeed { size }),
-                    b';' => self.extension(size, 0),
-                    _ => Err(BodyError::InvalidChunkSize),
-                },
+                None => self.after_size(size, 0, byte),
             },
+            (State::ChunkBlank { size, bytes }, _) => self.after_size(size, bytes, byte),
             (State::ChunkExtension { size, .. }, b'\r') => Ok(State::ChunkLineFeed { size }),
             (State::ChunkExtension { size, bytes }, _) => {
                 if !super::charset::is_field_value_byte(byte) {
                     return Err(BodyError::InvalidChunkExtension);
                 }
-                self.extension(size, bytes)
+                let bytes = self.count_extension(bytes)?;
+                Ok(State::ChunkExtension { size, bytes })
             }
             (State::ChunkLineFeed { size: 0 }, b'\n') => Ok(State::Trailers),
             (State::ChunkLineFeed { size }, b'\n') => Ok(State::ChunkData { left: size }),
@@ -233,7 +248,26 @@ impl BodyScanner {
         }
     }
 
-    fn extension(&mut self, size: u64, bytes: usize) -> Result<State, BodyError> {
+    /// Blanks may stand between a size and its extension (RFC 9112 section 7.1.1). Those without an
+    /// extension are padding that some senders write; they leave the size what it is. They count as
+    /// part of the extension.
+    fn after_size(&mut self, size: u64, bytes: usize, byte: u8) -> Result<State, BodyError> {
+        match byte {
+            b'\r' => Ok(State::ChunkLineFeed { size }),
+            b';' => {
+                let bytes = self.count_extension(bytes)?;
+                Ok(State::ChunkExtension { size, bytes })
+            }
+            b' ' | b'\t' => {
+                let bytes = self.count_extension(bytes)?;
+                Ok(State::ChunkBlank { size, bytes })
+            }
+            _ => Err(BodyError::InvalidChunkSize),
+        }
+    }
+
+    /// One more byte of an extension that had `bytes`; how many it has then.
+    fn count_extension(&mut self, bytes: usize) -> Result<usize, BodyError> {
         let bytes = bytes + 1;
         self.extension_bytes += 1;
         if bytes > self.limits.max_chunk_extension_bytes
@@ -241,7 +275,7 @@ impl BodyScanner {
         {
             return Err(BodyError::ChunkExtensionTooLarge);
         }
-        Ok(State::ChunkExtension { size, bytes })
+        Ok(bytes)
     }
 }
 

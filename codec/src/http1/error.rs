@@ -66,7 +66,7 @@ pub enum HeadErrorKind {
     /// `Connection` is no list of tokens, lists too many, or names a header whose removal would
     /// change how the message is framed, routed or trusted.
     ConnectionHeaderRejected,
-    /// `Expect` is other than `100-continue` (RFC 9110 section 10.1.1).
+    /// `Expect` has an element other than `100-continue` (RFC 9110 section 10.1.1).
     UnsupportedExpectation,
 }
 

@@ -158,13 +158,14 @@ pub(super) fn collect(
                 }
             }
             HeaderKind::Expect if side == Side::Request => {
-                facts.expectation = if line.value.eq_ignore_ascii_case(b"100-continue")
-                    && facts.expectation != Expectation::Unsupported
-                {
-                    Expectation::Continue
-                } else {
-                    Expectation::Unsupported
-                };
+                for expectation in list(line.value) {
+                    let is_known = expectation.eq_ignore_ascii_case(b"100-continue");
+                    facts.expectation = match facts.expectation {
+                        Expectation::Unsupported => Expectation::Unsupported,
+                        _ if is_known => Expectation::Continue,
+                        _ => Expectation::Unsupported,
+                    };
+                }
             }
             _ => {}
         }
