@@ -65,6 +65,7 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
             let kept = match span.kind {
                 HeaderKind::Other | HeaderKind::Date => true,
                 HeaderKind::Server => false,
+                HeaderKind::ContentLength => may_have_length(self.head.status),
                 HeaderKind::XEnvoy => !name.eq_ignore_ascii_case(b"x-envoy-upstream-service-time"),
                 kind => !kind.is_hop_by_hop(),
             };
@@ -109,11 +110,16 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
     }
 }
 
+/// Whether a response of this status may carry a `Content-Length` (RFC 9110 section 8.6).
+fn may_have_length(status: u16) -> bool {
+    status >= 200 && status != 204
+}
+
 /// Appends an interim response: status and headers, nothing of ours.
 pub fn write_interim(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
     write_status_line(out, head.status);
     for span in &head.headers {
-        if !span.kind.is_hop_by_hop() {
+        if span.kind != HeaderKind::ContentLength && !span.kind.is_hop_by_hop() {
             write_header(out, span.name.of(bytes), span.value.of(bytes));
         }
     }
