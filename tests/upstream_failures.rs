@@ -342,6 +342,44 @@ fn a_post_is_never_sent_twice() {
 }
 
 #[test]
+fn a_get_with_a_body_is_never_sent_twice() {
+    for driver in DRIVERS {
+        let upstream = closes_on_reuse();
+        let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        assert_eq!(status(&get(address, "/first").0), 200);
+        let search =
+            b"GET /search HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
+        let (answer, _) = converse(address, &[search]);
+        assert_eq!(status(&answer), 503, "{answer}");
+        assert_eq!(upstream.heads().len(), 2, "{:?}", upstream.heads());
+        assert_eq!(cluster_stat(&proxy, "upstream_rq_replayed"), 0);
+    }
+}
+
+#[test]
+fn a_request_is_not_sent_twice_after_an_interim_response() {
+    for driver in DRIVERS {
+        for interim in ["100 Continue", "103 Early Hints"] {
+            let upstream = ScriptedUpstream::start(move |connection| {
+                connection.head();
+                connection.send(OK);
+                connection.head();
+                connection.send(format!("HTTP/1.1 {interim}\r\n\r\n"));
+                let _ = connection.stream.shutdown(Shutdown::Both);
+            });
+            let (proxy, address) = start(driver, upstream.address, "{role: gateway}");
+            assert_eq!(status(&get(address, "/first").0), 200);
+            let (answer, _) = get(address, "/second");
+            assert!(answer.contains("HTTP/1.1 503 "), "{answer}");
+            assert!(answer.matches(" 103 ").count() <= 1, "{answer}");
+            assert_eq!(upstream.heads().len(), 2, "{:?}", upstream.heads());
+            assert_eq!(cluster_stat(&proxy, "upstream_rq_replayed"), 0);
+            proxy.until_metrics("response_flags=\"UC\"");
+        }
+    }
+}
+
+#[test]
 fn sending_again_can_be_switched_off() {
     for driver in DRIVERS {
         let upstream = closes_on_reuse();

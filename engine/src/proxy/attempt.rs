@@ -18,7 +18,7 @@ use super::upstream::{ConnectError, Endpoint};
 use super::upstream_exchange::{Sent, exchange_on};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::worker::{Rules, Worker, WorkerLimits};
-use ringroad_codec::http1::{BodyError, ResponseHead, Upgrade};
+use ringroad_codec::http1::{BodyError, BodyFraming, ResponseHead, Upgrade};
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::{FaultSide, TryFailure};
 use std::pin::pin;
@@ -179,7 +179,8 @@ pub async fn attempt(
                 let was_reused = upstream.reused;
                 upstream.close();
                 let method = request.seen.method();
-                let is_safe = matches!(method, b"GET" | b"HEAD") && body.body.complete;
+                let has_no_body = request.seen.head.framing == BodyFraming::None;
+                let is_safe = matches!(method, b"GET" | b"HEAD") && has_no_body;
                 let may_repeat = (is_safe || nothing_sent) && body.can_repeat();
                 let settings = &request.rules.view.snapshot.settings;
                 let may_replay = may_repeat && settings.replay_on_dead_connection;

@@ -39,7 +39,7 @@ pub(super) enum Sent {
     },
     /// No response: what that means for a retry, and the answer if there is none.
     Failed(TryFailure, Answer),
-    /// The upstream connection ended before any byte of a response.
+    /// The upstream connection ended before any byte of a response, interim ones among them.
     NoResponse {
         nothing_sent: bool,
     },
@@ -126,6 +126,14 @@ pub(super) async fn exchange_on(
                 if failure.after_bytes() {
                     return malformed_response(cluster, endpoint);
                 }
+                if interim_responses > 0 {
+                    // It was not dead: the upstream has begun with the request.
+                    cluster.report(endpoint, TryOutcome::Reset);
+                    let failure = TryFailure::Reset {
+                        request_began: true,
+                    };
+                    return Sent::Failed(failure, Answer::upstream_closed());
+                }
                 let nothing_sent = matches!(poll_once(&mut sending).await, Some(Err(_)));
                 return Sent::NoResponse { nothing_sent };
             }
@@ -180,7 +188,8 @@ pub(super) async fn exchange_on(
     cluster.report(endpoint, request.outcome_of(response_head, &response_bytes));
     request.timeouts.try_ended(&connection.deadline);
     let received = ByteCount::default();
-    let mut response_body = Body::new(response_head.framing, &request.limits.body, &received);
+    let mut response_body =
+        Body::of_response(response_head.framing, &request.limits.body, &received);
     if request.is_grpc {
         response_body.count_messages();
     }
