@@ -17,6 +17,10 @@ fn start(driver: &str) -> (Proxy, ScriptedUpstream, SocketAddr) {
                         .send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel");
                     connection.send("lo\r\n1;x=y\r\n!\r\n0\r\nx-trailer: 1\r\n\r\n");
                 }
+                "/blanks" => connection.send(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+                     5 ; a = b\r\nhello\r\n0\t\r\n\r\n",
+                ),
                 "/until-close" => {
                     connection.send("HTTP/1.1 200 OK\r\n\r\nabc");
                     connection.send("def");
@@ -28,6 +32,11 @@ fn start(driver: &str) -> (Proxy, ScriptedUpstream, SocketAddr) {
                      HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
                 ),
                 "/empty" => connection.send("HTTP/1.1 204 No Content\r\n\r\n"),
+                "/no-length" => connection.send(
+                    "HTTP/1.1 103 Early Hints\r\ncontent-length: 0\r\n\r\n\
+                     HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
+                ),
+                "/length" => connection.send("HTTP/1.1 304 X\r\ncontent-length: 77\r\n\r\n"),
                 "/unchanged" => connection.send("HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n"),
                 "/hop" => connection.send(
                     "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: x-private\r\n\
@@ -153,6 +162,110 @@ fn answers_without_a_body_leave_the_connection_usable() {
             "HEAD keeps the length: {answers}"
         );
         assert!(answers.ends_with("/last 0"), "{answers}");
+    }
+}
+
+#[test]
+fn an_answer_that_never_has_a_body_tells_no_length() {
+    for driver in DRIVERS {
+        let (_proxy, _upstream, address) = start(driver);
+        let (answers, _) = converse(address, &[&pipelined(&["/no-length", "/length"])]);
+        let (without, with) = answers.split_once("HTTP/1.1 304").expect("both answers");
+        assert!(without.contains("HTTP/1.1 204 "), "{answers}");
+        assert!(!without.contains("content-length"), "{answers}");
+        assert!(with.contains("content-length: 77\r\n"), "{answers}");
+    }
+}
+
+#[test]
+fn lists_in_expect_and_blanks_in_chunk_lines_pass() {
+    for driver in DRIVERS {
+        let (_proxy, _upstream, address) = start(driver);
+        for expect in ["", ",", ", 100-continue", "100-continue, 100-continue"] {
+            let head = format!(
+                "POST /up HTTP/1.1\r\nhost: a.test\r\nexpect: {expect}\r\n\
+                 content-length: 5\r\nconnection: close\r\n\r\nhello"
+            );
+            let (answer, _) = converse(address, &[head.as_bytes()]);
+            assert!(answer.ends_with("/up 5"), "{expect:?}: {answer}");
+        }
+        let chunks = b"POST /up HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\
+                       connection: close\r\n\r\n5 ; a = b\r\nhello\r\n0 \r\n\r\n";
+        let (answer, _) = converse(address, &[chunks]);
+        assert_eq!(status(&answer), 200, "{answer}");
+        let (answer, _) = converse(address, &[&closing("/blanks")]);
+        assert!(
+            answer.ends_with("5 ; a = b\r\nhello\r\n0\t\r\n\r\n"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn a_trailer_that_may_be_none_is_left_out_of_an_answer() {
+    const END: &str = "2\r\nhi\r\n0\r\n";
+    let cases = [
+        ("/at-once", "x-sum: 1\r\n", "x-sum: 1\r\n"),
+        ("/pieces", "x-sum: 1\r\n", "x-sum: 1\r\n"),
+        (
+            "/at-once",
+            "authentication-info: a=\"b\"\r\n",
+            "authentication-info: a=\"b\"\r\n",
+        ),
+        ("/at-once", "cache-control: no-store\r\n", ""),
+        ("/late", "set-cookie: a=b\r\n", ""),
+        (
+            "/pieces",
+            "via: x\r\nx-sum: 1\r\nx-request-id: 7\r\n",
+            "x-sum: 1\r\n",
+        ),
+        ("/late", "content-length: 3\r\nx-sum: 1\r\n", "x-sum: 1\r\n"),
+    ];
+    for driver in DRIVERS {
+        for (path, sent, kept) in cases {
+            let upstream = ScriptedUpstream::start(move |connection| {
+                const HEAD: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                while let Some((path, _)) = connection.head() {
+                    let pieces = match path.as_str() {
+                        "/at-once" => vec![format!("{HEAD}{END}{sent}\r\n")],
+                        "/late" => vec![format!("{HEAD}{END}"), format!("{sent}\r\n")],
+                        _ => {
+                            let whole = format!("{HEAD}{END}{sent}\r\n");
+                            whole.chars().map(String::from).collect()
+                        }
+                    };
+                    for piece in pieces {
+                        connection.send(piece);
+                        std::thread::sleep(std::time::Duration::from_millis(1));
+                    }
+                }
+            });
+            let address = free_address();
+            let config = folder(&[
+                ("gate.yaml", &gateway(address)),
+                ("split.yaml", &splitting(&[(upstream.address, 1)])),
+            ]);
+            let proxy = Proxy::start_with_workers(config, &["--driver", driver, "--workers", "1"]);
+            let asked = pipelined(&[path, path]);
+            let (answers, _) = converse(address, &[&asked]);
+            let whole = format!("\r\n\r\n{END}{kept}\r\n");
+            assert_eq!(
+                answers.matches(&whole).count(),
+                2,
+                "{path}, {sent:?}: {answers}"
+            );
+            assert!(answers.ends_with(&whole), "{path}, {sent:?}: {answers}");
+            // Neither side has lost its connection.
+            assert_eq!(
+                proxy.stat("cluster.outbound|80||up0.test.upstream_cx_total"),
+                1
+            );
+            let (answer, _) = converse(
+                address,
+                &[format!("GET {path} HTTP/1.0\r\nhost: a\r\n\r\n").as_bytes()],
+            );
+            assert!(answer.ends_with("\r\n\r\nhi"), "{answer}");
+        }
     }
 }
 

@@ -257,6 +257,81 @@ fn trailers_can_be_read_and_a_scanner_used_again() {
     );
 }
 
+/// What a response is passed on as, when it comes in pieces of `step` bytes.
+fn passed_on(input: &[u8], step: usize) -> Result<Vec<u8>, BodyError> {
+    let mut scanner = BodyScanner::of_response(BodyFraming::Chunked, &BodyLimits::default());
+    let mut out = Vec::new();
+    for piece in input.chunks(step) {
+        let scan = scanner.scan(piece)?;
+        assert_eq!(scan.consumed, piece.len());
+        out.extend_from_slice(&piece[..scan.consumed - scanner.held_back()]);
+    }
+    assert!(scanner.is_complete());
+    if let Some(trailers) = scanner.rewritten_trailers() {
+        for (name, value, _) in trailers.iter() {
+            write_header(&mut out, name, value);
+        }
+        end_head(&mut out);
+    }
+    Ok(out)
+}
+
+#[test]
+fn a_forbidden_trailer_does_not_break_a_response() {
+    const BODY: &str = "2\r\nhi\r\n0\r\n";
+    for (section, kept) in [
+        ("\r\n", "\r\n"),
+        ("x-sum: 1\r\n\r\n", "x-sum: 1\r\n\r\n"),
+        (
+            "authentication-info: nextnonce=\"x\"\r\n\r\n",
+            "authentication-info: nextnonce=\"x\"\r\n\r\n",
+        ),
+        ("cache-control: no-store\r\n\r\n", "\r\n"),
+        ("content-length: 5\r\n\r\n", "\r\n"),
+        ("transfer-encoding: chunked\r\n\r\n", "\r\n"),
+        (
+            "a: 1\r\nset-cookie: x\r\nb: 2\r\nx-request-id: 7\r\n\r\n",
+            "a: 1\r\nb: 2\r\n\r\n",
+        ),
+    ] {
+        let input = format!("{BODY}{section}");
+        for step in 1..=input.len() {
+            let found = passed_on(input.as_bytes(), step).map(String::from_utf8);
+            assert_eq!(
+                found,
+                Ok(Ok(format!("{BODY}{kept}"))),
+                "{input:?} by {step}"
+            );
+        }
+    }
+    for section in ["via : x\r\n\r\n", "via: \0\r\n\r\n", "via: a\r\n b\r\n\r\n"] {
+        let input = format!("{BODY}{section}");
+        let found = passed_on(input.as_bytes(), 1);
+        assert_eq!(found, Err(BodyError::InvalidTrailer), "{section:?}");
+    }
+}
+
+#[test]
+fn trailers_of_a_response_that_are_left_out_count_towards_the_limit() {
+    let limits = BodyLimits {
+        max_trailers: 2,
+        ..BodyLimits::default()
+    };
+    let mut scanner = BodyScanner::of_response(BodyFraming::Chunked, &limits);
+    let found = scanner.scan(b"0\r\nvia: 1\r\nvia: 2\r\nvia: 3\r\n\r\n");
+    assert_eq!(found, Err(BodyError::TooManyTrailers));
+    // And a scanner that is used again starts anew.
+    scanner.reset(BodyFraming::Chunked);
+    scanner.scan(b"0\r\nvia: 1\r\nx: 2\r\n\r\n").unwrap();
+    assert_eq!(scanner.rewritten_trailers().map(|kept| kept.len()), Some(1));
+    scanner.reset(BodyFraming::Chunked);
+    scanner.scan(b"0\r\nx: 2\r\n\r\n").unwrap();
+    assert_eq!(
+        (scanner.held_back(), scanner.rewritten_trailers().is_none()),
+        (0, true)
+    );
+}
+
 #[test]
 fn contiguous_payload_is_announced() {
     let mut scanner = BodyScanner::new(BodyFraming::Length(10), &BodyLimits::default());

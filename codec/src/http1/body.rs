@@ -83,6 +83,15 @@ impl BodyScanner {
         }
     }
 
+    /// A scanner at the start of the body of a response. A field that may not be a trailer is left out
+    /// of its trailers, where in a request it is an error (RFC 9110 section 6.5.1 leaves the choice):
+    /// see [`held_back`](Self::held_back).
+    pub fn of_response(framing: BodyFraming, limits: &BodyLimits) -> Self {
+        let mut scanner = BodyScanner::new(framing, limits);
+        scanner.trailers.drops_forbidden = true;
+        scanner
+    }
+
     /// Starts over with another body, under the same limits and with the same capacity.
     pub fn reset(&mut self, framing: BodyFraming) {
         self.state = State::at_start(framing);
@@ -150,8 +159,26 @@ impl BodyScanner {
         self.trailers.headers()
     }
 
+    /// How many bytes at the end of what the last call consumed must not be passed on: they belong to
+    /// trailers of a response, of which some may have to be left out. Always 0 for a request, and for
+    /// a response whose trailers came at once and may all stay.
+    #[inline]
+    pub fn held_back(&self) -> usize {
+        self.trailers.held_back(self.is_complete())
+    }
+
+    /// What is to be passed on in place of all that was [held back](Self::held_back), before the empty
+    /// line that ends the body: these trailers. `None` as long as the body goes on, and when nothing
+    /// was held back.
+    pub fn rewritten_trailers(&self) -> Option<Headers<'_>> {
+        (self.is_complete() && self.trailers.is_rewritten()).then(|| self.trailers())
+    }
+
     fn walk(&mut self, input: &[u8], mut data: impl FnMut(&[u8])) -> Result<Scan, BodyError> {
         let mut at = 0;
+        if self.state == State::Trailers {
+            self.trailers.next_input();
+        }
         while at < input.len() {
             let rest = &input[at..];
             match self.state {

@@ -9,6 +9,14 @@ pub(super) struct Trailers {
     bytes: Vec<u8>,
     line_start: usize,
     spans: Vec<HeaderSpan>,
+    /// Whether forbidden fields are left out, where they are an error otherwise.
+    pub(super) drops_forbidden: bool,
+    /// Fields left out.
+    dropped: usize,
+    /// How much of the present input belongs to the section.
+    input_bytes: usize,
+    /// Whether the section began in an earlier input.
+    began_earlier: bool,
 }
 
 impl Trailers {
@@ -16,6 +24,29 @@ impl Trailers {
         self.bytes.clear();
         self.line_start = 0;
         self.spans.clear();
+        self.dropped = 0;
+        self.input_bytes = 0;
+        self.began_earlier = false;
+    }
+
+    /// Another input begins within the section.
+    pub(super) fn next_input(&mut self) {
+        self.began_earlier |= self.input_bytes > 0;
+        self.input_bytes = 0;
+    }
+
+    /// How much of the present input must not be passed on as it came. An ended section passes as a
+    /// whole if nothing of it was held back before and nothing has been left out.
+    pub(super) fn held_back(&self, ended: bool) -> usize {
+        match self.drops_forbidden && (!ended || self.is_rewritten()) {
+            true => self.input_bytes,
+            false => 0,
+        }
+    }
+
+    /// Whether an ended section is to be written anew.
+    pub(super) fn is_rewritten(&self) -> bool {
+        self.drops_forbidden && (self.began_earlier || self.dropped > 0)
     }
 
     pub(super) fn headers(&self) -> Headers<'_> {
@@ -33,6 +64,7 @@ impl Trailers {
         if self.bytes.len() + taken > limits.max_trailer_bytes {
             return Err(BodyError::TrailersTooLarge);
         }
+        self.input_bytes += taken;
         // The usual section is the empty line alone, whole in the input: nothing to hold.
         if self.bytes.is_empty() && input.starts_with(b"\r\n") {
             return Ok((2, true));
@@ -47,11 +79,16 @@ impl Trailers {
         if line.is_empty() {
             return Ok((taken, true));
         }
-        if self.spans.len() >= limits.max_trailers.min(HeadLimits::HEADERS_CEILING) {
+        let fields = self.spans.len() + self.dropped;
+        if fields >= limits.max_trailers.min(HeadLimits::HEADERS_CEILING) {
             return Err(BodyError::TooManyTrailers);
         }
         let span = trailer(line, self.line_start)?;
-        self.spans.push(span);
+        match may_be_trailer(span.name.of(&self.bytes)) {
+            true => self.spans.push(span),
+            false if self.drops_forbidden => self.dropped += 1,
+            false => return Err(BodyError::ForbiddenTrailer),
+        }
         self.line_start = self.bytes.len();
         Ok((taken, false))
     }
@@ -63,9 +100,6 @@ fn trailer(line: &[u8], offset: usize) -> Result<HeaderSpan, BodyError> {
     }
     let name_len = memchr::memchr(b':', line).ok_or(BodyError::InvalidTrailer)?;
     let name = &line[..name_len];
-    if is_forbidden(name) {
-        return Err(BodyError::ForbiddenTrailer);
-    }
     let after = &line[name_len + 1..];
     let value = after.trim_ascii_start();
     let value_start = offset + line.len() - value.len();
@@ -85,9 +119,8 @@ pub fn may_be_trailer(name: &[u8]) -> bool {
 /// or say how to read the content (RFC 9110 section 6.5.1), and those by which proxies tell each
 /// other whom to trust.
 fn is_forbidden(name: &[u8]) -> bool {
-    const FORBIDDEN: [&str; 24] = [
+    const FORBIDDEN: [&str; 23] = [
         "age",
-        "authentication-info",
         "authorization",
         "cache-control",
         "content-encoding",

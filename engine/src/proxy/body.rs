@@ -10,7 +10,8 @@ use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use ringroad_codec::http1::{
-    BodyError, BodyFraming, BodyLimits, BodyScanner, Headers, write_chunk_header, write_last_chunk,
+    BodyError, BodyFraming, BodyLimits, BodyScanner, Headers, end_head, write_chunk_header,
+    write_header, write_last_chunk,
 };
 use ringroad_policy::authenticate::Authentication;
 use std::cell::Cell;
@@ -86,10 +87,20 @@ pub struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub fn new(framing: BodyFraming, limits: &BodyLimits, received: &'a ByteCount) -> Self {
+    /// The body of a request.
+    pub fn of_request(framing: BodyFraming, limits: &BodyLimits, received: &'a ByteCount) -> Self {
+        Self::new(BodyScanner::new(framing, limits), framing, received)
+    }
+
+    /// The body of a response: a trailer that may be none is left out.
+    pub fn of_response(framing: BodyFraming, limits: &BodyLimits, received: &'a ByteCount) -> Self {
+        Self::new(BodyScanner::of_response(framing, limits), framing, received)
+    }
+
+    fn new(scanner: BodyScanner, framing: BodyFraming, received: &'a ByteCount) -> Self {
         let complete = matches!(framing, BodyFraming::None | BodyFraming::Length(0));
         Self {
-            scanner: BodyScanner::new(framing, limits),
+            scanner,
             framing,
             complete,
             received,
@@ -119,13 +130,29 @@ impl<'a> Body<'a> {
         self.scanner.trailers()
     }
 
-    /// Splits off what belongs to this body from the bytes received so far.
+    /// Splits off what belongs to this body from the bytes received so far. Trailers of a response that
+    /// have to be [written anew](Self::rewritten_end) are taken and left out.
     pub fn take(&mut self, unread: &mut Chunk) -> Result<Chunk, BodyError> {
         if self.complete || unread.is_empty() {
             return Ok(Chunk::default());
         }
         let consumed = self.decode(unread, |_| {})?;
-        Ok(unread.split_to(consumed))
+        let mut piece = unread.split_to(consumed);
+        match self.scanner.held_back() {
+            0 => Ok(piece),
+            held_back => Ok(piece.split_to(consumed - held_back)),
+        }
+    }
+
+    /// The end of a body that was held back for its trailers.
+    fn rewritten_end(&self) -> Option<Buffer> {
+        let trailers = self.scanner.rewritten_trailers()?;
+        let mut out = Buffer::lease();
+        for (name, value, _) in trailers.iter() {
+            write_header(&mut out, name, value);
+        }
+        end_head(&mut out);
+        Some(out)
     }
 
     /// Follows the body through `input` and calls `data` with its content; how many bytes are its.
@@ -239,7 +266,10 @@ impl Download<'_, '_> {
                 self.send(Buffer::default(), piece).await?;
             }
         }
-        Ok(())
+        match self.body.rewritten_end() {
+            Some(end) => self.send(end, Chunk::default()).await,
+            None => Ok(()),
+        }
     }
 
     /// The upstream ends its body by closing; a client of HTTP/1.1 gets chunks.

@@ -142,7 +142,7 @@ async fn exchange(
     let mut record = Record::begin(connection, worker, &rules, &seen, &received);
 
     // The route, and the first bytes of the body.
-    let mut body = Body::new(head.framing, &limits.body, &received);
+    let mut body = Body::of_request(head.framing, &limits.body, &received);
     body.guard_trailers(
         rules
             .access()

@@ -189,7 +189,7 @@ impl RequestCopy {
         };
         self.cluster.report(&upstream.endpoint, outcome);
         let received = ByteCount::default();
-        let mut body = Body::new(response.framing, &limits.body, &received);
+        let mut body = Body::of_response(response.framing, &limits.body, &received);
         body.take(&mut unread).ok()?;
         while !body.complete {
             body.receive(stream, &mut unread).await.ok()?;

@@ -147,7 +147,7 @@ async fn exchange(
             return Err(NoAnswer::Broken);
         }
     };
-    let mut scanner = BodyScanner::new(head.framing, &limits.body);
+    let mut scanner = BodyScanner::of_response(head.framing, &limits.body);
     let most = limits.settings.max_check_answer_bytes as usize;
     let mut body = Vec::new();
     let is_whole = loop {
