@@ -106,14 +106,18 @@ pub struct Span {
     pub length: u32,
 }
 
-/// The lines of a text as YAML breaks them: at LF, CR LF or CR. A byte order mark is no part of
-/// the first.
+/// What editors may put before a text; joined files have it before later documents too.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The lines of a text as YAML breaks them: at LF, CR LF or CR. A byte order mark at the beginning
+/// is no part of a line.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut rest = Some(text);
     std::iter::from_fn(move || {
-        let text = rest?;
+        let text = rest?.trim_start_matches(BYTE_ORDER_MARK);
         let Some(end) = text.find(['\n', '\r']) else {
-            return rest.take();
+            rest = None;
+            return Some(text);
         };
         let is_pair = text[end..].starts_with("\r\n");
         rest = Some(&text[end + if is_pair { 2 } else { 1 }..]);

@@ -1,7 +1,7 @@
 //! From text to documents: what a file gives, and what it is refused for.
 
-use ringroad_policy::diagnostic::Diagnostic;
-use ringroad_policy::source::SourceFile;
+use ringroad_policy::diagnostic::{Diagnostic, Place, render_text};
+use ringroad_policy::source::{FieldPath, FileId, Position, SourceFile};
 use ringroad_policy::yaml::{self, Document};
 
 fn parse(text: &str) -> (Vec<Document>, Vec<Diagnostic>) {
@@ -130,4 +130,88 @@ fn names_what_is_missing_or_wrong_in_a_head() {
         codes("apiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n"),
         [""; 0]
     );
+}
+
+/// Files that begin with a byte order mark, joined with `between`.
+fn joined(between: &str) -> String {
+    let of =
+        |name: &str| format!("\u{feff}apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n");
+    format!("{}{between}{}", of("a"), of("b"))
+}
+
+#[test]
+fn joined_files_may_keep_their_byte_order_marks() {
+    let texts = [
+        joined("...\n---\n"),
+        joined("---\r\n"),
+        joined("--- # next\n\n  # more\n"),
+        joined("...\n---\n"),
+        joined("---\n\u{feff}# next\n"),
+        joined("\u{feff}---\n"),
+        joined("\u{feff}---\n\u{feff}"),
+        joined("...\n\u{feff}%YAML 1.2\n---\n"),
+    ];
+    for text in texts {
+        let names: Vec<_> = accepted(&text).into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["a", "b"], "{text:?}");
+    }
+    let large = joined(&format!("---\n{}", "# filled\n".repeat(20_000)));
+    assert_eq!(accepted(&large).len(), 2);
+}
+
+#[test]
+fn places_after_a_later_byte_order_mark_are_right() {
+    let text = joined("\u{feff}---\n");
+    let kind = FieldPath::root().field("kind");
+    let name = FieldPath::root().field("metadata").field("name");
+    assert_eq!(place(&text, &kind), (6, 7));
+    assert_eq!(place(&text, &name), (7, 18));
+    let version = FieldPath::root().field("apiVersion");
+    assert_eq!(place(&text, &version), (5, 13), "the mark takes no column");
+    let broken = joined("---\n") + "  : x\n\t- y";
+    let (_, found) = parse(&broken);
+    let Place::Position { position, .. } = found[0].place else {
+        panic!("{found:?}");
+    };
+    assert_eq!(position.line, 8, "{found:?}");
+    let files = [SourceFile {
+        path: "a.yaml".into(),
+        text: joined("---\n").replace("apiVersion: v1", "apiVersion: 1"),
+    }];
+    let shown = render_text(&files, &yaml::parse(&files).1);
+    assert!(
+        shown.contains("\n5 | apiVersion: 1\n  |             ^\n"),
+        "{shown}"
+    );
+}
+
+fn place(text: &str, path: &FieldPath) -> (u32, u32) {
+    let position = yaml::locate(text, 1, path);
+    (position.line, position.column)
+}
+
+#[test]
+fn a_byte_order_mark_inside_of_a_document_is_pointed_at() {
+    let texts = [
+        (joined(""), 4),
+        (joined("spec:\n"), 5),
+        (joined("--- {}\n"), 5),
+        (joined("\r\r\n"), 6),
+    ];
+    for (text, line) in texts {
+        let (_, found) = parse(&text);
+        let at = Place::Position {
+            file: FileId(0),
+            position: Position { line, column: 1 },
+        };
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(
+            (found[0].code, &found[0].place),
+            ("yaml-syntax", &at),
+            "{text:?}"
+        );
+        assert!(found[0].message.contains("byte order mark"));
+    }
+    let inside = "apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: {a: \"\u{feff}b\"}}\n";
+    assert_eq!(accepted(inside)[0].labels["a"], "\u{feff}b");
 }

@@ -3,6 +3,7 @@
 //! Only what is in order comes out of here. A file in which any part is refused is read again from
 //! its beginning, so that what is said about it does not depend on where it was cut.
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,9 +12,8 @@ use std::thread;
 use serde::de::DeserializeSeed as _;
 use serde_yaml::Value;
 
+use super::YamlLimits;
 use super::value::{Budget, Node};
-use super::{YamlLimits, without_bom};
-use crate::source::SourceFile;
 
 /// Less text than this is read by the thread that asks.
 const WORTH_A_THREAD_BYTES: usize = 64 * 1024;
@@ -23,21 +23,21 @@ const PART_BYTES: usize = 32 * 1024;
 /// The documents of each file that is in order, empty ones among them; `None` for a file that has
 /// to be read from its beginning. Files for which `is_cheap` does not hold are not looked into.
 pub(super) fn read_ahead(
-    files: &[SourceFile],
+    texts: &[Cow<'_, str>],
     limits: &YamlLimits,
     is_cheap: impl Fn(&str) -> bool,
 ) -> Vec<Option<Vec<Value>>> {
-    let bytes: usize = files.iter().map(|file| file.text.len()).sum();
-    let mut values = vec![None; files.len()];
+    let bytes: usize = texts.iter().map(|text| text.len()).sum();
+    let mut values = vec![None; texts.len()];
     if bytes < WORTH_A_THREAD_BYTES || bytes > limits.max_total_bytes {
         return values;
     }
-    let cheap = files
+    let cheap = texts
         .iter()
         .enumerate()
-        .filter(|(_, file)| file.text.len() <= limits.max_file_bytes && is_cheap(&file.text));
+        .filter(|(_, text)| text.len() <= limits.max_file_bytes && is_cheap(text));
     let parts: Vec<(usize, &str)> = cheap
-        .flat_map(|(at, file)| parts(&file.text).into_iter().map(move |part| (at, part)))
+        .flat_map(|(at, text)| parts(text).into_iter().map(move |part| (at, part)))
         .collect();
     let read: Vec<Mutex<Option<Part>>> = parts.iter().map(|_| Mutex::default()).collect();
     let next = AtomicUsize::new(0);
@@ -101,7 +101,6 @@ fn within(parts: Vec<Part>, limits: &YamlLimits) -> Option<Vec<Value>> {
 /// with three dashes and a blank).
 fn parts(text: &str) -> Vec<&str> {
     const MARKER: &str = "---";
-    let text = without_bom(text);
     let mut parts = Vec::new();
     let mut begun = 0;
     for (line_end, _) in text.match_indices("\n---") {

@@ -34,7 +34,7 @@ pub(super) fn inspect(file: FileId, text: &str, limits: &YamlLimits) -> Inspecti
         total: Size::default(),
         findings: Vec::new(),
     };
-    let mut parser = Parser::new(StrInput::new(super::without_bom(text)));
+    let mut parser = Parser::new(StrInput::new(text));
     let mut syntax_error = None;
     let mut is_cut_short = false;
     while let Some(next) = parser.next_event() {

@@ -47,7 +47,8 @@ pub fn locate_all(text: &str, queries: &[Query<'_>]) -> Vec<Found> {
     for (at, query) in queries.iter().enumerate() {
         by_document.entry(query.document).or_default().push(at);
     }
-    let mut trees = Trees::new(text);
+    let text = super::without_marks(text);
+    let mut trees = Trees::new(&text);
     let mut next_index = 0;
     while !by_document.is_empty() {
         let Some(tree) = trees.next_document() else {
@@ -98,7 +99,7 @@ struct Trees<'t> {
 impl<'t> Trees<'t> {
     fn new(text: &'t str) -> Self {
         Self {
-            parser: Parser::new_from_str(super::without_bom(text)),
+            parser: Parser::new_from_str(text),
             ended: false,
         }
     }

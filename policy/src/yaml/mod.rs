@@ -9,8 +9,11 @@ mod document;
 mod inspect;
 mod limits;
 mod marked;
+mod marks;
 mod syntax;
 mod value;
+
+use std::borrow::Cow;
 
 use serde::de::DeserializeSeed;
 pub use serde_yaml::{Mapping, Value};
@@ -22,6 +25,7 @@ pub use marked::{Found, Query, locate, locate_all};
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::source::{DocumentId, FileId, SourceFile};
+use marks::{stray_mark, without_marks};
 use value::{Budget, Node};
 
 /// Codes of the diagnostics that this module gives.
@@ -87,7 +91,8 @@ fn parse_values(
     let mut diagnostics = Vec::new();
     let mut total_bytes = 0usize;
     let is_cheap = |text: &str| !is_crowded(text, limits) && !is_bracketed_deep(text);
-    let mut ahead = ahead::read_ahead(files, limits, is_cheap);
+    let texts: Vec<Cow<'_, str>> = files.iter().map(|file| without_marks(&file.text)).collect();
+    let mut ahead = ahead::read_ahead(&texts, limits, is_cheap);
     for (at, file) in files.iter().enumerate() {
         let file_id = FileId(at as u32);
         if file.text.len() > limits.max_file_bytes {
@@ -114,8 +119,23 @@ fn parse_values(
             );
             break;
         }
+        let text = &texts[at];
+        if let Cow::Owned(text) = text
+            && let Some(position) = stray_mark(text)
+        {
+            let message = "a byte order mark (U+FEFF) stands inside of a document";
+            let place = Place::Position {
+                file: file_id,
+                position,
+            };
+            diagnostics.push(
+                Diagnostic::error(code::SYNTAX, place, message)
+                    .with_help("remove it; where another file begins here, put `---` above it"),
+            );
+            continue;
+        }
         match ahead[at].take() {
-            None => parse_file(file_id, file, limits, &mut read, &mut diagnostics),
+            None => parse_file(file_id, text, limits, &mut read, &mut diagnostics),
             Some(values) => {
                 let mut next_index = 0;
                 for value in values {
@@ -129,13 +149,13 @@ fn parse_values(
 
 fn parse_file(
     file: FileId,
-    source: &SourceFile,
+    text: &str,
     limits: &YamlLimits,
     read: &mut impl FnMut(FileId, &mut u32, Value, &mut Vec<Diagnostic>),
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    if is_crowded(&source.text, limits) || is_bracketed_deep(&source.text) {
-        let inspection = inspect::inspect(file, &source.text, limits);
+    if is_crowded(text, limits) || is_bracketed_deep(text) {
+        let inspection = inspect::inspect(file, text, limits);
         if inspection.is_cut_short || inspection.syntax_error.is_some() {
             diagnostics.extend(inspection.findings);
             diagnostics.extend(inspection.syntax_error);
@@ -145,8 +165,8 @@ fn parse_file(
     let mut budget = Budget::new(limits);
     let mut next_index = 0;
     let mut failure = None;
-    for text in serde_yaml::Deserializer::from_str(without_bom(&source.text)) {
-        match Node(&mut budget).deserialize(text) {
+    for document in serde_yaml::Deserializer::from_str(text) {
+        match Node(&mut budget).deserialize(document) {
             Ok(value) => read(file, &mut next_index, value, diagnostics),
             Err(error) => {
                 failure = Some(error);
@@ -155,14 +175,7 @@ fn parse_file(
         }
     }
     if failure.is_some() || budget.refusal.is_some() {
-        explain_failure(
-            file,
-            &source.text,
-            limits,
-            failure,
-            budget.refusal,
-            diagnostics,
-        );
+        explain_failure(file, text, limits, failure, budget.refusal, diagnostics);
     }
 }
 
@@ -222,9 +235,4 @@ fn is_bracketed_deep(text: &str) -> bool {
         }
     }
     false
-}
-
-/// A byte order mark is no part of the text: it takes no column.
-fn without_bom(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
 }

@@ -9,7 +9,6 @@ use crate::source::{FileId, Position};
 
 /// The diagnostic for text that is no YAML, from what the parser says of it.
 pub(super) fn diagnose(file: FileId, text: &str, error: &serde_yaml::Error) -> Diagnostic {
-    let text = super::without_bom(text);
     let found = error.to_string();
     let position = match error.location() {
         Some(location) => position_of(text, location.index()),
@@ -303,7 +302,7 @@ impl Stumble<'_> {
 }
 
 /// The place of the character with this index, from 0.
-fn position_of(text: &str, index: usize) -> Position {
+pub(super) fn position_of(text: &str, index: usize) -> Position {
     let mut position = Position::default();
     let mut characters = text.chars().peekable();
     for _ in 0..index {
