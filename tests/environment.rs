@@ -2,7 +2,10 @@
 
 mod harness;
 
-use harness::{Client, DRIVERS, Proxy, answering, folder, free_address, gateway, get};
+use harness::{
+    Client, DRIVERS, Proxy, Upstream, answering, folder, free_address, gateway, get, splitting,
+    until_equal,
+};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -325,6 +328,45 @@ fn workers_follow_the_quota_of_their_cgroup() {
                 3,
                 "what is asked for counts"
             );
+        }
+    }
+}
+
+/// Clients that keep as many connections as they get: those that are in are answered by upstreams.
+#[test]
+fn idle_clients_leave_descriptors_to_upstreams_and_the_admin_interface() {
+    for driver in DRIVERS {
+        let upstream = Upstream::start("ok");
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let args = ["--driver", driver, "--workers", "2"];
+        let proxy = Proxy::start_with_open_files(256, config, &args);
+        proxy.until_logged("up to 96 connections of clients");
+        let mut kept: Vec<Client> = (0..200)
+            .filter_map(|_| {
+                let mut client = Client::connect(address).ok()?;
+                client.send("GET", "a", "/").ok().map(|_| client)
+            })
+            .collect();
+        assert_eq!(kept.len(), 96, "{driver}");
+        let listener = format!("http.{}_{}", address.ip(), address.port());
+        assert_eq!(
+            proxy.stat(&format!("{listener}.downstream_cx_overflow")),
+            104
+        );
+        upstream.close_gate();
+        let before = upstream.requests();
+        for client in &mut kept {
+            client.start("GET", "a", "/").expect("is sent");
+        }
+        until_equal("all at the upstream", before + 96, || upstream.requests());
+        assert_eq!(proxy.admin("/ready").status, 200);
+        upstream.open_gate();
+        for client in &mut kept {
+            assert_eq!(client.answer().expect("an answer").status, 200);
         }
     }
 }

@@ -348,7 +348,7 @@ fn running_out_of_descriptors_passes() {
             ("split.yaml", &splitting(&[(upstream.address, 1)])),
         ]);
         let args = ["--driver", driver, "--workers", "2"];
-        let mut proxy = Proxy::start_with_open_files(64, config, &args);
+        let mut proxy = Proxy::start_with_open_files(32, config, &args);
         // Kept before the crowd comes, so that it can still be asked.
         let mut admin = Client::connect(proxy.admin).expect("connects");
         let mut page = |target: &str| admin.send("GET", "localhost", target).expect("an answer");

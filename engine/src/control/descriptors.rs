@@ -28,21 +28,31 @@ pub fn raise_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// The first of the descriptors that connections to upstreams leave alone: an eighth of them, 1,024
-/// at most, is for clients that still come and for the admin interface.
+/// Descriptors for sockets that listen, the admin interface and files: an eighth of them, 1,024 at
+/// most.
+fn spare(limit: u64) -> u64 {
+    (limit / 8).min(1_024)
+}
+
+/// The first of the descriptors that connections to upstreams leave alone.
 pub fn first_spare(limit: u64) -> i32 {
-    let first = limit - (limit / 8).min(1_024);
-    i32::try_from(first).unwrap_or(i32::MAX)
+    i32::try_from(limit - spare(limit)).unwrap_or(i32::MAX)
+}
+
+/// Connections of clients that may be open: so few that each of them can have one to an upstream when
+/// what is not for them takes as many as are spare.
+pub fn most_clients(limit: u64) -> usize {
+    usize::try_from(limit / 2 - spare(limit)).unwrap_or(usize::MAX)
 }
 
 /// What to say about a limit that is too low, if it is.
 pub fn warning(limit: u64) -> Option<String> {
     (limit < FEW_DESCRIPTORS).then(|| {
         format!(
-            "only {limit} files may be open, which is about {} connections: raise it with \
+            "only {limit} files may be open, which is {} connections of clients: raise it with \
              `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or --ulimit nofile=65536 \
              of the container runtime",
-            limit / 2
+            most_clients(limit)
         )
     })
 }
@@ -66,8 +76,15 @@ mod tests {
     }
 
     #[test]
+    fn each_client_has_a_descriptor_for_an_upstream() {
+        assert_eq!(most_clients(1_024), 384);
+        assert_eq!(most_clients(20_000), 8_976);
+        assert_eq!(most_clients(0), 0);
+    }
+
+    #[test]
     fn warns_only_when_few() {
-        assert!(warning(1_024).expect("is few").contains("512 connections"));
+        assert!(warning(1_024).expect("is few").contains("384 connections"));
         assert_eq!(warning(FEW_DESCRIPTORS), None);
     }
 }

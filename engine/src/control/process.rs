@@ -222,11 +222,12 @@ impl Process {
         let registry = Arc::new(Registry::default());
         let access_log = LineSink::to_stdout()
             .map_err(|error| format!("cannot start the writer of the access log: {error}"))?;
+        let open_files = descriptors::raise_limit().ok();
         let fleet = Fleet::start(FleetOptions {
             cores: worker_cores.clone(),
             driver: options.driver,
-            first_spare_descriptor: descriptors::raise_limit()
-                .map_or(i32::MAX, descriptors::first_spare),
+            first_spare_descriptor: open_files.map_or(i32::MAX, descriptors::first_spare),
+            most_clients: open_files.map_or(usize::MAX, descriptors::most_clients),
             snapshot: Arc::clone(&snapshot),
             config_roots: options.roots.clone(),
             registry: Arc::clone(&registry),
@@ -306,6 +307,10 @@ impl Process {
         tracing::info!("{workers} on {name}: {}", driver.reason);
         tracing::info!("admin interface on http://{}", self.admin);
         let running = self.status.running();
+        let wanted = running.snapshot.settings.limits.max_downstream_connections;
+        let clients = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let clients = clients.min(self.fleet.most_clients());
+        tracing::info!("up to {clients} connections of clients at a time");
         for listener in &running.snapshot.listeners {
             tracing::info!("listening on {} ({})", listener.address, listener.name);
         }

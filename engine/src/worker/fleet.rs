@@ -36,6 +36,8 @@ pub struct FleetOptions {
     pub driver: DriverChoice,
     /// See [`RuntimeOptions::first_spare_descriptor`].
     pub first_spare_descriptor: RawFd,
+    /// See [`FleetState::most_clients`].
+    pub most_clients: usize,
     pub snapshot: Arc<Snapshot>,
     /// The configuration folders, which may hold certificates.
     pub config_roots: Vec<PathBuf>,
@@ -121,6 +123,7 @@ impl Fleet {
             generation: AtomicU64::new(1),
             snapshot: ArcSwap::new(options.snapshot.clone()),
             draining: AtomicBool::new(false),
+            most_clients: options.most_clients,
             worker_failed: Notify::new(),
             drain_began: Arc::default(),
             delayed_requests: OwnLine::default(),
@@ -388,6 +391,11 @@ impl Fleet {
     /// Downstream connections that are open.
     pub fn connections(&self) -> usize {
         self.state.connections()
+    }
+
+    /// See [`FleetState::most_clients`].
+    pub fn most_clients(&self) -> usize {
+        self.state.most_clients
     }
 
     pub fn is_stopped(&self) -> bool {

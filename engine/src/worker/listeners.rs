@@ -139,7 +139,8 @@ fn place(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: So
 pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: SocketAddr) {
     slot.stats.downstream_cx_active.add(1);
     worker.stats.connections.add(1);
-    let limit = worker.limits().settings.max_downstream_connections as usize;
+    let wanted = worker.limits().settings.max_downstream_connections as usize;
+    let limit = wanted.min(worker.fleet.most_clients);
     let stream = match Stream::from_fd(socket) {
         Ok(stream) => stream,
         Err(error) => {
@@ -167,7 +168,7 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
         }),
         chain: None,
     };
-    if limit > 0 && worker.fleet.connections() > limit {
+    if worker.fleet.connections() > limit {
         slot.stats.downstream_cx_overflow.add(1);
         connection.stream.reset_on_close();
         return;

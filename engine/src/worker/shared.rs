@@ -32,6 +32,9 @@ pub struct FleetState {
     pub generation: AtomicU64,
     pub snapshot: ArcSwap<Snapshot>,
     pub draining: AtomicBool,
+    /// Downstream connections that leave descriptors to upstreams, whatever
+    /// `maxDownstreamConnections` says.
+    pub most_clients: usize,
     /// Told when a worker ends that was not told to.
     pub worker_failed: Notify,
     /// Told once when a drain begins.
