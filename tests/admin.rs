@@ -2,6 +2,7 @@
 
 mod harness;
 
+use harness::raw::converse;
 use harness::{
     Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, get, post, settings,
     splitting, until,
@@ -264,4 +265,20 @@ fn routes_are_counted_by_themselves_where_they_are_told_to() {
         );
         proxy.until_metrics(&line);
     }
+}
+
+/// Old health checks name no host; pages in browsers always do.
+#[test]
+fn a_probe_of_http_1_0_without_a_host_is_answered() {
+    let proxy = Proxy::start(folder(&[]), &[]);
+    let ask = |head: &str| converse(proxy.admin, &[head.as_bytes()]).0;
+    let answer = ask("GET /server_info HTTP/1.0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    let answer = ask("GET /server_info HTTP/1.0\r\nhost: evil.example\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.0 403 "), "{answer}");
+    let answer = ask("GET /server_info HTTP/1.0\r\norigin: http://evil.example\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.0 403 "), "{answer}");
+    let answer = ask("GET /server_info HTTP/1.1\r\nconnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("no Host header"), "{answer}");
 }

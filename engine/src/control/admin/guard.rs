@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -25,6 +25,11 @@ pub async fn refuse_foreign(
     }
     if is_open(request.uri().path(), bound.ip()) {
         return next.run(request).await;
+    }
+    // Before HTTP/1.1 it was free to a client to name the host; browsers always do.
+    if !request.headers().contains_key(header::HOST) && request.version() > Version::HTTP_10 {
+        let why = "There is no Host header. Send one, such as `Host: localhost`.\n";
+        return (StatusCode::BAD_REQUEST, why).into_response();
     }
     match foreign_header(request.headers(), bound.ip()) {
         None => next.run(request).await,
@@ -49,8 +54,7 @@ fn foreign_header(headers: &HeaderMap, bound: IpAddr) -> Option<&'static str> {
             .get(name)
             .map(|value| value.to_str().unwrap_or_default())
     };
-    let host = value(header::HOST).unwrap_or_default();
-    if !is_ours(host, bound) {
+    if value(header::HOST).is_some_and(|host| !is_ours(host, bound)) {
         return Some("Host");
     }
     match value(header::ORIGIN) {
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_and_a_missing_one_do_not() {
+    fn other_names_do_not() {
         for host in [
             "evil.example:15000",
             "localhost.evil.example",
@@ -135,7 +139,6 @@ mod tests {
                 "{host}"
             );
         }
-        assert_eq!(verdict(None, None, "127.0.0.1"), Some("Host"));
         assert_eq!(verdict(Some("evil.example"), None, "0.0.0.0"), Some("Host"));
     }
 
