@@ -309,6 +309,18 @@ fn hosts_that_no_gateway_has_are_named() {
 }
 
 #[test]
+fn two_documents_without_effect_are_not_said_to_count_both() {
+    let filter = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: f}\nspec: {}\n---\n";
+    let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n---\n";
+    let found = of_text(&format!("{filter}{filter}{other}{other}{GATEWAY}"));
+    assert!(
+        found.iter().all(|(code, _)| *code == "kind-not-supported"),
+        "{found:?}"
+    );
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
 fn two_documents_of_one_name_are_named() {
     let spec = |path: &str| {
         format!(

@@ -157,6 +157,8 @@ struct Listing {
     entries: Vec<Entry>,
     /// The folders passed, to end a cycle of links.
     folders: HashSet<(u64, u64)>,
+    /// The files passed: one that is reached by two ways is read once.
+    files: HashSet<(u64, u64)>,
     stopped_at_max_files: bool,
 }
 
@@ -195,7 +197,7 @@ fn list(roots: &[PathBuf], limits: &ReadLimits) -> Result<Listing, RootError> {
                 let names = sorted_names(root).map_err(at_root)?;
                 list_folder(root, names, limits, 1, &mut listing);
             }
-        } else {
+        } else if listing.files.insert((meta.dev(), meta.ino())) {
             listing.entries.push(Entry {
                 path: root.clone(),
                 found: Ok(meta),
@@ -251,7 +253,12 @@ fn list_folder(
                     }
                 }
             }
-            Ok(meta) if named_as_config => Ok(meta),
+            Ok(meta) if named_as_config => {
+                if !listing.files.insert((meta.dev(), meta.ino())) {
+                    continue;
+                }
+                Ok(meta)
+            }
             Err(error) if named_as_config => Err(format!("this file cannot be read: {error}")),
             _ => continue,
         };

@@ -69,6 +69,21 @@ fn a_folder_that_is_given_twice_is_read_once() {
 }
 
 #[test]
+fn a_file_that_is_reached_by_two_ways_is_read_once() {
+    let root = folder();
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir(at("sub")).expect("created");
+    fs::write(at("sub/a.yaml"), "a").expect("written");
+    fs::write(at("b.yaml"), "b").expect("written");
+    symlink("sub/a.yaml", at("z.yaml")).expect("linked");
+    let roots = [root.path().to_path_buf(), at("b.yaml"), at("sub/a.yaml")];
+    let reading = read(&roots, &ReadLimits::default()).expect("read");
+    assert_eq!(texts(&reading), ["b", "a"]);
+    let alone = read(&[at("b.yaml"), at("b.yaml")], &ReadLimits::default()).expect("read");
+    assert_eq!(texts(&alone), ["b"]);
+}
+
+#[test]
 fn a_cycle_of_links_ends() {
     let root = folder();
     fs::write(root.path().join("a.yaml"), "a").expect("written");

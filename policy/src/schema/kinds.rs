@@ -17,6 +17,12 @@ const OWN_GROUPS: [&str; 5] = [
 /// Kinds of these groups that are known and not supported.
 const UNSUPPORTED: [&str; 2] = ["EnvoyFilter", "TrafficExtension"];
 
+/// Whether `group` has a kind of this name that is understood, in whatever version.
+pub fn is_known(group: &str, name: &str) -> bool {
+    let mut kinds = TABLE.kinds.iter();
+    kinds.any(|kind| kind.group == group && kind.name == name)
+}
+
 /// The kind of a document, `None` when it is none that is understood, which is then reported.
 pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind> {
     let document = report.document();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::schema;
 use crate::source::{FieldPath, Origin};
 use crate::yaml::Document;
 
@@ -16,7 +17,7 @@ pub fn check(documents: &[Document], diagnostics: &mut Vec<Diagnostic>) {
         // whatever their names.
         let counts =
             group.is_empty() || group == "discovery.k8s.io" || group.ends_with(".istio.io");
-        if document.name.is_empty() || !counts {
+        if document.name.is_empty() || !counts || !schema::is_known(group, &document.kind) {
             continue;
         }
         let Document {
