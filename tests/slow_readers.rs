@@ -83,7 +83,7 @@ fn assert_given_up(proxy: &Proxy, address: SocketAddr) {
     until("no connection upstream", || {
         proxy.stat("cluster.outbound|80||up0.test.upstream_cx_active") == 0
     });
-    proxy.until_stat("cluster.outbound|80||up0.test.upstream_rq_tx_reset", 1);
+    proxy.until_stat("cluster.outbound|80||up0.test.upstream_cx_destroy_local", 1);
 }
 
 #[test]

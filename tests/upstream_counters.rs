@@ -156,6 +156,70 @@ fn endpoints_and_picks_in_panic_are_counted() {
     }
 }
 
+/// Whatever ends it, and by the side that did.
+#[test]
+fn every_connection_that_ends_is_counted_by_who_ended_it() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            let (path, _) = connection.head().expect("a head");
+            let (answer, closes) = match path.as_str() {
+                "/until-close" => ("HTTP/1.1 200 OK\r\n\r\nhi", true),
+                "/closed-at-once" => ("", true),
+                "/short" => ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", true),
+                "/garbage" => ("nonsense\r\n\r\n", false),
+                "/excess" => ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhixxx", false),
+                _ => (
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi",
+                    false,
+                ),
+            };
+            connection.send(answer);
+            if !closes {
+                // Ends when the proxy closes.
+                connection.head();
+            }
+        });
+        let (proxy, address) = start_pool(driver, "1", &[upstream.address], "tls: {}");
+        let names = [
+            "upstream_cx_destroy_remote",
+            "upstream_cx_destroy_local",
+            "upstream_cx_protocol_error",
+        ];
+        let mut expected = [0; 3];
+        for (path, rises) in [
+            ("/until-close", &[0][..]),
+            ("/closed-at-once", &[0]),
+            ("/short", &[0, 2]),
+            ("/garbage", &[1, 2]),
+            ("/excess", &[1, 2]),
+            ("/last", &[1]),
+        ] {
+            let request =
+                format!("GET {path} HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n");
+            converse(address, &[request.as_bytes()]);
+            for at in rises {
+                expected[*at] += 1;
+            }
+            until_equal(path, expected, || {
+                names.map(|name| cluster_stat(&proxy, name))
+            });
+        }
+        let opened = cluster_stat(&proxy, "upstream_cx_total");
+        assert_eq!(expected[0] + expected[1], opened);
+    }
+}
+
+#[test]
+fn a_connect_that_is_refused_ends_a_connection_by_the_upstream() {
+    for driver in DRIVERS {
+        let (proxy, address) = start_pool(driver, "1", &[free_address()], "tls: {}");
+        assert_eq!(get(address, "a.test", "/").status, 503);
+        until_cluster_stat(&proxy, "upstream_cx_connect_fail", 1);
+        until_cluster_stat(&proxy, "upstream_cx_destroy_remote", 1);
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_destroy_local"), 0);
+    }
+}
+
 const ROUTES: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService

@@ -137,7 +137,10 @@ impl EndpointShare {
         self.cluster.stats.upstream_cx_total.add(1);
         self.figures.cx_active.add(1);
         self.figures.cx_total.add(1);
-        Some(ConnectionSlot(self.clone()))
+        Some(ConnectionSlot {
+            endpoint: self.clone(),
+            ended_by_peer: false,
+        })
     }
 
     /// A place among the active requests; `None` is an overflow, and counted.
@@ -160,13 +163,28 @@ impl EndpointShare {
 
 /// A connection that is open or being opened, counted until this is dropped.
 #[derive(Debug)]
-pub struct ConnectionSlot(Rc<EndpointShare>);
+pub struct ConnectionSlot {
+    endpoint: Rc<EndpointShare>,
+    ended_by_peer: bool,
+}
+
+impl ConnectionSlot {
+    /// It is the upstream that has ended the connection, or refused it.
+    pub fn note_end_by_peer(&mut self) {
+        self.ended_by_peer = true;
+    }
+}
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.0.figures.cx_active.sub(1);
-        self.0.cluster.stats.upstream_cx_active.sub(1);
-        self.0.cluster.cluster.connections.release();
+        let cluster = &self.endpoint.cluster;
+        self.endpoint.figures.cx_active.sub(1);
+        cluster.stats.upstream_cx_active.sub(1);
+        match self.ended_by_peer {
+            true => cluster.stats.upstream_cx_destroy_remote.add(1),
+            false => cluster.stats.upstream_cx_destroy_local.add(1),
+        }
+        cluster.cluster.connections.release();
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Http2Connection {
     /// The most streams at a time that the peer takes.
     most_streams: Cell<usize>,
     has_settings: Cell<bool>,
+    /// No more streams are wanted on it.
+    is_retired: Cell<bool>,
 }
 
 /// The times that hold for a connection.
@@ -56,8 +58,10 @@ pub struct Http2Driver {
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionEnd {
-    /// One of the two has said goodbye, or the peer has closed.
+    /// We have retired it, or let it go.
     Closed,
+    /// The peer has said goodbye or closed.
+    ClosedByPeer,
     /// The peer has broken the protocol.
     ProtocolError,
     /// The connection broke.
@@ -105,6 +109,7 @@ impl Http2Connection {
             bodies: shared.bodies.clone(),
             most_streams: Cell::new(usize::MAX),
             has_settings: Cell::new(false),
+            is_retired: Cell::new(false),
         });
         let driver = Http2Driver {
             http2,
@@ -121,6 +126,7 @@ impl Http2Connection {
 
     /// Takes no more streams, and closes when those that there are have ended.
     pub fn retire(&self) {
+        self.is_retired.set(true);
         self.sender.take();
     }
 
@@ -156,7 +162,7 @@ impl Http2Connection {
             None => false,
         };
         if is_over {
-            self.retire();
+            self.sender.take();
         }
         self.has_settings.set(pipe.has_first_frame());
     }
@@ -176,16 +182,21 @@ impl Http2Driver {
             while polled.is_pending() && self.pipe.bodies.join() {
                 polled = Pin::new(&mut self.http2).poll(cx);
             }
-            if let Some(connection) = self.connection.upgrade() {
+            let connection = self.connection.upgrade();
+            if let Some(connection) = &connection {
                 connection.note(&self.http2, &self.pipe);
             }
+            let closed = match connection.is_none_or(|connection| connection.is_retired.get()) {
+                true => ConnectionEnd::Closed,
+                false => ConnectionEnd::ClosedByPeer,
+            };
             match polled {
-                Poll::Ready(Ok(())) => return Poll::Ready(ConnectionEnd::Closed),
+                Poll::Ready(Ok(())) => return Poll::Ready(closed),
                 Poll::Ready(Err(error)) if error.is_io() => {
                     return Poll::Ready(ConnectionEnd::Broken);
                 }
                 Poll::Ready(Err(error)) if error.is_remote() => {
-                    return Poll::Ready(ConnectionEnd::Closed);
+                    return Poll::Ready(closed);
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(ConnectionEnd::ProtocolError),
                 Poll::Pending => {}

@@ -14,7 +14,7 @@ use super::seen_head::SeenHead;
 use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::tunnel::carry_upgraded;
-use super::upstream::{ConnectError, Endpoint};
+use super::upstream::{ConnectError, Endpoint, UpstreamConnection};
 use super::upstream_exchange::{Sent, exchange_on};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::worker::{Rules, Worker, WorkerLimits};
@@ -208,17 +208,25 @@ pub async fn attempt(
                 return request.failed(TryFailure::Refused, answer, retries, body, record);
             }
             Sent::Failed(failure, answer) => {
+                note_reset(&upstream);
                 upstream.close();
                 return request.failed(failure, answer, retries, body, record);
             }
             Sent::Over(outcome) => {
+                note_reset(&upstream);
                 upstream.close();
-                if let Outcome::Client(_) = outcome {
-                    stats.upstream_rq_tx_reset.add(1);
-                }
                 return outcome;
             }
         }
+    }
+}
+
+/// A stream of HTTP/2 that its upstream has not ended is reset. What is HTTP/1.1 knows no resets: the
+/// connection is closed.
+fn note_reset(upstream: &UpstreamConnection) {
+    let stream = &upstream.stream;
+    if stream.is_http2() && stream.stream_failure().is_none() {
+        upstream.endpoint.cluster_stats.upstream_rq_tx_reset.add(1);
     }
 }
 

@@ -47,6 +47,15 @@ struct IdleConnection {
     since: Instant,
 }
 
+/// What a connection that waits for requests is closed for.
+pub(super) enum IdleEnd<'s> {
+    /// The upstream has ended it, or sent what nobody asked for.
+    Peer(Idle),
+    /// A limit of ours, which has a counter of its own.
+    Limit(&'s Counter),
+    Ejection,
+}
+
 /// What ends a connection for its age.
 #[derive(Clone, Copy)]
 pub(super) struct Age {
@@ -158,9 +167,9 @@ impl Endpoint {
     /// A pooled connection that is alive as far as this side can tell without asking the peer.
     pub(super) fn take_idle(self: &Rc<Self>, cluster: &Cluster) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(connection) = idle.pop() {
-            if let Some(cause) = self.end_of(&connection, cluster, rt::now()) {
-                cause.add(1);
+        while let Some(mut connection) = idle.pop() {
+            if let Some(end) = self.end_of(&connection, cluster, rt::now()) {
+                connection.note(&end);
                 continue;
             }
             return Some(UpstreamConnection {
@@ -187,10 +196,10 @@ impl Endpoint {
 
     /// Closes pooled connections that are dead, stale or too old.
     pub(super) fn sweep(&self, cluster: &Cluster, now: Instant) {
-        self.idle.borrow_mut().retain(|connection| {
+        self.idle.borrow_mut().retain_mut(|connection| {
             let end = self.end_of(connection, cluster, now);
-            if let Some(cause) = end {
-                cause.add(1);
+            if let Some(end) = &end {
+                connection.note(end);
             }
             end.is_none()
         });
@@ -205,20 +214,21 @@ impl Endpoint {
         connection: &IdleConnection,
         cluster: &Cluster,
         now: Instant,
-    ) -> Option<&Counter> {
+    ) -> Option<IdleEnd<'_>> {
         let stats = &self.cluster_stats;
-        if connection.stream.peek_state() != Idle::Quiet {
-            return Some(&stats.upstream_cx_destroy_remote);
+        let state = connection.stream.peek_state();
+        if state != Idle::Quiet {
+            return Some(IdleEnd::Peer(state));
         }
         let patience = cluster.upstream_idle_timeout_ms.map(Duration::from_millis);
         if patience.is_some_and(|limit| now.duration_since(connection.since) > limit) {
-            return Some(&stats.upstream_cx_idle_timeout);
+            return Some(IdleEnd::Limit(&stats.upstream_cx_idle_timeout));
         }
         if connection.age.is_over(max_duration(cluster), now) {
-            return Some(&stats.upstream_cx_max_duration_reached);
+            return Some(IdleEnd::Limit(&stats.upstream_cx_max_duration_reached));
         }
         let was_ejected = connection.age.ejections != self.share.health.ejections();
-        was_ejected.then_some(&stats.upstream_cx_destroy_local)
+        was_ejected.then_some(IdleEnd::Ejection)
     }
 
     /// Room for a connection, unless the limit is reached and this pool has one.
@@ -233,7 +243,6 @@ impl Endpoint {
         // A fresh connection is wanted in the place of one that is idle.
         let replaced = self.idle.borrow_mut().pop()?;
         drop(replaced);
-        self.cluster_stats.upstream_cx_destroy_local.add(1);
         self.share.open_connection().map(lease)
     }
 
@@ -241,7 +250,7 @@ impl Endpoint {
     /// endpoint that refuses would let them wait for ever.
     pub(super) async fn open(
         self: &Rc<Self>,
-        lease: Lease,
+        mut lease: Lease,
         cluster: &Cluster,
         worker: &Worker,
         carries: Carries,
@@ -265,6 +274,7 @@ impl Endpoint {
             }),
             Err(error) => {
                 let waiting = self.waiting.take();
+                lease.note_failure(&error);
                 drop(lease);
                 for waiter in waiting {
                     self.cluster_stats.upstream_rq_pending_failure_eject.add(1);
@@ -404,7 +414,26 @@ impl Drop for Lease {
     }
 }
 
+impl IdleConnection {
+    /// Notes what it is closed for, before it is.
+    fn note(&mut self, end: &IdleEnd<'_>) {
+        match end {
+            IdleEnd::Peer(Idle::Closed) => self.slot.note_end_by_peer(),
+            IdleEnd::Limit(counter) => counter.add(1),
+            IdleEnd::Peer(_) | IdleEnd::Ejection => {}
+        }
+    }
+}
+
 impl Lease {
+    /// Notes why no connection came about in it: by the peer, unless it took too long.
+    pub(super) fn note_failure(&mut self, error: &ConnectError) {
+        let is_of_peer = matches!(error, ConnectError::Failed(_));
+        if let (true, Some(slot)) = (is_of_peer, &mut self.slot) {
+            slot.note_end_by_peer();
+        }
+    }
+
     /// The room alone; who takes it offers it when the connection is over.
     pub(super) fn into_slot(mut self) -> Option<ConnectionSlot> {
         self.slot.take()
@@ -455,18 +484,15 @@ impl UpstreamConnection {
         let endpoint = self.endpoint.clone();
         let stats = &endpoint.cluster_stats;
         if self.is_last || self.age.ejections != endpoint.share.health.ejections() {
-            stats.upstream_cx_destroy_local.add(1);
             return;
         }
         if self.age.is_over(self.max_duration, rt::now()) {
             stats.upstream_cx_max_duration_reached.add(1);
-            stats.upstream_cx_destroy_local.add(1);
             return;
         }
         let somebody_waits = !endpoint.waiting.borrow().is_empty();
         if somebody_waits && self.stream.peek_state() != Idle::Quiet {
-            stats.upstream_cx_destroy_remote.add(1);
-            return;
+            return self.close();
         }
         let next = endpoint.waiting.borrow_mut().pop_front();
         if let Some(waiter) = next {
@@ -497,8 +523,13 @@ impl UpstreamConnection {
     }
 
     /// Closes the connection, because the exchange on it went wrong or it was not to be kept.
-    pub fn close(self) {
-        drop(self);
+    pub fn close(mut self) {
+        let Some(slot) = &mut self.lease.slot else {
+            return;
+        };
+        if self.stream.peek_state() == Idle::Closed {
+            slot.note_end_by_peer();
+        }
     }
 }
 

@@ -1,13 +1,12 @@
 //! Connections of HTTP/2 to one endpoint, each shared by many requests: one pool for each endpoint
 //! and worker.
 
-use super::pool::{Age, Endpoint, Lease, UpstreamConnection, max_duration};
+use super::pool::{Age, Endpoint, IdleEnd, Lease, UpstreamConnection, max_duration};
 use super::upstream::ConnectError;
 use super::upstream_tls::Carries;
 use crate::health::ConnectionSlot;
 use crate::http2::{ConnectionEnd, ConnectionTimes, Http2Connection, Http2Driver};
 use crate::rt;
-use crate::stats::Counter;
 use crate::transport::Transport;
 use crate::worker::Worker;
 use ringroad_policy::snapshot::Cluster;
@@ -105,19 +104,19 @@ impl SharedConnection {
         endpoint: &'s Endpoint,
         cluster: &Cluster,
         now: Instant,
-    ) -> Option<&'s Counter> {
+    ) -> Option<IdleEnd<'s>> {
         let stats = &endpoint.cluster_stats;
         let patience = cluster.upstream_idle_timeout_ms.map(Duration::from_millis);
         let idle = now.saturating_duration_since(self.idle_since.get());
         if self.streams.get() == 0 && patience.is_some_and(|limit| idle > limit) {
-            return Some(&stats.upstream_cx_idle_timeout);
+            return Some(IdleEnd::Limit(&stats.upstream_cx_idle_timeout));
         }
         let age = now.saturating_duration_since(self.opened_at);
         if max_duration(cluster).is_some_and(|limit| age >= limit) {
-            return Some(&stats.upstream_cx_max_duration_reached);
+            return Some(IdleEnd::Limit(&stats.upstream_cx_max_duration_reached));
         }
         let was_ejected = self.ejections != endpoint.share.health.ejections();
-        was_ejected.then_some(&stats.upstream_cx_destroy_local)
+        was_ejected.then_some(IdleEnd::Ejection)
     }
 
     fn has_room(&self, wish: StreamWish) -> bool {
@@ -135,8 +134,10 @@ impl SharedPool {
     pub fn sweep(&self, endpoint: &Endpoint, cluster: &Cluster, now: Instant) {
         self.connections.borrow_mut().retain(|connection| {
             let end = connection.end_of(endpoint, cluster, now);
-            if let Some(cause) = end {
-                cause.add(1);
+            if let Some(IdleEnd::Limit(counter)) = end {
+                counter.add(1);
+            }
+            if end.is_some() {
                 connection.http2.retire();
             }
             connection.http2.is_open()
@@ -251,7 +252,7 @@ impl Endpoint {
     }
 
     /// Opens a connection in `lease`, by a task of its own: no single request has to stay for it.
-    fn open_shared(self: &Rc<Self>, lease: Lease, worker: &Rc<Worker>, cluster: &Arc<Cluster>) {
+    fn open_shared(self: &Rc<Self>, mut lease: Lease, worker: &Rc<Worker>, cluster: &Arc<Cluster>) {
         let pool = self.shared_pool();
         pool.opening.set(pool.opening.get() + 1);
         let (endpoint, worker, cluster) = (self.clone(), worker.clone(), cluster.clone());
@@ -266,6 +267,7 @@ impl Endpoint {
                 }
                 Err(error) => {
                     let waiting = pool.waiting.take();
+                    lease.note_failure(&error);
                     drop(lease);
                     for waiter in waiting {
                         endpoint
@@ -282,7 +284,7 @@ impl Endpoint {
                 settings_within_ms: cluster.connect_timeout_ms,
                 keepalive: cluster.connection_pool.http2_keepalive,
             };
-            let slot = lease.into_slot();
+            let mut slot = lease.into_slot();
             // From here on the connection lives as long as its pool, or its streams.
             let pool = Rc::downgrade(&endpoint);
             let stats = endpoint.cluster_stats.clone();
@@ -292,14 +294,13 @@ impl Endpoint {
                     endpoint.call_all();
                 }
             };
-            let cause = match driver.run(times, settings_came).await {
-                ConnectionEnd::Closed => None,
-                ConnectionEnd::Broken => Some(&stats.upstream_cx_destroy_remote),
-                ConnectionEnd::ProtocolError => Some(&stats.upstream_cx_protocol_error),
-                ConnectionEnd::KeepaliveTimeout => Some(&stats.http2_keepalive_timeout),
-            };
-            if let Some(cause) = cause {
-                cause.add(1);
+            match driver.run(times, settings_came).await {
+                ConnectionEnd::Closed => {}
+                ConnectionEnd::ClosedByPeer | ConnectionEnd::Broken => {
+                    slot.iter_mut().for_each(ConnectionSlot::note_end_by_peer);
+                }
+                ConnectionEnd::ProtocolError => stats.upstream_cx_protocol_error.add(1),
+                ConnectionEnd::KeepaliveTimeout => stats.http2_keepalive_timeout.add(1),
             }
             end_shared(&pool, slot);
         });

@@ -287,7 +287,12 @@ pub(super) async fn exchange_on(
             cluster.report(endpoint, TryOutcome::Reset);
             match failure {
                 SourceFailure::Framing(_) => stats.upstream_cx_protocol_error.add(1),
-                _ => stats.upstream_cx_destroy_remote_with_active_rq.add(1),
+                SourceFailure::Closed => {
+                    // Less than was announced.
+                    stats.upstream_cx_protocol_error.add(1);
+                    stats.upstream_cx_destroy_remote_with_active_rq.add(1);
+                }
+                SourceFailure::Broken => stats.upstream_cx_destroy_remote_with_active_rq.add(1),
             }
             match upstream.stream.stream_failure() {
                 Some(failure) => stream_broke_off(stats, failure),

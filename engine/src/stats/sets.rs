@@ -133,7 +133,7 @@ stat_set! {
         Counter upstream_cx_connect_fail: "Connects that failed",
         Counter upstream_cx_connect_timeout: "Connects that took longer than the connect timeout",
         Counter upstream_cx_idle_timeout: "Pooled connections closed for idleness",
-        Counter upstream_cx_destroy_local: "Reusable connections closed from this side, for their age or an ejection",
+        Counter upstream_cx_destroy_local: "Connections closed from this side",
         Counter upstream_cx_destroy_remote: "Connections closed by the upstream",
         Counter upstream_cx_destroy_remote_with_active_rq: "Connections the upstream closed within a request",
         Counter upstream_cx_protocol_error: "Connections closed for a broken response",
@@ -162,7 +162,7 @@ stat_set! {
         Counter shadow_rq_failed: "Copies that got no response (ours)",
         Counter upstream_rq_replayed: "Requests sent again because a reused connection was dead (ours)",
         Counter upstream_rq_rx_reset: "Requests the upstream reset",
-        Counter upstream_rq_tx_reset: "Requests reset towards the upstream",
+        Counter upstream_rq_tx_reset: "Streams of HTTP/2 reset towards the upstream",
         Counter lb_healthy_panic: "Picks among all endpoints, ejected or not, since too few are left",
     }
     statuses {
