@@ -2,11 +2,14 @@
 
 mod harness;
 
+use harness::frames::{FrameClient, get_frame};
+use harness::raw::ScriptedUpstream;
 use harness::{
-    Client, DRIVERS, Proxy, Upstream, answering, folder, free_address, gateway, post, settings,
-    splitting, until,
+    Client, DRIVERS, LogLines, Proxy, Upstream, answering, folder, free_address, gateway, post,
+    settings, splitting, until,
 };
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 fn start(driver: &str, upstream: &Upstream, spec: &str) -> (Proxy, SocketAddr) {
@@ -175,5 +178,64 @@ fn files_that_change_after_a_drain_open_no_listener() {
             proxy.signal(libc::SIGTERM);
             assert_eq!(proxy.wait().code(), Some(0));
         }
+    }
+}
+
+/// Just these are looked for after a roll-out.
+#[test]
+fn what_the_end_cuts_off_has_its_line_in_the_access_log() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                match path.as_str() {
+                    "/never" => {}
+                    "/begun" => connection.send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\na"),
+                    _ => connection.send(
+                        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\
+                         connection: upgrade\r\nsec-websocket-accept: x\r\n\r\n",
+                    ),
+                }
+            }
+        });
+        let address = free_address();
+        let spec = "{role: gateway, drainDeadline: 100ms, accessLog: {format: TEXT}}";
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("settings.yaml", &settings(spec)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let mut proxy = Proxy::start_piped(config, &["--driver", driver]);
+        let lines = LogLines::of(&mut proxy);
+        let upgrade = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let clients: Vec<TcpStream> = [("/never", ""), ("/begun", ""), ("/socket", upgrade)]
+            .into_iter()
+            .map(|(path, fields)| {
+                let mut client = TcpStream::connect(address).expect("connects");
+                let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+                client.write_all(head.as_bytes()).expect("is sent");
+                if path != "/never" {
+                    client.read_exact(&mut [0; 12]).expect("an answer");
+                }
+                client
+            })
+            .collect();
+        let mut streams = FrameClient::connect(address, &[]);
+        streams.send(&get_frame(1, "/never"));
+        until("all at the upstream", || upstream.heads().len() == 4);
+        proxy.signal(libc::SIGTERM);
+        assert_eq!(proxy.wait().code(), Some(0));
+        lines.wait_for(4);
+        for (request, told) in [
+            ("GET /never HTTP/1.1", "0 DC"),
+            ("GET /begun HTTP/1.1", "200 DC"),
+            ("GET /socket HTTP/1.1", "101 DC"),
+            ("GET /never HTTP/2", "0 DC"),
+        ] {
+            let line = lines.line_with(request);
+            let told = format!("\"{request}\" {told} downstream_local_disconnect ");
+            assert!(line.contains(&told), "{driver}: {line}");
+        }
+        drop(clients);
     }
 }

@@ -1,6 +1,7 @@
 //! Waiting with a deadline, and with something going on beside.
 
 use crate::rt::Deadline;
+use crate::worker::Worker;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -47,6 +48,18 @@ pub fn alongside<T, S: Future>(
         deadline
             .poll_expired(cx)
             .map(|()| Err(Interrupted::Elapsed))
+    })
+}
+
+/// Waits for `future`; `None` when the worker ends before it. Pinned by the caller, so that a future
+/// of this size is not moved.
+pub fn unless_ending<T>(
+    worker: &Worker,
+    mut future: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = Option<T>> {
+    poll_fn(move |cx| match worker.is_ending() {
+        true => Poll::Ready(None),
+        false => future.as_mut().poll(cx).map(Some),
     })
 }
 

@@ -7,6 +7,7 @@ use super::attempt::{ClientFailure, Outcome, RequestBody, RoutedRequest, attempt
 use super::body::{Body, ByteCount};
 use super::check::ask;
 use super::connection::Connection;
+use super::deadline::unless_ending;
 use super::filters::{Edits, Filtered, filter};
 use super::grpc::{self, is_grpc};
 use super::head_bytes::receive_request_head;
@@ -23,6 +24,7 @@ use crate::rt::Buffer;
 use crate::stats::{CallKind, ResponseFlags};
 use crate::worker::Worker;
 use ringroad_codec::http1::{RequestHead, ResponseHead};
+use std::pin::pin;
 use std::rc::Rc;
 
 /// What a request needs while it is served. Pooled by the worker.
@@ -317,17 +319,22 @@ async fn exchange(
         let active = endpoint.count_request();
         retries.begin(index);
         record.attempts = retries.number();
-        let outcome = attempt(
-            &request,
-            &endpoint,
-            connection,
-            &mut body,
-            &mut retries,
-            &mut record,
-            response_head,
-        )
-        .await;
+        let outcome = {
+            let attempt = pin!(attempt(
+                &request,
+                &endpoint,
+                connection,
+                &mut body,
+                &mut retries,
+                &mut record,
+                response_head,
+            ));
+            unless_ending(worker, attempt).await
+        };
         drop(active);
+        let Some(outcome) = outcome else {
+            return cut_off(connection, record);
+        };
         match outcome {
             Outcome::Answered => {
                 let keep_alive = record.keep_alive;
@@ -369,10 +376,15 @@ async fn exchange(
             }
             Outcome::Repeat => {}
         }
-        match retries.pause(worker, connection, &request.timeouts).await {
-            Pause::Over => {}
-            Pause::ClientGone => return client_left(connection, record),
-            Pause::TimedOut => {
+        let pause = {
+            let pause = pin!(retries.pause(worker, connection, &request.timeouts));
+            unless_ending(worker, pause).await
+        };
+        match pause {
+            None => return cut_off(connection, record),
+            Some(Pause::Over) => {}
+            Some(Pause::ClientGone) => return client_left(connection, record),
+            Some(Pause::TimedOut) => {
                 break record.charged(Answer::upstream_timeout(plan.timeout_status()));
             }
         }
@@ -388,6 +400,15 @@ async fn exchange(
     let body_read = body.body.complete;
     let edits = request.response_edits;
     answer_request(connection, head, body_read, &answer, edits, record).await
+}
+
+/// The process ends before the request does.
+#[cold]
+fn cut_off(connection: &Connection, mut record: Record<'_>) -> After {
+    let flags = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
+    record.fail(flags, "downstream_local_disconnect");
+    record.finish(connection);
+    After::Reset
 }
 
 /// The client closed or broke its connection before it had its answer.

@@ -5,7 +5,7 @@ use super::answer::Answer;
 use super::attempt::RoutedRequest;
 use super::check::ask_of_connection;
 use super::connection::{Connection, deadline_after};
-use super::deadline::{alongside, until};
+use super::deadline::{alongside, unless_ending, until};
 use super::record::Record;
 use super::retries::client_gone;
 use super::tunnel_record::{IDLE, TOO_LONG, TunnelRecord};
@@ -29,10 +29,13 @@ pub async fn carry(
     facts: &ConnectionFacts,
 ) {
     let mut record = TunnelRecord::begin(connection, rules, facts);
-    let is_broken = tunnel(connection, rules, route, facts, &mut record)
-        .await
-        .is_err();
-    if is_broken {
+    let worker = connection.worker.clone();
+    let ended = {
+        let tunnel = pin!(tunnel(connection, rules, route, facts, &mut record));
+        unless_ending(&worker, tunnel).await
+    };
+    // Not carried, or cut off by the end of the process.
+    if !matches!(ended, Some(Ok(()))) {
         connection.stream.reset_on_close();
     }
     record.finish(connection);

@@ -116,6 +116,18 @@ impl Executor {
         }
     }
 
+    pub fn wake_all(&self) {
+        let mut tasks = self.tasks.borrow_mut();
+        for key in tasks.keys() {
+            if let Some(task) = tasks.get_mut(key)
+                && !task.scheduled
+            {
+                task.scheduled = true;
+                self.ready.borrow_mut().push_back(key);
+            }
+        }
+    }
+
     pub fn has_ready(&self) -> bool {
         !self.ready.borrow().is_empty()
     }

@@ -169,6 +169,27 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     core::with(|core| core.executor.spawn(Box::pin(task)));
 }
 
+/// Wakes every task of this thread, whatever it waits for, and comes back when each was polled.
+///
+/// # Panics
+/// Outside of [`run`].
+pub async fn wake_all() {
+    core::with(|core| core.executor.wake_all());
+    // The caller is one of them, and not the last: the others are done a turn later.
+    for _ in 0..2 {
+        let mut was_polled = false;
+        std::future::poll_fn(|context| {
+            if was_polled {
+                return std::task::Poll::Ready(());
+            }
+            was_polled = true;
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+}
+
 /// The time at which the present turn of the loop began.
 ///
 /// # Panics

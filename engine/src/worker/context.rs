@@ -58,6 +58,7 @@ pub struct Worker {
     parked: RefCell<Parked>,
     connections_begun: Cell<u32>,
     drain_started: Cell<Option<Instant>>,
+    is_ending: Cell<bool>,
     /// Accept loops that have not ended.
     pub open_listeners: Cell<usize>,
     date: RefCell<CachedDate>,
@@ -137,6 +138,7 @@ impl Worker {
             parked: RefCell::default(),
             connections_begun: Cell::new(0),
             drain_started: Cell::new(None),
+            is_ending: Cell::new(false),
             open_listeners: Cell::new(0),
             date: RefCell::default(),
             clock_origin: (rt::now(), SystemTime::now()),
@@ -336,6 +338,16 @@ impl Worker {
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.drain_started.get().is_some()
+    }
+
+    /// What is under way is cut off: each tells so in its record when it is polled.
+    pub fn end(&self) {
+        self.is_ending.set(true);
+    }
+
+    #[inline]
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.get()
     }
 
     /// Whether no listener accepts and no connection is open.

@@ -475,6 +475,8 @@ async fn worker_main(
                     worker.start_drain();
                 }
                 Command::Stop => {
+                    worker.end();
+                    rt::wake_all().await;
                     worker.finish_log();
                     return;
                 }
