@@ -81,6 +81,19 @@ fn tabs_in_the_indentation_are_refused() {
 }
 
 #[test]
+fn an_empty_key_is_told_in_its_own_line_and_not_behind_the_text() {
+    for end in [" ", "\n"] {
+        let text = with_head(&format!("  a: 1\n?\n?{end}"));
+        let found = refusals(&text);
+        let line = found.iter().find_map(|one| match one.place {
+            Place::Position { position, .. } if one.code == "duplicate-key" => Some(position.line),
+            _ => None,
+        });
+        assert_eq!(line, Some(7), "{text:?}: {found:?}");
+    }
+}
+
+#[test]
 fn every_duplicate_key_is_named() {
     let found = refusals(&with_head("  a: 1\n  b: {c: 1, c: 2}\n  a: 3\n"));
     let places: Vec<_> = found

@@ -287,9 +287,11 @@ pub(super) fn to_span(span: &ParserSpan) -> Span {
     } else {
         1
     };
+    // What is empty up to the end of its line begins, to the parser, with the next one.
+    let is_of_line_before = length == 0 && span.start.col() == 0 && span.start.line() > 1;
     Span {
         start: Position {
-            line: count(span.start.line()),
+            line: count(span.start.line()) - u32::from(is_of_line_before),
             column: count(span.start.col()).saturating_add(1),
         },
         length: count(length),
