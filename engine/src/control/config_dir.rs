@@ -124,7 +124,8 @@ pub fn read(roots: &[PathBuf], limits: &ReadLimits) -> Result<Reading, RootError
 }
 
 /// Takes back what was said of files that went away while they were read, as when many are removed
-/// one by one. Not where others came meanwhile: those may be the same files under other names.
+/// one by one. Not where others came meanwhile: those may be the same files under other names. Nor
+/// where none is left: that is refused as such by the next look, and must not pass for no documents.
 fn forgive_removed(reading: &mut Reading, before: &Listing, after: &Listing) {
     let known: HashSet<&Path> = before.paths().collect();
     if !after.paths().all(|path| known.contains(path)) {
@@ -133,6 +134,9 @@ fn forgive_removed(reading: &mut Reading, before: &Listing, after: &Listing) {
     let is_left = |entry: &&Entry| entry.found.is_ok() || entry.path.is_symlink();
     let left = after.entries.iter().filter(is_left);
     let left: HashSet<&Path> = left.map(|entry| entry.path.as_path()).collect();
+    if left.is_empty() {
+        return;
+    }
     let Reading { files, problems } = reading;
     problems.retain(|problem| match problem.place {
         Place::File(FileId(at)) => files

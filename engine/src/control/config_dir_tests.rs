@@ -205,6 +205,15 @@ fn files_that_are_removed_while_they_are_read_are_no_fault() {
         seen.problems[1..],
         "a link stays a fault"
     );
+    // With the last of them gone, nothing may be taken for a configuration without documents.
+    let lone = folder();
+    fs::write(lone.path().join("a.yaml"), "a: 1\n").expect("written");
+    let look_alone = || list(&[lone.path().to_path_buf()], &limits).expect("is there");
+    let before_alone = look_alone();
+    fs::remove_file(lone.path().join("a.yaml")).expect("removed");
+    let mut last = read_listed(&before_alone, &limits);
+    forgive_removed(&mut last, &before_alone, &look_alone());
+    assert_eq!(last.problems.len(), 1, "{last:?}");
     // It may have got another name.
     fs::write(path("c.yaml"), "a: 1\n").expect("written");
     let mut kept = seen.clone();

@@ -17,11 +17,9 @@ pub fn report(reached: &Reached, compiler: &mut Compiler<'_>) {
     told.extend(slices_of_names(compiler));
     for (at, cluster) in compiler.clusters.list.iter().enumerate() {
         let is_reached = reached.has(ClusterId(at as u32));
+        let is_empty = cluster.discovery == Discovery::Static && cluster.endpoints.is_empty();
         // Of subsets another finding tells.
-        if !is_reached || !cluster.subset.is_empty() || !cluster.endpoints.is_empty() {
-            continue;
-        }
-        if cluster.discovery != Discovery::Static {
+        if !is_reached || !is_empty || !cluster.subset.is_empty() {
             continue;
         }
         let mut services = compiler.registry.all(&cluster.service.host);
@@ -95,7 +93,7 @@ fn no_slices(service: &Service, compiler: &Compiler<'_>) -> Option<Diagnostic> {
         service.name
     );
     let place = Place::Key(service.origin.clone());
-    Some(Diagnostic::warning("no-endpoints", place, message).with_help(&help))
+    Some(Diagnostic::warning("no-endpoints", place, message).with_help(help))
 }
 
 /// A port of a Service that no slice with endpoints has by its name.
