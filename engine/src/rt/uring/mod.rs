@@ -44,6 +44,7 @@ pub(super) struct Uring {
     in_flight: usize,
     enters: u64,
     is_deferred: bool,
+    enter_flags: u32,
     /// Sends since the last enter that complete within the next one.
     started_at_once: Vec<Key>,
     /// How much a multishot receive takes before it ends; `None` where it cannot be told.
@@ -60,6 +61,7 @@ impl Uring {
             ring,
             description,
             is_deferred,
+            enter_flags,
         } = setup::make_ring()?;
         let registered = {
             let mut pool = pool.borrow_mut();
@@ -85,6 +87,7 @@ impl Uring {
         }
         let mut driver = Self::over(ring, pool, mailbox);
         driver.is_deferred = is_deferred;
+        driver.enter_flags = enter_flags;
         Ok((driver, description))
     }
 
@@ -105,6 +108,7 @@ impl Uring {
             in_flight: 0,
             enters: 0,
             is_deferred: false,
+            enter_flags: EnterFlags::GETEVENTS.bits(),
             started_at_once: Vec::new(),
         }
     }
@@ -279,19 +283,17 @@ impl Uring {
 
     fn enter(&self, queued: u32, wanted: u32, limit: Option<Duration>) -> io::Result<usize> {
         let submitter = self.ring.submitter();
-        // Without GETEVENTS a ring with deferred completions makes no progress.
-        let flags = EnterFlags::GETEVENTS;
         match limit {
             None => {
                 // SAFETY: no argument is given.
-                unsafe { submitter.enter::<u64>(queued, wanted, flags.bits(), None) }
+                unsafe { submitter.enter::<u64>(queued, wanted, self.enter_flags, None) }
             }
             Some(limit) => {
                 let limit = Timespec::new()
                     .sec(limit.as_secs())
                     .nsec(limit.subsec_nanos());
                 let arguments = SubmitArgs::new().timespec(&limit);
-                let flags = (flags | EnterFlags::EXT_ARG).bits();
+                let flags = self.enter_flags | EnterFlags::EXT_ARG.bits();
                 // SAFETY: the argument has the type that EXT_ARG announces and lives over the call.
                 unsafe { submitter.enter(queued, wanted, flags, Some(&arguments)) }
             }

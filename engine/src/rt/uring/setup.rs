@@ -1,10 +1,15 @@
 //! Making a ring, with the reasons why it cannot be.
 
-use io_uring::{IoUring, Probe, opcode};
+use io_uring::{EnterFlags, IoUring, Probe, opcode};
 use std::io;
 
 const SUBMISSION_ENTRIES: u32 = 512;
 const COMPLETION_ENTRIES: u32 = 4096;
+
+/// To wait in the ring is not to wait for a disk (`IORING_ENTER_NO_IOWAIT`; Linux 6.15). Without it
+/// the kernel books the sleep of an idle worker as time lost to slow storage: in `iowait`, in
+/// `/proc/pressure/io`, and in the CPU that keeping those books takes at each sleep.
+const NO_IOWAIT: u32 = 1 << 7;
 
 /// How eagerly completions interrupt us, best first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +28,8 @@ pub(in crate::rt) struct Made {
     pub description: String,
     /// The kernel works on completions, and takes buffers, only when it is asked to.
     pub is_deferred: bool,
+    /// The flags of each enter.
+    pub enter_flags: u32,
 }
 
 /// Makes a ring with the best flags that the kernel takes.
@@ -41,6 +48,7 @@ pub(in crate::rt) fn make_ring() -> Result<Made, String> {
             Ok(mut ring) => {
                 check(&ring)?;
                 try_out(&mut ring)?;
+                let enter_flags = enter_flags(&ring);
                 let description = match flavour {
                     Flavour::Deferred => "io_uring, completions deferred",
                     Flavour::Cooperative => "io_uring, completions cooperative (before Linux 6.1)",
@@ -50,6 +58,7 @@ pub(in crate::rt) fn make_ring() -> Result<Made, String> {
                     ring,
                     description: description.to_owned(),
                     is_deferred: flavour == Flavour::Deferred,
+                    enter_flags,
                 });
             }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refusal = Some(error),
@@ -121,6 +130,20 @@ fn try_out(ring: &mut IoUring) -> Result<(), String> {
     match ring.completion().next() {
         Some(done) if done.result() >= 0 => Ok(()),
         _ => Err("io_uring does not complete what it is given".to_owned()),
+    }
+}
+
+/// How the ring is entered: without GETEVENTS one with deferred completions makes no progress.
+fn enter_flags(ring: &IoUring) -> u32 {
+    let flags = EnterFlags::GETEVENTS.bits();
+    // SAFETY: no argument is given.
+    let entered = unsafe {
+        ring.submitter()
+            .enter::<u64>(0, 0, flags | NO_IOWAIT, None)
+    };
+    match entered {
+        Ok(_) => flags | NO_IOWAIT,
+        Err(_) => flags,
     }
 }
 
