@@ -221,7 +221,7 @@ impl Endpoint {
             return Some(IdleEnd::Peer(state));
         }
         let patience = cluster.upstream_idle_timeout_ms.map(Duration::from_millis);
-        if patience.is_some_and(|limit| now.duration_since(connection.since) > limit) {
+        if patience.is_some_and(|limit| connection.since + limit < now) {
             return Some(IdleEnd::Limit(&stats.upstream_cx_idle_timeout));
         }
         if connection.age.is_over(max_duration(cluster), now) {

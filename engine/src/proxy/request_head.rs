@@ -99,9 +99,10 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         if takes_trailers && self.edits.keeps(b"te", self.format) {
             write_header(out, b"te", b"trailers");
         }
+        let mut peer_written_at = None;
         if is_edge && self.edits.keeps(b"x-forwarded-for", self.format) {
             out.extend_from_slice(b"x-forwarded-for: ");
-            self.seen.write_forwarded_for(out);
+            peer_written_at = Some(self.seen.write_forwarded_for(out));
             out.extend_from_slice(b"\r\n");
         }
         if !has_proto && self.edits.keeps(b"x-forwarded-proto", self.format) {
@@ -117,7 +118,10 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         }
         if is_edge && self.edits.keeps(b"x-envoy-external-address", self.format) {
             out.extend_from_slice(b"x-envoy-external-address: ");
-            write_ip(self.seen.peer, out);
+            match peer_written_at {
+                Some(text) => out.extend_from_within(text),
+                None => write_ip(self.seen.peer, out),
+            }
             out.extend_from_slice(b"\r\n");
         }
         if let Some(timeout_ms) = self.timeout_ms

@@ -10,6 +10,7 @@ use crate::worker::Rules;
 use ringroad_codec::http1::{HeaderKind, HeaderSpan, RequestHead, Upgrade};
 use ringroad_policy::snapshot::{Direction, ForwardedCert, HeaderLookup, SeenHeaders};
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// A head as it came, and all that decides what everybody behind the door sees of it. As a lookup
 /// it gives the headers that routes and policies go by, which are those that upstreams get but for
@@ -55,8 +56,9 @@ impl<'a> SeenHead<'a> {
         self.direction == Direction::Gateway
     }
 
-    /// Appends the addresses that came in `X-Forwarded-For`, and at a gateway the peer's.
-    pub fn write_forwarded_for(&self, out: &mut Vec<u8>) {
+    /// Appends the addresses that came in `X-Forwarded-For`, and at a gateway the peer's. Where the
+    /// peer's stands in `out`.
+    pub fn write_forwarded_for(&self, out: &mut Vec<u8>) -> Range<usize> {
         let start = out.len();
         let came = |header: &&HeaderSpan| header.kind == HeaderKind::XForwardedFor;
         for header in self.head.headers.iter().filter(came) {
@@ -65,12 +67,15 @@ impl<'a> SeenHead<'a> {
             }
             out.extend_from_slice(header.value.of(self.bytes));
         }
+        let mut peer_starts = out.len();
         if self.is_edge() {
             if out.len() > start {
                 out.push(b',');
             }
+            peer_starts = out.len();
             write_ip(self.peer, out);
         }
+        peer_starts..out.len()
     }
 
     /// Appends the line of the client's certificate, which takes the place of those that came;

@@ -163,7 +163,7 @@ pub fn with_facts<T>(
     let (path, query, authority) = split_target(seen.head, seen.bytes, &mut memory)?;
     let normal = paths.apply(path).ok()?;
     Some(ask(&RequestFacts {
-        method: ascii(seen.method()),
+        method: method(seen.method()),
         scheme: seen.scheme,
         authority,
         path: &normal,
@@ -217,7 +217,7 @@ pub fn plan<'a>(
         .apply(path)
         .map_err(|_| Refusal::plain(Answer::bad_path()))?;
     let facts = RequestFacts {
-        method: ascii(seen.method()),
+        method: method(seen.method()),
         scheme: seen.scheme,
         authority,
         path: &normal,
@@ -323,17 +323,31 @@ fn split_target<'a>(
     if whole.is_empty() {
         return None;
     }
-    let (path, query) = match whole.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (whole, None),
-    };
+    let (path, query) = split_query(whole);
     Some((path, query, authority))
 }
 
 /// What follows the question mark of the target.
 pub fn query<'a>(head: &RequestHead, bytes: &'a [u8]) -> Option<&'a str> {
     let (_, rest) = head.path_and_query(bytes);
-    ascii(rest).split_once('?').map(|(_, query)| query)
+    split_query(ascii(rest)).1
+}
+
+/// A target without its query, and that. Byte by byte: targets are short.
+fn split_query(target: &str) -> (&str, Option<&str>) {
+    match target.bytes().position(|byte| byte == b'?') {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    }
+}
+
+/// The text of a method, without a look at each byte of the usual ones.
+fn method(bytes: &[u8]) -> &str {
+    match bytes {
+        b"GET" => "GET",
+        b"POST" => "POST",
+        _ => ascii(bytes),
+    }
 }
 
 /// Bytes that the codec has checked to be ASCII.

@@ -144,7 +144,7 @@ impl Core {
         let wait = if self.executor.has_ready() {
             Wait::No
         } else {
-            self.timers.borrow().wait(self.now())
+            self.timers.borrow().wait()
         };
         self.drive(wait, woken)
     }
@@ -171,7 +171,9 @@ impl Core {
     }
 
     fn wake_all(&self, woken: &mut Vec<Waker>) {
-        woken.drain(..).for_each(Waker::wake);
+        if !woken.is_empty() {
+            woken.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// Drops all tasks and ends all operations.

@@ -133,10 +133,10 @@ pub struct Counters {
 #[derive(Clone, Copy)]
 enum Wait {
     No,
-    /// Until a timer is due: at this millisecond of the loop, which is so far away.
+    /// Until a timer is due: at this millisecond of the loop, which is so far away at most.
     AtMost {
         at_ms: u64,
-        limit: Duration,
+        limit_ms: u64,
     },
     UntilEvent,
 }

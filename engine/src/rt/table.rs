@@ -314,12 +314,13 @@ impl Table {
     pub fn finish_send(&mut self, key: Key, errno: i32) -> Option<Key> {
         let op = self.sends.get_mut(key)?;
         op.state = SendState::Done(errno);
-        self.long_sends -= op.let_go();
         self.woken.extend(op.waker.take());
         let breaks = errno != 0 && (op.sent > 0 || op.detached);
         let (stream, next) = (op.stream, op.next.take());
         if op.orphaned || op.detached {
             self.free_send(key);
+        } else {
+            self.long_sends -= op.let_go();
         }
         let slot = self.streams.get_mut(stream)?;
         slot.write_broken |= breaks;

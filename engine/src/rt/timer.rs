@@ -145,17 +145,14 @@ impl Timers {
     }
 
     /// How long the loop may sleep.
-    pub fn wait(&self, now: Instant) -> Wait {
+    pub fn wait(&self) -> Wait {
         match self.heap.first() {
             None => Wait::UntilEvent,
             Some(first) if first.at_ms <= self.now_ms => Wait::No,
-            Some(&Armed { at_ms, .. }) => {
-                let due = self.base + Duration::from_millis(at_ms);
-                Wait::AtMost {
-                    at_ms,
-                    limit: due.saturating_duration_since(now),
-                }
-            }
+            Some(&Armed { at_ms, .. }) => Wait::AtMost {
+                at_ms,
+                limit_ms: at_ms - self.now_ms,
+            },
         }
     }
 

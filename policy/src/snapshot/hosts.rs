@@ -190,14 +190,14 @@ fn note_length(lengths: &mut Vec<u16>, len: usize) {
 /// A host without its port: `[::1]:80` is `[::1]`, `example.com:80` is `example.com`.
 #[inline]
 pub fn without_port(authority: &str) -> &str {
-    let Some(colon) = authority.rfind(':') else {
+    let bytes = authority.as_bytes();
+    let port_starts = bytes.iter().rposition(|byte| !byte.is_ascii_digit());
+    let Some((b':', before)) = port_starts.and_then(|last| bytes[..=last].split_last()) else {
         return authority;
     };
-    let port = &authority[colon + 1..];
-    let before = &authority[..colon];
-    let ipv6_without_brackets = before.contains(':') && !before.ends_with(']');
-    if ipv6_without_brackets || !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return authority;
+    let is_ipv6_without_brackets = !before.ends_with(b"]") && before.contains(&b':');
+    match is_ipv6_without_brackets {
+        true => authority,
+        false => &authority[..before.len()],
     }
-    before
 }

@@ -13,7 +13,6 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::time::Duration;
 
 const EVENTS_A_TURN: usize = 256;
 const STREAM_EVENTS: libc::c_int =
@@ -101,9 +100,8 @@ impl Epoll {
             _ if !self.table.woken.is_empty() => 0,
             Wait::No => 0,
             Wait::UntilEvent => -1,
-            Wait::AtMost { limit, .. } => {
-                let rounded = limit + Duration::from_nanos(999_999);
-                libc::c_int::try_from(rounded.as_millis()).unwrap_or(libc::c_int::MAX)
+            Wait::AtMost { limit_ms, .. } => {
+                libc::c_int::try_from(limit_ms).unwrap_or(libc::c_int::MAX)
             }
         };
         self.enters += 1;

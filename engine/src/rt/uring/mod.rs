@@ -211,18 +211,16 @@ impl Uring {
         unsafe { self.start(entry, Kind::Mailbox, NO_KEY) };
     }
 
-    /// Makes the kernel wake the loop at `at_ms` or before, which is `limit` away. One timer goes on
+    /// Makes the kernel wake the loop at `at_ms` or before, which is `limit_ms` away. One timer goes on
     /// over many turns: a limit on each wait would start and stop one every time. It may wake the
     /// loop for nothing, when the timer it was armed for has moved on.
-    fn arm_timer(&mut self, at_ms: u64, limit: Duration) {
+    fn arm_timer(&mut self, at_ms: u64, limit_ms: u64) {
         let armed_at_ms = self.timer_at_ms;
         if armed_at_ms.is_some_and(|armed| armed <= at_ms) {
             return;
         }
         self.timer_at_ms = Some(at_ms);
-        *self.timer_value = Timespec::new()
-            .sec(limit.as_secs())
-            .nsec(limit.subsec_nanos());
+        *self.timer_value = Duration::from_millis(limit_ms).into();
         let place = &raw const *self.timer_value;
         if armed_at_ms.is_none() {
             let entry = opcode::Timeout::new(place).build();
@@ -243,8 +241,8 @@ impl Uring {
     /// Submits, waits if told to, and works on all completions.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
         self.arm_mailbox();
-        if let Wait::AtMost { at_ms, limit } = wait {
-            self.arm_timer(at_ms, limit);
+        if let Wait::AtMost { at_ms, limit_ms } = wait {
+            self.arm_timer(at_ms, limit_ms);
         }
         self.feed_starved();
         self.move_backlog();
