@@ -14,7 +14,7 @@ use super::seen_head::SeenHead;
 use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::tunnel::carry_upgraded;
-use super::upstream::{ConnectError, Endpoint, UpstreamConnection};
+use super::upstream::{Carrier, ConnectError, Endpoint, UpstreamConnection};
 use super::upstream_exchange::{Sent, exchange_on};
 use crate::stats::{ClusterStats, ResponseFlags};
 use crate::worker::{Rules, Worker, WorkerLimits};
@@ -72,7 +72,7 @@ pub enum Outcome {
     /// The request is to be tried again, after a pause.
     Repeat,
     /// Nothing has gone downstream yet: the proxy answers.
-    Unanswered(Answer),
+    Unanswered(Box<Answer>),
     /// The client ended or broke its side.
     Client(ClientFailure),
     /// The answer broke off after its head had gone downstream; `ended_by_close` says that a mere
@@ -107,7 +107,7 @@ pub async fn attempt(
             Injected::Abort(answer) => {
                 return match retries.repeats_status(answer.status, body.can_repeat(), record) {
                     true => Outcome::Repeat,
-                    false => Outcome::Unanswered(answer),
+                    false => Outcome::Unanswered(Box::new(answer)),
                 };
             }
         }
@@ -119,30 +119,19 @@ pub async fn attempt(
     let is_upgrade = request.seen.head.upgrade == Upgrade::WebSocket;
     let carrier = cluster.carrier(connection.stream.is_http2(), is_upgrade);
     loop {
-        let pooled = may_reuse
-            .then(|| cluster.checkout(request.worker, endpoint, carrier))
-            .flatten();
-        let connected = match pooled {
-            Some(pooled) => pooled,
-            None => {
-                let gone = pin!(client_gone(&connection.stream));
-                let connected =
-                    cluster.connect_for(request.worker, endpoint, carrier, Some(&*connection));
-                match alongside(&connection.deadline, gone, pin!(connected)).await {
-                    Ok(connected) => connected,
-                    Err(Interrupted::Side(())) => return Outcome::Client(ClientFailure::Gone),
-                    Err(Interrupted::Elapsed) => return request.timed_out(retries, body, record),
-                }
-            }
-        };
-        let upstream = match connected {
-            Ok(upstream) => upstream,
+        let connected = request.connected(may_reuse, endpoint, carrier, connection);
+        let upstream = match connected.await {
+            Ok(Ok(upstream)) => upstream,
             // Another try would meet the same limit.
-            Err(ConnectError::Overflow) => return Outcome::Unanswered(Answer::overflow()),
-            Err(error) => {
+            Ok(Err(ConnectError::Overflow)) => {
+                return Outcome::Unanswered(Box::new(Answer::overflow()));
+            }
+            Ok(Err(error)) => {
                 let answer = Answer::connect_failed(error);
                 return request.failed(TryFailure::NoConnection, answer, retries, body, record);
             }
+            Err(Interrupted::Side(())) => return Outcome::Client(ClientFailure::Gone),
+            Err(Interrupted::Elapsed) => return request.timed_out(retries, body, record),
         };
         stats.upstream_rq_total.add(1);
         record.sent_on(&upstream.stream);
@@ -210,7 +199,7 @@ pub async fn attempt(
             Sent::Failed(failure, answer) => {
                 note_reset(&upstream);
                 upstream.close();
-                return request.failed(failure, answer, retries, body, record);
+                return request.failed(failure, *answer, retries, body, record);
             }
             Sent::Over(outcome) => {
                 note_reset(&upstream);
@@ -231,6 +220,24 @@ fn note_reset(upstream: &UpstreamConnection) {
 }
 
 impl RoutedRequest<'_> {
+    /// A connection to `endpoint`: one that waits in the pool, where it may be such a one, else a fresh
+    /// one. Opening it ends when the time or the client does.
+    async fn connected(
+        &self,
+        may_reuse: bool,
+        endpoint: &Rc<Endpoint>,
+        carrier: Carrier,
+        client: &Connection,
+    ) -> Result<Result<UpstreamConnection, ConnectError>, Interrupted<()>> {
+        let cluster = &self.plan.cluster;
+        if may_reuse && let Some(pooled) = cluster.checkout(self.worker, endpoint, carrier) {
+            return Ok(pooled);
+        }
+        let gone = pin!(client_gone(&client.stream));
+        let fresh = cluster.connect_for(self.worker, endpoint, carrier, Some(client));
+        alongside(&client.deadline, gone, pin!(fresh)).await
+    }
+
     /// A try without a response: another one, or the answer.
     fn failed(
         &self,
@@ -242,7 +249,7 @@ impl RoutedRequest<'_> {
     ) -> Outcome {
         match retries.repeats_failure(failure, body.can_repeat(), record) {
             true => Outcome::Repeat,
-            false => Outcome::Unanswered(answer),
+            false => Outcome::Unanswered(Box::new(answer)),
         }
     }
 
@@ -255,7 +262,7 @@ impl RoutedRequest<'_> {
     ) -> Outcome {
         let status = self.plan.timeout_status();
         if self.timeouts.request_is_over() {
-            return Outcome::Unanswered(Answer::upstream_timeout(status));
+            return Outcome::Unanswered(Box::new(Answer::upstream_timeout(status)));
         }
         let stats = &self.plan.cluster.stats;
         stats.upstream_rq_per_try_timeout.add(1);

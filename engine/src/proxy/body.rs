@@ -250,7 +250,7 @@ pub struct Download<'a, 'b> {
 impl Download<'_, '_> {
     /// Sends `head` with the first piece of the body, in one send, and then the rest. The last
     /// send is left in `sending`.
-    pub async fn run(mut self, head: Buffer, first: Chunk) -> Result<(), BodyFailure> {
+    pub async fn run(&mut self, head: Buffer, first: Chunk) -> Result<(), BodyFailure> {
         match self.delivery {
             Delivery::AsReceived => self.pass_on(head, first).await,
             Delivery::Chunked => self.put_into_chunks(head, first).await,

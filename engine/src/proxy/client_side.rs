@@ -31,7 +31,7 @@ pub struct ClientSide<'a, 'b> {
 
 impl ClientSide<'_, '_> {
     /// Ends only when the client does so.
-    pub async fn serve(mut self) -> ClientFailure {
+    pub async fn serve(&mut self) -> ClientFailure {
         if !self.uploaded.get() {
             match self.upload().await {
                 Ok(()) => {}

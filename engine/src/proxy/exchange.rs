@@ -144,8 +144,13 @@ async fn exchange(
     let mut record = Record::begin(connection, worker, &rules, &seen, &received);
 
     // The route, and the first bytes of the body.
-    let mut body = Body::of_request(head.framing, &limits.body, &received);
-    body.guard_trailers(
+    let mut body = RequestBody {
+        body: Body::of_request(head.framing, &limits.body, &received),
+        replay,
+        is_asked_for: false,
+        mirrors: Mirrors::default(),
+    };
+    body.body.guard_trailers(
         rules
             .access()
             .and_then(|access| access.authentication.as_ref()),
@@ -153,35 +158,44 @@ async fn exchange(
     let is_grpc = is_grpc(&head.headers(&head_bytes));
     if is_grpc {
         record.call = CallKind::Grpc(None);
-        body.count_messages();
+        body.body.count_messages();
     }
-    let claims = admission.token.as_ref().map(|token| &token.claims);
-    let mut by = seen;
     if let Some(check) = &admission.check {
         record.count_from(check.began);
         if check.client_is_gone {
             return client_left(connection, record);
         }
-        if let Some((head, bytes)) = &check.routed_by {
-            by = SeenHead {
+    }
+    let routed_by = admission
+        .check
+        .as_ref()
+        .and_then(|check| check.routed_by.as_ref());
+    // Blocks and whole matches from here on, so that the future has no room for what was moved out of:
+    // what a request needs in memory should stay in the nearest cache.
+    let planned = {
+        let claims = admission.token.as_ref().map(|token| &token.claims);
+        let by = match routed_by {
+            Some((head, bytes)) => SeenHead {
                 head,
                 bytes,
                 ..seen
-            };
-        }
-    }
+            },
+            None => seen,
+        };
+        plan(connection, claims, &rules, table, &by, memory)
+    };
     let no_edits = admission.response_edits();
-    let planned = plan(connection, claims, &rules, table, &by, memory);
     if let Some(answer) = &admission.refusal {
-        match &planned {
-            Ok(plan) => record.set_plan(plan),
+        match planned {
+            Ok(plan) => record.set_plan(&plan),
             Err(refusal) => record.route_name = refusal.route.map_or("", |route| &route.name),
         }
         // A broken body is not read on, so the connection ends.
-        let _ = body.take(&mut connection.unread);
-        return answer_request(connection, head, body.complete, answer, no_edits, record).await;
+        let _ = body.body.take(&mut connection.unread);
+        let body_read = body.body.complete;
+        return answer_request(connection, head, body_read, answer, no_edits, record).await;
     }
-    let (mut plan, first_piece) = match (planned, body.take(&mut connection.unread)) {
+    let (mut plan, first_piece) = match (planned, body.body.take(&mut connection.unread)) {
         (Ok(plan), Ok(piece)) => (plan, piece),
         (_, Err(error)) => {
             let answer = refuse_body(&connection.listener.stats, &error);
@@ -211,14 +225,15 @@ async fn exchange(
                 None => Filtered::Passed(edits.of_route),
             };
             let (answer, edits) = match filtered {
-                Filtered::Passed(edits) => (*refusal.answer, edits),
+                Filtered::Passed(edits) => (refusal.answer, edits),
                 Filtered::Answered(answer, edits) => (answer, edits),
                 Filtered::ClientGone => return client_left(connection, record),
             };
-            return answer_request(connection, head, body.complete, &answer, edits, record).await;
+            let body_read = body.body.complete;
+            return answer_request(connection, head, body_read, &answer, edits, record).await;
         }
     };
-    if !std::ptr::eq(by.head, head) {
+    if routed_by.is_some() {
         // The route goes by what the client sent, the upstream gets what the service made of it.
         plan.query = query(head, &head_bytes);
     }
@@ -231,20 +246,19 @@ async fn exchange(
         of_route: admission.edits_after(plan.response_edits()),
         always: no_edits,
     };
-    let filtered = match route.fault.is_some() || route.cors.is_some() {
+    let response_edits = match route.fault.is_some() || route.cors.is_some() {
         true => {
             let request = (head, &*head_bytes);
-            filter(route, request, edits, worker, connection, &mut record).await
+            match filter(route, request, edits, worker, connection, &mut record).await {
+                Filtered::Passed(edits) => edits,
+                Filtered::ClientGone => return client_left(connection, record),
+                Filtered::Answered(answer, edits) => {
+                    let read = body.body.complete;
+                    return answer_request(connection, head, read, &answer, edits, record).await;
+                }
+            }
         }
-        false => Filtered::Passed(edits.of_route),
-    };
-    let response_edits = match filtered {
-        Filtered::Passed(edits) => edits,
-        Filtered::ClientGone => return client_left(connection, record),
-        Filtered::Answered(answer, edits) => {
-            let body_read = body.complete;
-            return answer_request(connection, head, body_read, &answer, edits, record).await;
-        }
+        false => edits.of_route,
     };
 
     // What all tries share.
@@ -277,41 +291,37 @@ async fn exchange(
             connection.send_stall_ms(),
         ),
     };
-    let mut mirrors = Mirrors::draw(worker, &rules, route);
-    if !mirrors.is_empty() {
+    body.mirrors = Mirrors::draw(worker, &rules, route);
+    if !body.mirrors.is_empty() {
         let format = request.format(connection.told(), None);
         let mut copy = Buffer::lease();
         request.write_head(&format, 1, &mut copy);
         let to_head_request = head.method.of(&head_bytes) == b"HEAD";
         let speaks_http2 = connection.stream.is_http2();
-        mirrors.set_head(copy, to_head_request, speaks_http2, timeout_ms);
+        body.mirrors
+            .set_head(copy, to_head_request, speaks_http2, timeout_ms);
     }
-    let most_replayed = match retry.is_some() || !mirrors.is_empty() {
+    let most_replayed = match retry.is_some() || !body.mirrors.is_empty() {
         true => limits.settings.max_replay_body_bytes as usize,
         false => 0,
     };
-    if !replay.begin(first_piece, most_replayed) {
+    if !body.replay.begin(first_piece, most_replayed) {
         cluster.stats.retry_or_shadow_abandoned.add(1);
     }
-    if body.complete {
+    if body.body.complete {
         request.timeouts.request_complete(&connection.deadline);
-        mirrors.launch(worker, replay);
+        body.mirrors.launch(worker, body.replay);
     }
-    let mut body = RequestBody {
-        body,
-        replay,
-        is_asked_for: false,
-        mirrors,
-    };
     let mut retries = Retries::new(retry, cluster, tried);
     record.forwarded();
 
     // The tries.
     let answer = loop {
-        let wanted = retries.next_pick(plan.hash.hash);
-        let Some((index, endpoint)) =
+        let picked = {
+            let wanted = retries.next_pick(plan.hash.hash);
             cluster.pick(worker, &wanted, || connection.original_destination())
-        else {
+        };
+        let Some((index, endpoint)) = picked else {
             cluster.stats.upstream_cx_none_healthy.add(1);
             break record.charged(Answer::no_healthy_upstream());
         };
@@ -345,7 +355,7 @@ async fn exchange(
                     (_, false) => After::Linger,
                 };
             }
-            Outcome::Unanswered(answer) => break record.charged(answer),
+            Outcome::Unanswered(answer) => break record.charged(*answer),
             Outcome::Client(ClientFailure::Framing(error)) if !record.has_response() => {
                 break refuse_body(&connection.listener.stats, &error);
             }

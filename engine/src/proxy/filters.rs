@@ -16,7 +16,7 @@ pub enum Filtered<'a> {
     /// It goes on, and its response gets these edits.
     Passed(EditLevels<'a>),
     /// It is answered so.
-    Answered(Answer, EditLevels<'a>),
+    Answered(Box<Answer>, EditLevels<'a>),
     /// The client left meanwhile.
     ClientGone,
 }
@@ -43,7 +43,7 @@ pub async fn filter<'a>(
         match inject(fault, worker, connection, record).await {
             Injected::Nothing | Injected::TimedOut => {}
             Injected::ClientGone => return Filtered::ClientGone,
-            Injected::Abort(answer) => return Filtered::Answered(answer, of_route),
+            Injected::Abort(answer) => return Filtered::Answered(Box::new(answer), of_route),
         }
     }
     let Some(policy) = &route.cors else {
@@ -53,6 +53,6 @@ pub async fn filter<'a>(
     match CorsVerdict::of(policy, method, &headers, &connection.listener.stats) {
         CorsVerdict::Nothing => Filtered::Passed(of_route),
         CorsVerdict::Granted(grant) => Filtered::Passed(of_route.with_cors(Some(grant))),
-        CorsVerdict::Preflight(answer) => Filtered::Answered(answer, always),
+        CorsVerdict::Preflight(answer) => Filtered::Answered(Box::new(answer), always),
     }
 }

@@ -71,15 +71,7 @@ impl FormatContext for RequestFormat<'_> {
     }
 }
 
-impl<'a> RequestFormat<'a> {
-    /// The same once there is a response to this try.
-    pub fn answered(self, response: Response<'a>) -> Self {
-        Self {
-            response: Some(response),
-            ..self
-        }
-    }
-
+impl RequestFormat<'_> {
     fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
         let local = || self.client.stream.local_addr().ok();
         if let Some(found) = self.values(&local).write(operator, out) {

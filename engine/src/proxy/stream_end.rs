@@ -37,7 +37,7 @@ pub(super) fn stream_failed(
     };
     stats.upstream_rq_rx_reset.add(1);
     cluster.report(endpoint, TryOutcome::Reset);
-    Sent::Failed(failure, answer)
+    Sent::Failed(failure, Box::new(answer))
 }
 
 /// A stream of HTTP/2 has ended within its response.
@@ -72,5 +72,5 @@ pub(super) fn malformed_response(cluster: &ClusterView, endpoint: &Endpoint) -> 
     let failure = TryFailure::Reset {
         request_began: true,
     };
-    Sent::Failed(failure, Answer::upstream_protocol_error())
+    Sent::Failed(failure, Box::new(Answer::upstream_protocol_error()))
 }

@@ -38,7 +38,7 @@ pub(super) enum Sent {
         upstream_goes_on: bool,
     },
     /// No response: what that means for a retry, and the answer if there is none.
-    Failed(TryFailure, Answer),
+    Failed(TryFailure, Box<Answer>),
     /// The upstream connection ended before any byte of a response, interim ones among them.
     NoResponse {
         nothing_sent: bool,
@@ -67,25 +67,22 @@ pub(super) async fn exchange_on(
 
     // The request: head and the first bytes of the body in one send. The rest of the body follows
     // while the response is awaited. The send is watched only if need be: what matters is what
-    // comes back.
-    let client = Client {
-        peer: connection.peer,
-        stream: &connection.stream,
-        number: connection.number,
-        facts: connection.facts.get().map(|facts| &**facts),
+    // comes back. What is needed only here is in a block of its own, so that the future has no room
+    // for it: what a request needs in memory should stay in the nearest cache.
+    let (mut sending, must_continue) = {
+        let format = request.format(connection.told(), endpoint.socket_address());
+        let mut out = Buffer::lease();
+        request.write_head(&format, retries.number(), &mut out);
+        let piece = body.replay.first();
+        let must_continue =
+            head.expect_continue && !body.body.complete && piece.is_empty() && !body.is_asked_for;
+        let sent_bytes = (out.len() + piece.len()) as u64;
+        stats.upstream_cx_tx_bytes_total.add(sent_bytes);
+        (upstream.stream.send(out, piece), must_continue)
     };
-    let format = request.format(client, endpoint.socket_address());
-    let mut out = Buffer::lease();
-    request.write_head(&format, retries.number(), &mut out);
-    let piece = body.replay.first();
-    let must_continue =
-        head.expect_continue && !body.body.complete && piece.is_empty() && !body.is_asked_for;
-    let sent_bytes = (out.len() + piece.len()) as u64;
-    stats.upstream_cx_tx_bytes_total.add(sent_bytes);
-    let mut sending = upstream.stream.send(out, piece);
     let uploaded = Cell::new(body.body.complete && body.replay.len() <= 1);
     let can_repeat = Cell::new(body.can_repeat());
-    let client_side = ClientSide {
+    let mut client_side = ClientSide {
         stream: &connection.stream,
         unread: &mut connection.unread,
         body,
@@ -132,7 +129,7 @@ pub(super) async fn exchange_on(
                     let failure = TryFailure::Reset {
                         request_began: true,
                     };
-                    return Sent::Failed(failure, Answer::upstream_closed());
+                    return Sent::Failed(failure, Box::new(Answer::upstream_closed()));
                 }
                 let nothing_sent = matches!(poll_once(&mut sending).await, Some(Err(_)));
                 return Sent::NoResponse { nothing_sent };
@@ -150,10 +147,12 @@ pub(super) async fn exchange_on(
                     },
                 );
                 if request.timeouts.request_is_over() {
-                    return Sent::Over(Outcome::Unanswered(Answer::upstream_timeout(status)));
+                    let answer = Box::new(Answer::upstream_timeout(status));
+                    return Sent::Over(Outcome::Unanswered(answer));
                 }
                 stats.upstream_rq_per_try_timeout.add(1);
-                return Sent::Failed(TryFailure::TimedOut, Answer::per_try_timeout(status));
+                let answer = Box::new(Answer::per_try_timeout(status));
+                return Sent::Failed(TryFailure::TimedOut, answer);
             }
         };
         if !response_head.is_interim() {
@@ -173,17 +172,16 @@ pub(super) async fn exchange_on(
         }
     };
     let is_upgraded = response_head.status == 101;
-    let is_agreed = head.upgrade == Upgrade::WebSocket && response_head.upgrade == head.upgrade;
-    let is_proven = || {
-        // Other clients look for themselves.
+    if is_upgraded {
+        let is_agreed = head.upgrade == Upgrade::WebSocket && response_head.upgrade == head.upgrade;
         let asked = head.headers(request.seen.bytes);
-        !connection.stream.is_http2()
-            || is_accepted(&asked, &response_head.headers(&response_bytes))
-    };
-    let is_agreed = is_agreed && (!is_upgraded || is_proven());
-    if is_upgraded && !is_agreed {
-        // Nobody has asked for this.
-        return malformed_response(cluster, endpoint);
+        // Clients of HTTP/1.1 look for themselves whether it is proven.
+        let is_proven = !connection.stream.is_http2()
+            || is_accepted(&asked, &response_head.headers(&response_bytes));
+        if !is_agreed || !is_proven {
+            // Nobody has asked for this.
+            return malformed_response(cluster, endpoint);
+        }
     }
     cluster.report(endpoint, request.outcome_of(response_head, &response_bytes));
     request.timeouts.try_ended(&connection.deadline);
@@ -216,31 +214,40 @@ pub(super) async fn exchange_on(
         && delivery != Delivery::Dechunked
         && !ends_by_close
         && !request.worker.is_leaving(&connection.listener);
-    let headers = response_head.headers(&response_bytes);
-    let (flags, details) = record.told();
-    let response = Response {
-        headers: Some(headers),
-        code: response_head.status,
-        flags,
-        details,
-        received: record.bytes_received(),
-        attempts: retries.number(),
+    let out = {
+        let (flags, details) = record.told();
+        let response = Response {
+            headers: Some(response_head.headers(&response_bytes)),
+            code: response_head.status,
+            flags,
+            details,
+            received: record.bytes_received(),
+            attempts: retries.number(),
+        };
+        let client = Client {
+            peer: connection.peer,
+            stream: &connection.stream,
+            number: connection.number,
+            facts: connection.facts.get().map(|facts| &**facts),
+        };
+        let mut format = request.format(client, endpoint.socket_address());
+        format.response = Some(response);
+        let mut out = Buffer::lease();
+        DownstreamHead {
+            head: response_head,
+            bytes: &response_bytes,
+            delivery,
+            client_version: head.version,
+            keep_alive: record.keep_alive,
+            direction: record.direction,
+            upstream_service_time_ms: record.upstream_service_time_ms(),
+            edits: &request.response_edits,
+            made_cookie: request.plan.made_cookie(),
+            format: &format,
+        }
+        .write(request.worker, &mut out);
+        out
     };
-    let format = format.answered(response);
-    let mut out = Buffer::lease();
-    DownstreamHead {
-        head: response_head,
-        bytes: &response_bytes,
-        delivery,
-        client_version: head.version,
-        keep_alive: record.keep_alive,
-        direction: record.direction,
-        upstream_service_time_ms: record.upstream_service_time_ms(),
-        edits: &request.response_edits,
-        made_cookie: request.plan.made_cookie(),
-        format: &format,
-    }
-    .write(request.worker, &mut out);
     record.set_response_head_bytes(out.len());
     if is_upgraded {
         return Sent::Upgraded {
@@ -249,7 +256,7 @@ pub(super) async fn exchange_on(
         };
     }
     let delivered = {
-        let download = Download {
+        let mut download = Download {
             body: &mut response_body,
             source: &upstream.stream,
             unread: &mut unread,
@@ -269,6 +276,7 @@ pub(super) async fn exchange_on(
     let (flags, details) = match delivered {
         Ok(Ok(())) => {
             if request.is_grpc {
+                let headers = response_head.headers(&response_bytes);
                 record.grpc_answered(&headers, &response_body);
             }
             if !unread.is_empty() {

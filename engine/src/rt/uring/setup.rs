@@ -137,10 +137,7 @@ fn try_out(ring: &mut IoUring) -> Result<(), String> {
 fn enter_flags(ring: &IoUring) -> u32 {
     let flags = EnterFlags::GETEVENTS.bits();
     // SAFETY: no argument is given.
-    let entered = unsafe {
-        ring.submitter()
-            .enter::<u64>(0, 0, flags | NO_IOWAIT, None)
-    };
+    let entered = unsafe { ring.submitter().enter::<u64>(0, 0, flags | NO_IOWAIT, None) };
     match entered {
         Ok(_) => flags | NO_IOWAIT,
         Err(_) => flags,
