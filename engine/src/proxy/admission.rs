@@ -35,7 +35,7 @@ pub struct Admission {
     /// The verified token, if there was one.
     pub token: Option<Arc<VerifiedToken>>,
     /// `None`: it may pass.
-    pub refusal: Option<Answer>,
+    pub refusal: Option<Box<Answer>>,
     /// What is left of a check by somebody else.
     pub check: Option<Box<CheckEffects>>,
 }
@@ -71,6 +71,10 @@ impl Incoming<'_> {
 const MAX_REALM_BYTES: usize = 256;
 
 impl Admission {
+    pub fn refuse(&mut self, answer: Answer) {
+        self.refusal = Some(Box::new(answer));
+    }
+
     /// What a check adds to the answer.
     pub fn response_edits(&self) -> EditLevels<'_> {
         self.edits_after(EditLevels::default())
@@ -119,7 +123,7 @@ pub fn whom_to_ask<'p>(
         CustomDecision::Deny(denial) => {
             let stats = &incoming.connection.listener.stats;
             stats.rbac_denied.add(1);
-            admission.refusal = Some(denied(&denial));
+            admission.refuse(denied(&denial));
             None
         }
     }
@@ -146,7 +150,7 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
             }
             Err(answer) => {
                 stats.jwt_authn_denied.add(1);
-                admission.refusal = Some(answer);
+                admission.refuse(answer);
                 return;
             }
         }
@@ -164,7 +168,7 @@ pub fn admit(access: &Access, incoming: &mut Incoming<'_>, admission: &mut Admis
         // A target that cannot be read is refused when it is to be routed.
         if let Some(decision) = decision {
             count(&decision, &authorization.http, stats);
-            admission.refusal = decision.denied.map(|denial| denied(&denial));
+            admission.refusal = decision.denied.map(|denial| Box::new(denied(&denial)));
         }
     }
 }

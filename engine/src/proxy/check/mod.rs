@@ -134,7 +134,7 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
             alongside(&Deadline::new(), gone, asked).await.ok()
         }
         ShownBody::Refused(answer) => {
-            admission.refusal = Some(answer);
+            admission.refuse(answer);
             admission.check = Some(Box::new(effects));
             return;
         }
@@ -155,13 +155,13 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
                 }
                 Err(_) => {
                     stats.ext_authz_error.add(1);
-                    admission.refusal = Some(error());
+                    admission.refuse(error());
                 }
             }
         }
         Some(Verdict::Unwritable) => {
             stats.ext_authz_error.add(1);
-            admission.refusal = Some(error());
+            admission.refuse(error());
         }
         Some(Verdict::Denied(refusal)) => {
             stats.ext_authz_denied.add(1);
@@ -172,13 +172,13 @@ pub async fn ask(provider: &CheckProvider, incoming: &mut Incoming<'_>, admissio
                 edits.retain(|line| line.name != "content-type");
             }
             let answer = Answer::authorization_denied(refusal.status, refusal.body);
-            admission.refusal = Some(answer);
+            admission.refuse(answer);
         }
         Some(Verdict::Failed) => {
             stats.ext_authz_error.add(1);
             match settings.fail_open {
                 true => stats.ext_authz_failure_mode_allowed.add(1),
-                false => admission.refusal = Some(error()),
+                false => admission.refuse(error()),
             }
         }
     }
