@@ -49,6 +49,30 @@ fn syntax_errors_are_told_where_they_are() {
     }
 }
 
+/// Each sign here takes more bytes than characters.
+#[test]
+fn places_behind_text_that_is_not_ascii_are_those_of_the_line() {
+    let broken = [
+        with_head("  hosts: [b]\n   gateways: [c]\n"),
+        with_head("\tports: []\n"),
+        with_head("  hosts: [b]\n\u{a0} gateways: [c]\n  http: []\n"),
+        "a: b # \u{7}\n".to_string(),
+        "a: *none\n".to_string(),
+        "a: b\r\nc: @d\r\n".to_string(),
+    ];
+    for text in &broken {
+        let (code, line, column) = refusal(text);
+        for comment in ["é".repeat(100), "😀".repeat(5), "ß".repeat(5_000)] {
+            let behind = format!("# {comment}\n{text}");
+            assert_eq!(refusal(&behind), (code, line + 1, column), "{text:?}");
+            let below = format!("{HEAD}# {comment}\n---\n{text}");
+            assert_eq!(refusal(&below), (code, line + 5, column), "{text:?}");
+        }
+    }
+    assert_eq!(refusal(&broken[0]), ("yaml-syntax", 6, 4));
+    assert_eq!(refusal("é: 'ß' ü: @b\n").2, 8);
+}
+
 #[test]
 fn a_half_written_file_is_no_configuration() {
     let whole = with_head("  ports:\n  - {name: \"http\", port: 80}\n");

@@ -40,7 +40,7 @@ pub(super) fn without_marks(text: &str) -> Cow<'_, str> {
 pub(super) fn stray_mark(text: &str) -> Option<Position> {
     let mut marks = text.match_indices(BYTE_ORDER_MARK);
     let (at, _) = marks.find(|(at, _)| text[..*at].ends_with(['\n', '\r']))?;
-    Some(position_of(text, text[..at].chars().count()))
+    Some(position_of(text, at))
 }
 
 /// What follows the marker in a line that begins with it.

@@ -282,15 +282,12 @@ impl Stumble<'_> {
             let is_other = matches!(character, '\u{fffe}' | '\u{ffff}' | '\u{feff}');
             is_other || is_control && !matches!(character, '\t' | '\n' | '\r' | '\u{85}')
         };
-        let found = self
-            .text
-            .chars()
-            .enumerate()
-            .find(|&(_, character)| is_refused(character));
-        let (index, character) = found.unwrap_or_default();
+        let mut characters = self.text.char_indices();
+        let found = characters.find(|&(_, character)| is_refused(character));
+        let (offset, character) = found.unwrap_or_default();
         Explained {
             code: code::SYNTAX,
-            position: position_of(self.text, index),
+            position: position_of(self.text, offset),
             message: format!(
                 "the character U+{:04X} is not allowed",
                 u32::from(character)
@@ -301,17 +298,13 @@ impl Stumble<'_> {
     }
 }
 
-/// The place of the character with this index, from 0.
-pub(super) fn position_of(text: &str, index: usize) -> Position {
+/// The place of the character that begins this many bytes into the text.
+pub(super) fn position_of(text: &str, offset: usize) -> Position {
     let mut position = Position::default();
-    let mut characters = text.chars().peekable();
-    for _ in 0..index {
-        let Some(character) = characters.next() else {
-            break;
-        };
+    for (at, character) in text.char_indices().take_while(|(at, _)| *at < offset) {
         let is_break = match character {
             '\n' => true,
-            '\r' => characters.peek() != Some(&'\n'),
+            '\r' => !text[at..].starts_with("\r\n"),
             _ => false,
         };
         if is_break {
