@@ -180,6 +180,20 @@ fn an_alias_bomb_is_refused_where_it_passes_the_bound() {
 }
 
 #[test]
+fn an_alias_of_another_document_is_told_that_anchors_end_with_theirs() {
+    let first = with_head("  a: &a [b]\n");
+    for between in ["---\n", "...\n---\n"] {
+        let text = format!("{first}{between}{}", with_head("  c: *a\n"));
+        let line = 10 + between.lines().count() as u32;
+        assert_eq!(refusal(&text), ("yaml-syntax", line, 6), "{text}");
+        let found = refusals(&text);
+        assert!(found[0].message.contains("earlier document"), "{found:?}");
+    }
+    let again = format!("{first}---\n{}", with_head("  c: &a [d]\n  e: *a\n"));
+    assert_eq!(refusals(&again), []);
+}
+
+#[test]
 fn nesting_is_bounded_whatever_it_is_made_of() {
     let max_depth = YamlLimits::default().max_depth;
     // The document and `spec` are two levels.

@@ -128,14 +128,22 @@ impl Inspector<'_> {
             }
             Event::Alias(anchor) => {
                 self.check_key(None, span)?;
-                match self.anchors.get(&anchor).copied().flatten() {
-                    Some(size) => {
+                match self.anchors.get(&anchor) {
+                    Some(&Some(size)) => {
                         self.add_to_open(size);
                         self.count(size, true, span)
                     }
-                    None => {
+                    Some(None) => {
                         let message = "the alias stands inside the value that it repeats";
                         self.find(code::ALIAS_EXPANSION, span, message, WRITE_OUT);
+                        Flow::Break(())
+                    }
+                    // The marked parser keeps the anchors of all documents.
+                    None => {
+                        let message =
+                            "the alias refers to an anchor (`&name`) of an earlier document";
+                        let help = "anchors end with their document: write the value out here";
+                        self.find(code::SYNTAX, span, message, help);
                         Flow::Break(())
                     }
                 }
