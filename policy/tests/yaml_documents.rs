@@ -87,8 +87,96 @@ fn a_list_is_replaced_by_its_items() {
         .map(|document| document.name.as_str())
         .collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(codes("kind: List\nitems: 3\n"), ["bad-list"]);
-    assert_eq!(codes("kind: List\nitems: [{kind: List}]\n"), ["bad-list"]);
+    assert_eq!(codes(&list("items: 3")), ["bad-list"]);
+    assert_eq!(codes(&list("items: [{kind: List}]")), ["bad-list"]);
+    for empty in ["items: []", "metadata: {resourceVersion: \"\"}\nitems: []"] {
+        assert_eq!(accepted(&list(empty)), []);
+    }
+}
+
+fn list(fields: &str) -> String {
+    format!("apiVersion: v1\nkind: List\n{fields}\n")
+}
+
+fn list_of_virtual_services(fields: &str) -> String {
+    format!("apiVersion: networking.istio.io/v1\nkind: VirtualServiceList\n{fields}\n")
+}
+
+/// Code, line and help of each finding.
+fn told(text: &str) -> Vec<(&'static str, u32, String)> {
+    let (_, found) = parse(text);
+    let told = found.into_iter().map(|one| {
+        let (Place::Field(origin) | Place::Key(origin)) = &one.place else {
+            panic!("{one:?}")
+        };
+        let line = yaml::locate(text, origin.document.index, &origin.field).line;
+        (one.code, line, one.help.unwrap_or_default())
+    });
+    told.collect()
+}
+
+#[test]
+fn a_list_without_its_items_is_no_empty_list() {
+    let item = "{apiVersion: v1, kind: Service, metadata: {name: a}}";
+    let meant = |line| ("unknown-field", line, "did you mean `items`?".to_string());
+    for key in ["item", "itemz", "Items"] {
+        let misspelt = format!("{key}:\n- {item}");
+        assert_eq!(told(&list(&misspelt)), [meant(3)]);
+        assert_eq!(told(&list_of_virtual_services(&misspelt)), [meant(3)]);
+    }
+    assert_eq!(
+        told(&list(&format!("items: [{item}]\nitem: []"))),
+        [meant(4)]
+    );
+    assert_eq!(codes(&list("")), ["bad-list"]);
+    assert_eq!(codes(&list_of_virtual_services("")), ["bad-list"]);
+    let codes_of_spec = codes(&list("spec: {a: b}"));
+    assert_eq!(codes_of_spec, ["unknown-field", "bad-list"]);
+    let both = list(&format!("spec: {{a: b}}\nitems: [{item}]"));
+    assert_eq!(codes(&both), ["unknown-field"]);
+}
+
+#[test]
+fn a_list_has_the_version_of_a_list() {
+    let of = |api_version: &str, kind: &str| {
+        told(&format!(
+            "apiVersion: {api_version}\nkind: {kind}\nitems: []\n"
+        ))
+    };
+    let told = |code, line, help: &str| vec![(code, line, help.to_string())];
+    let istio = "networking.istio.io/v1";
+    let write_v1 = "write `apiVersion: v1`";
+    assert_eq!(of("v2", "List"), told("unknown-api-version", 1, write_v1));
+    assert_eq!(of(istio, "List"), told("unknown-api-group", 1, write_v1));
+    let no_version = parse("kind: List\nitems: []\n").1;
+    assert_eq!(no_version[0].code, "missing-api-version");
+    assert_eq!(no_version[0].help.as_deref(), Some(write_v1));
+
+    assert_eq!(of(istio, "VirtualServiceList"), []);
+    assert_eq!(of("v1", "ConfigMapList"), []);
+    assert_eq!(of("gateway.networking.k8s.io/v1", "GatewayList"), []);
+    let found = of("networking.istio.io/v2", "VirtualServiceList");
+    assert_eq!((found[0].0, found[0].1), ("unknown-api-version", 1));
+    assert!(found[0].2.contains(istio), "{found:?}");
+    let found = of("v1", "VirtualServiceList");
+    assert_eq!((found[0].0, found[0].1), ("unknown-api-group", 1));
+    let found = of(istio, "VirtualSeviceList");
+    assert_eq!(
+        found,
+        told("unknown-kind", 2, "did you mean `VirtualService`?")
+    );
+}
+
+#[test]
+fn what_is_nearly_a_list_is_not_told_that_it_has_no_name() {
+    let misspelt = |kind: &str| told(&format!("apiVersion: v1\nkind: {kind}\nitems: []\n"));
+    for kind in ["list", "Lsit", "LIST"] {
+        let meant = "did you mean `List`?".to_string();
+        assert_eq!(misspelt(kind), [("unknown-kind", 2, meant)]);
+    }
+    let found = misspelt("Many");
+    assert_eq!(found[0].0, "missing-name");
+    assert!(found[0].2.contains("`kind: List`"), "{found:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use ringroad_policy::diagnostic::{render_json, render_text};
 use ringroad_policy::source::{FieldPath, Position, SourceFile};
 use ringroad_policy::yaml;
 
-const SEED: &str = "apiVersion: networking.istio.io/v1
+const SEED: &str = "apiVersion: v1
 kind: List
 items:
 - apiVersion: networking.istio.io/v1

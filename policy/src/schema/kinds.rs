@@ -23,6 +23,11 @@ pub fn is_known(group: &str, name: &str) -> bool {
     kinds.any(|kind| kind.group == group && kind.name == name)
 }
 
+/// Whether any group has a kind of this name that is understood.
+pub fn is_known_anywhere(name: &str) -> bool {
+    TABLE.kinds.iter().any(|kind| kind.name == name)
+}
+
 /// The kind of a document, `None` when it is none that is understood, which is then reported.
 pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind> {
     let document = report.document();

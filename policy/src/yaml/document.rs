@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::code;
+use super::list::is_list;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::schema::nearest;
 use crate::source::{DocumentId, FieldPath, FileId};
 
 /// One resource: a YAML document, or one item of a `List`.
@@ -60,6 +62,7 @@ pub(super) fn read(
         documents.extend(head.read(mapping));
         return;
     }
+    head.check_list(&mapping);
     match mapping.remove("items") {
         Some(Value::Sequence(items)) => {
             for item in items {
@@ -102,16 +105,6 @@ pub(super) fn read(
     }
 }
 
-/// Whether a mapping is what `kubectl get -o yaml` writes around several resources: `List`, or
-/// the list type of one kind such as `VirtualServiceList`.
-fn is_list(mapping: &Mapping) -> bool {
-    match mapping.get("kind").and_then(Value::as_str) {
-        Some("List") => true,
-        Some(kind) => kind.ends_with("List") && mapping.contains_key("items"),
-        None => false,
-    }
-}
-
 const EXAMPLE_HEAD: &str = "begin the document with `apiVersion: networking.istio.io/v1`, \
     `kind: VirtualService` and `metadata:` with a `name:`";
 
@@ -119,9 +112,9 @@ const TEST_CASES_HELP: &str = "keep the file out of this folder, and run it by \
     `ringroad test FILE --config FOLDER`";
 
 /// Reads the head of one document.
-struct Head<'d> {
-    id: DocumentId,
-    diagnostics: &'d mut Vec<Diagnostic>,
+pub(super) struct Head<'d> {
+    pub id: DocumentId,
+    pub diagnostics: &'d mut Vec<Diagnostic>,
 }
 
 impl Head<'_> {
@@ -138,9 +131,15 @@ impl Head<'_> {
             self.error(code::MISSING_KIND, &[], message, help);
             return None;
         }
-        let api_version = self.required(&mapping, "apiVersion", code::MISSING_API_VERSION);
-        let kind = self.required(&mapping, "kind", code::MISSING_KIND);
+        let missing = code::MISSING_API_VERSION;
+        let api_version = self.required(&mapping, "apiVersion", missing, EXAMPLE_HEAD);
+        let kind = self.required(&mapping, "kind", code::MISSING_KIND, EXAMPLE_HEAD);
         let (api_version, kind) = (api_version?, kind?);
+        if api_version == "v1" && nearest(&kind, ["List"]).is_some() {
+            let message = format!("`v1` has no kind `{kind}`");
+            self.error("unknown-kind", &["kind"], message, "did you mean `List`?");
+            return None;
+        }
         let empty = Mapping::new();
         let metadata = match mapping.get("metadata") {
             None | Some(Value::Null) => &empty,
@@ -164,12 +163,11 @@ impl Head<'_> {
                 &["metadata"]
             };
             let message = format!("this {kind} has no name");
-            self.error(
-                code::MISSING_NAME,
-                path,
-                message,
-                "write `name:` under `metadata:`",
-            );
+            let help = match mapping.contains_key("items") {
+                true => "write `name:` under `metadata:`; around several resources, `kind: List`",
+                false => "write `name:` under `metadata:`",
+            };
+            self.error(code::MISSING_NAME, path, message, help);
             return None;
         }
         let namespace = self.text(metadata, "namespace")?;
@@ -189,17 +187,23 @@ impl Head<'_> {
         })
     }
 
-    fn required(&mut self, mapping: &Mapping, field: &str, code: &'static str) -> Option<String> {
+    pub(super) fn required(
+        &mut self,
+        mapping: &Mapping,
+        field: &str,
+        code: &'static str,
+        help: &str,
+    ) -> Option<String> {
         match mapping.get(field) {
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
             None | Some(Value::Null | Value::String(_)) => {
                 let message = format!("the document has no `{field}`");
-                self.error(code, &[], message, EXAMPLE_HEAD);
+                self.error(code, &[], message, help);
                 None
             }
             Some(other) => {
                 let message = format!("`{field}` is {}, not a string", kind_of(other));
-                self.error(code, &[field], message, EXAMPLE_HEAD);
+                self.error(code, &[field], message, help);
                 None
             }
         }
@@ -281,7 +285,13 @@ impl Head<'_> {
         });
     }
 
-    fn error(&mut self, code: &'static str, path: &[&str], message: impl Into<String>, help: &str) {
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        path: &[&str],
+        message: impl Into<String>,
+        help: &str,
+    ) {
         let error = Diagnostic::error(code, self.place(path), message);
         self.diagnostics.push(error.with_help(help));
     }

@@ -8,6 +8,7 @@ mod brackets;
 mod document;
 mod inspect;
 mod limits;
+mod list;
 mod marked;
 mod marks;
 mod syntax;
