@@ -3,7 +3,10 @@
 mod findings;
 
 use findings::find;
-use ringroad_policy::diagnostic::Severity;
+use ringroad_policy::diagnostic::{Place, Severity};
+use ringroad_policy::settings::Overrides;
+use ringroad_policy::snapshot::DnsTable;
+use ringroad_policy::source::SourceFile;
 
 fn delegating(name: &str, targets: &[&str]) -> String {
     let routes: String = targets
@@ -208,4 +211,37 @@ fn claims_and_presence_of_tokens_are_checked() {
     );
     assert_eq!(rule("presence: MANDATORY"), ["unknown-value"]);
     assert_eq!(rule("spaceDelimitedClaims: ['']"), ["empty-value"]);
+}
+
+#[test]
+fn what_a_merge_key_gives_is_not_missed() {
+    let codes = |text: &str| {
+        let files = [SourceFile {
+            path: "a.yaml".to_string(),
+            text: text.to_string(),
+        }];
+        let loaded = ringroad_policy::load(&files, &Overrides::default(), &DnsTable::default());
+        assert!(loaded.snapshot.is_none());
+        let found = loaded.diagnostics.into_iter();
+        found
+            .map(|one| (one.code, matches!(one.place, Place::Position { .. })))
+            .collect::<Vec<_>>()
+    };
+    let head = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
+                spec:\n  hosts: ['*']\n";
+    let route = format!("  http: [{{{TO_B}}}]\n");
+    let merge = ("merge-key", true);
+    let gateways = format!("{head}  <<: {{gateways: [web]}}\n{route}");
+    assert_eq!(codes(&gateways), [merge]);
+    let listed = format!("{head}  <<: [{{gateways: [web]}}]\n{route}");
+    assert_eq!(codes(&listed), [merge]);
+    let leads = format!("{head}  gateways: [web]\n  http: [{{<<: {{{TO_B}}}}}]\n");
+    assert_eq!(codes(&leads), [merge]);
+    let named = gateways.replace("{name: a}", "{<<: {name: a}}");
+    assert_eq!(codes(&named), [merge, merge]);
+    let listed = "apiVersion: v1\nkind: List\n<<: {items: []}\n";
+    assert_eq!(codes(listed), [merge]);
+    // What is wrong in the merged fields is still told.
+    let wrong = gateways.replace("gateways: [web]", "gateways: [web], hots: [a]");
+    assert_eq!(codes(&wrong), [merge, ("unknown-field", false)]);
 }

@@ -168,7 +168,12 @@ fn parse_file(
     let mut failure = None;
     for document in serde_yaml::Deserializer::from_str(text) {
         match Node(&mut budget).deserialize(document) {
-            Ok(value) => read(file, &mut next_index, value, diagnostics),
+            Ok(mut value) => {
+                if budget.refusal.is_some() {
+                    merge(&mut value);
+                }
+                read(file, &mut next_index, value, diagnostics);
+            }
             Err(error) => {
                 failure = Some(error);
                 break;
@@ -177,6 +182,17 @@ fn parse_file(
     }
     if failure.is_some() || budget.refusal.is_some() {
         explain_failure(file, text, limits, failure, budget.refusal, diagnostics);
+    }
+}
+
+/// Puts the fields of merge keys where they are meant to be, so that none of them is said to be
+/// missing: the keys themselves are refused by name. Those of a whole document stay, since places
+/// are counted by what is written.
+fn merge(value: &mut Value) {
+    let fields = value.as_mapping_mut().into_iter().flatten();
+    for (_, field) in fields.filter(|(key, _)| *key != "<<") {
+        // What cannot be merged stays as it is.
+        let _ = field.apply_merge();
     }
 }
 
