@@ -294,6 +294,26 @@ fn warns_about_words_that_are_not_carried() {
 }
 
 #[test]
+fn a_kind_of_kubernetes_that_is_nearly_one_of_ours_is_told_so() {
+    for (api_version, kind, meant) in [
+        ("v1", "Serivce", "Service"),
+        ("v1", "secret", "Secret"),
+        ("discovery.k8s.io/v1", "Endpointslice", "EndpointSlice"),
+    ] {
+        let text = format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n");
+        let found = only(&text);
+        assert_eq!(found.code, "kind-not-supported");
+        assert_eq!(found.help, format!("did you mean `{meant}`?"));
+    }
+    for kind in ["ServiceAccount", "Endpoints", "Event", "Namespace"] {
+        let found = only(&format!(
+            "apiVersion: v1\nkind: {kind}\nmetadata: {{name: a}}\n"
+        ));
+        assert!(found.help.starts_with("keep it out"), "{found:?}");
+    }
+}
+
+#[test]
 fn tells_kinds_apart() {
     let document = |api_version: &str, kind: &str| {
         format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n")

@@ -132,11 +132,16 @@ fn not_supported(group: &str, name: &str, kind_node: &Node<'_>, report: &mut Rep
         "" => String::new(),
         group => format!(" of `{group}`"),
     };
+    let of_ours = TABLE.kinds.iter().filter(|kind| kind.group == group);
+    let help = match nearest(name, of_ours.map(|kind| kind.name)) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => "keep it out of the directory, or leave it for other programs".to_string(),
+    };
     report.warning(
         "kind-not-supported",
         kind_node,
         format!("kind {name}{of_group} is not supported and has no effect"),
-        "keep it out of the directory, or leave it for other programs",
+        help,
     );
 }
 
