@@ -34,6 +34,17 @@ fn an_empty_directory_waits_for_its_first_file() {
 }
 
 #[test]
+fn a_broken_first_file_is_not_said_to_leave_what_runs() {
+    let proxy = Proxy::start(folder(&[]), &[]);
+    proxy.put("gate.yaml", "spec: [");
+    proxy.until_logged("refused, errors: 1; no configuration is running yet");
+    proxy.put("gate.yaml", &gateway(free_address()));
+    proxy.until_stat("config.last_reload_successful", 1);
+    proxy.put("gate.yaml", "spec: [");
+    proxy.until_logged("refused, errors: 1; the configuration that was running stays");
+}
+
+#[test]
 fn a_broken_file_leaves_what_runs_and_says_where() {
     let address = free_address();
     let config = folder(&[

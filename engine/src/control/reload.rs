@@ -215,7 +215,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
                 if !self.root_is_missing {
                     self.root_is_missing = true;
                     self.last_reading = None;
-                    tracing::error!("{error}; the configuration that was running stays");
+                    tracing::error!("{error}; {}", self.what_stays());
                     self.status.note_rejected(error.to_string());
                 }
                 return;
@@ -263,6 +263,13 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
         self.status.note_rejected(message.to_string());
     }
 
+    fn what_stays(&self) -> &'static str {
+        match self.status.running().is_ready() {
+            true => "the configuration that was running stays",
+            false => "no configuration is running yet",
+        }
+    }
+
     async fn refuse(&mut self, reading: &Arc<Reading>, diagnostics: Vec<Diagnostic>) {
         let errors = diagnostics
             .iter()
@@ -270,7 +277,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
             .count();
         let text = self.render(reading, diagnostics).await;
         logging::print(text.clone());
-        tracing::error!("refused, errors: {errors}; the configuration that was running stays");
+        tracing::error!("refused, errors: {errors}; {}", self.what_stays());
         self.status.note_rejected(text);
     }
 
@@ -294,7 +301,7 @@ impl<L: Loader, D: DataPath> Reloader<L, D> {
                 self.watch_applied(generation, event_at).await;
             }
             Err(why) => {
-                tracing::error!("{why}; the configuration that was running stays");
+                tracing::error!("{why}; {}", self.what_stays());
                 self.status.note_rejected(why);
                 self.unpublished = Some((files, snapshot));
                 if changed {
