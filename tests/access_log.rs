@@ -274,3 +274,23 @@ fn a_blocked_output_holds_nothing_up() {
     );
     assert_eq!(proxy.admin("/ready").body, "LIVE\n");
 }
+
+#[test]
+fn an_output_that_cannot_be_written_is_told_once_with_the_reason() {
+    let upstream = Upstream::start("one");
+    let (mut proxy, address) = start("TEXT", &upstream);
+    drop(proxy.stdout());
+    let mut client = Client::connect(address).expect("connects");
+    let mut send_until_dropped = |lines: u64| {
+        until("dropped lines", || {
+            let answer = client.send("GET", "shop.example", "/").expect("sent");
+            assert_eq!(answer.status, 200);
+            proxy.stat("access_log.lines_dropped") >= lines
+        });
+    };
+    send_until_dropped(1);
+    let told = "the access log cannot be written: Broken pipe";
+    proxy.until_logged(told);
+    send_until_dropped(20);
+    assert_eq!(proxy.log().matches(told).count(), 1, "{}", proxy.log());
+}

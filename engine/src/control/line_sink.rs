@@ -37,20 +37,28 @@ struct Shared {
 }
 
 impl LineSink {
-    /// Starts the writer of standard output.
-    pub fn to_stdout() -> io::Result<Self> {
-        Self::to(io::stdout())
+    /// Starts the writer of standard output, which tells `on_failure` the first time that it
+    /// cannot write.
+    pub fn to_stdout(on_failure: impl FnOnce(&io::Error) + Send + 'static) -> io::Result<Self> {
+        Self::start(io::stdout(), on_failure)
     }
 
     /// Starts a thread that writes to `out`.
     pub fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
+        Self::start(out, |_| {})
+    }
+
+    fn start(
+        out: impl Write + Send + 'static,
+        on_failure: impl FnOnce(&io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
         let (queue, batches) = mpsc::sync_channel(MAX_QUEUED_BATCHES);
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("line-writer".to_string())
             .stack_size(WRITER_STACK_BYTES)
-            .spawn(move || write_batches(out, &batches, &writer))?;
+            .spawn(move || write_batches(out, &batches, &writer, on_failure))?;
         Ok(Self { queue, shared })
     }
 
@@ -119,7 +127,13 @@ fn count_lines(batch: &[u8]) -> u64 {
     batch.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
-fn write_batches(mut out: impl Write, batches: &Receiver<Vec<u8>>, shared: &Shared) {
+fn write_batches(
+    mut out: impl Write,
+    batches: &Receiver<Vec<u8>>,
+    shared: &Shared,
+    on_failure: impl FnOnce(&io::Error),
+) {
+    let mut on_failure = Some(on_failure);
     while let Ok(mut batch) = batches.recv() {
         let bytes = batch.len() as u64;
         match out.write_all(&batch).and_then(|()| out.flush()) {
@@ -129,8 +143,13 @@ fn write_batches(mut out: impl Write, batches: &Receiver<Vec<u8>>, shared: &Shar
                     .fetch_add(count_lines(&batch), Ordering::Relaxed);
                 batch.clear();
             }
-            // Nobody is there to be told; the count tells.
-            Err(_) => shared.drop_lines(&mut batch),
+            // Told once, since the next line is likely to fail as well; the count tells the rest.
+            Err(error) => {
+                shared.drop_lines(&mut batch);
+                if let Some(tell) = on_failure.take() {
+                    tell(&error);
+                }
+            }
         }
         shared.queued_bytes.fetch_sub(bytes, Ordering::Release);
         if batch.capacity() <= MAX_RECYCLED_BYTES

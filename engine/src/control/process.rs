@@ -220,7 +220,10 @@ impl Process {
         }
         let worker_cores = worker_cores(snapshot.settings.workers)?;
         let registry = Arc::new(Registry::default());
-        let access_log = LineSink::to_stdout()
+        let tell = |error: &std::io::Error| {
+            tracing::error!("the access log cannot be written: {error}; its lines are dropped");
+        };
+        let access_log = LineSink::to_stdout(tell)
             .map_err(|error| format!("cannot start the writer of the access log: {error}"))?;
         let open_files = descriptors::raise_limit().ok();
         let fleet = Fleet::start(FleetOptions {
