@@ -9,6 +9,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::virtual_service::{Destination, HttpMatch, HttpRoute, VirtualService};
 use crate::resource::{Metadata, Object, Resources, TextMatch};
 use crate::settings::ProxySettings;
+use crate::snapshot::RuleOrigin;
 use crate::source::{FieldPath, Origin};
 
 /// A rule of `http`, as it counts for the VirtualService that it was merged into.
@@ -19,6 +20,10 @@ pub struct Rule<'r> {
     pub metadata: &'r Metadata,
     /// In that document.
     pub place: FieldPath,
+    /// The rule that delegates to it.
+    above: Option<Origin>,
+    /// Fields that it leaves open to that one.
+    inherited: Vec<&'static str>,
     /// Where each match is written, if not in the rule itself.
     match_origins: Option<Vec<Origin>>,
 }
@@ -26,6 +31,15 @@ pub struct Rule<'r> {
 impl Rule<'_> {
     pub fn origin(&self) -> Origin {
         self.metadata.origin(self.place.clone())
+    }
+
+    /// Where each of its fields is written.
+    pub fn origins(&self) -> RuleOrigin {
+        RuleOrigin {
+            own: self.origin(),
+            above: self.above.clone(),
+            inherited: self.inherited.clone(),
+        }
     }
 
     pub fn match_origin(&self, index: usize) -> Origin {
@@ -68,6 +82,8 @@ pub fn rules<'r>(
                     route: Cow::Borrowed(route),
                     metadata: &root.metadata,
                     place,
+                    above: None,
+                    inherited: Vec::new(),
                     match_origins: None,
                 });
                 continue;
@@ -158,11 +174,13 @@ fn merge<'r>(
             continue;
         };
         route.name = joined(&above.name, &route.name);
-        inherit(&mut route, &above);
+        let inherited = inherit(&mut route, &above);
         rules.push(Rule {
             route: Cow::Owned(route),
             metadata: &delegate.metadata,
             place,
+            above: Some(root.metadata.origin(above_place.clone())),
+            inherited,
             match_origins: Some(match_origins),
         });
     }
@@ -176,26 +194,43 @@ fn joined(above: &str, own: &str) -> String {
     }
 }
 
-/// What a delegate leaves open is as the delegating rule has it.
-fn inherit(route: &mut HttpRoute, above: &HttpRoute) {
-    fn or<T: Clone>(own: &mut Option<T>, above: &Option<T>) {
-        if own.is_none() {
+/// What a delegate leaves open is as the delegating rule has it: the fields that this fills in.
+fn inherit(route: &mut HttpRoute, above: &HttpRoute) -> Vec<&'static str> {
+    fn or<T: Clone>(own: &mut Option<T>, above: &Option<T>) -> bool {
+        let is_filled = own.is_none() && above.is_some();
+        if is_filled {
             own.clone_from(above);
         }
+        is_filled
     }
-    or(&mut route.rewrite, &above.rewrite);
-    or(&mut route.direct_response, &above.direct_response);
-    or(&mut route.timeout, &above.timeout);
-    or(&mut route.retries, &above.retries);
-    or(&mut route.fault, &above.fault);
-    or(&mut route.mirror, &above.mirror);
-    or(&mut route.mirror_percent, &above.mirror_percent);
-    or(&mut route.mirror_percentage, &above.mirror_percentage);
-    or(&mut route.cors_policy, &above.cors_policy);
-    or(&mut route.headers, &above.headers);
-    if route.mirrors.is_empty() {
+    let mirrors = route.mirrors.is_empty() && !above.mirrors.is_empty();
+    if mirrors {
         route.mirrors.clone_from(&above.mirrors);
     }
+    let fields = [
+        ("rewrite", or(&mut route.rewrite, &above.rewrite)),
+        (
+            "directResponse",
+            or(&mut route.direct_response, &above.direct_response),
+        ),
+        ("timeout", or(&mut route.timeout, &above.timeout)),
+        ("retries", or(&mut route.retries, &above.retries)),
+        ("fault", or(&mut route.fault, &above.fault)),
+        ("mirror", or(&mut route.mirror, &above.mirror)),
+        (
+            "mirrorPercent",
+            or(&mut route.mirror_percent, &above.mirror_percent),
+        ),
+        (
+            "mirrorPercentage",
+            or(&mut route.mirror_percentage, &above.mirror_percentage),
+        ),
+        ("corsPolicy", or(&mut route.cors_policy, &above.cors_policy)),
+        ("headers", or(&mut route.headers, &above.headers)),
+        ("mirrors", mirrors),
+    ];
+    let filled = fields.into_iter().filter(|(_, is_filled)| *is_filled);
+    filled.map(|(field, _)| field).collect()
 }
 
 /// A copy in which names are complete, so that they mean the same in another namespace.

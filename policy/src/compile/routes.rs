@@ -23,7 +23,7 @@ use crate::rules::regex::REGEX_HELP;
 use crate::settings::{ProxySettings, duration};
 use crate::snapshot::{
     self, ClusterId, ExcludedRoute, Fault, FaultSide, HeaderEdits, Mirror, NO_SPLIT, PathMatch,
-    PathRewrite, Redirect, RedirectPath, RegexRewrite, Route, RouteAction, RouteMatch,
+    PathRewrite, Redirect, RedirectPath, RegexRewrite, Route, RouteAction, RouteMatch, RuleOrigin,
     TimeoutStatus,
 };
 use crate::source::{FieldPath, Origin};
@@ -62,6 +62,7 @@ pub fn build_routes(
             scope,
             findings,
             place: rule.place.clone(),
+            origins: Arc::new(rule.origins()),
         };
         let matches = &rule.route.r#match;
         let mut stop = matches.is_empty();
@@ -138,6 +139,7 @@ struct RouteBuilder<'a, 'f> {
     findings: &'f mut Findings,
     /// Of the rule.
     place: FieldPath,
+    origins: Arc<RuleOrigin>,
 }
 
 impl RouteBuilder<'_, '_> {
@@ -183,10 +185,11 @@ impl RouteBuilder<'_, '_> {
         let mut route = Route {
             name: self.name(condition),
             origin: Some(origin),
+            rule: Some(Arc::clone(&self.origins)),
             matches,
             action: RouteAction::Forward(Vec::new()),
             timeout_ms: timeout.filter(|ms| *ms > 0),
-            timeout_origin: timeout.map(|_| self.origin(self.place.field("timeout"))),
+            timeout_origin: timeout.map(|_| self.origins.field("timeout")),
             timeout_status: TimeoutStatus::default(),
             retry: None,
             request_headers: headers.request,
@@ -286,7 +289,7 @@ impl RouteBuilder<'_, '_> {
         let stays = alone && self.scope.clusters.hashes(destinations[0].cluster);
         route.retry = match &rule.retries {
             Some(written) => {
-                let origin = self.origin(self.place.field("retries"));
+                let origin = self.origins.field("retries");
                 retry(written, stays, origin).map(Arc::new)
             }
             None if stays => Some(default_retry_in_place()),
@@ -316,7 +319,7 @@ impl RouteBuilder<'_, '_> {
         }
         let mut wishes = RetryWishes::default();
         wishes.take_from(&mut route.request_headers);
-        let origin = || self.origin(self.place.field("headers"));
+        let origin = || self.origins.field("headers");
         route.retry = wishes.steer(policy, origin);
         route.timeout_status = wishes.timeout_status();
     }
@@ -496,6 +499,7 @@ pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String)
     Route {
         name: "default".to_string(),
         origin: None,
+        rule: None,
         matches: RouteMatch::any(),
         action: RouteAction::Forward(vec![snapshot::Destination {
             cluster,

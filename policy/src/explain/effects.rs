@@ -72,7 +72,7 @@ pub(crate) fn settings(
         [only] => only.origin.clone(),
         _ => None,
     };
-    let owners = [rule_of(route), alone];
+    let owners = [rule_of(route, "headers"), alone];
     for (of, changes) in [
         (HeadersOf::Request, &route.request_headers),
         (HeadersOf::Response, &route.response_headers),
@@ -87,10 +87,11 @@ pub(crate) fn settings(
         };
         let share = percent(mirror.share);
         let value = format!("{share} of requests to {}{dropped}", mirror.cluster_name);
+        let of = |field| places.of_field(&rule_of(route, field), &[field], true);
         list.push(setting(
             "mirror",
             value,
-            at("mirror").or_else(|| at("mirrors")),
+            of("mirror").or_else(|| of("mirrors")),
         ));
     }
     if let Some(cors) = &route.cors {
@@ -99,23 +100,14 @@ pub(crate) fn settings(
     list
 }
 
-/// A field of the rule that a route was made of.
+/// Where a field of the rule that a route was made of is written.
 pub(super) fn field_of_rule(route: &Route, field: &str) -> Option<Origin> {
-    let rule = rule_of(route)?;
-    Some(Origin {
-        document: rule.document,
-        field: rule.field.field(field),
-    })
+    Some(route.rule.as_ref()?.field(field))
 }
 
-/// The rule that a route was made of. With a delegate, its destinations tell which of the two
-/// VirtualServices that is.
-fn rule_of(route: &Route) -> Option<Origin> {
-    let of_destination = route
-        .destinations()
-        .first()
-        .and_then(|to| to.origin.as_ref());
-    Some(of_destination.or(route.origin.as_ref())?.rule())
+/// The rule that says what `field` is.
+fn rule_of(route: &Route, field: &str) -> Option<Origin> {
+    Some(route.rule.as_ref()?.of(field).clone())
 }
 
 /// What is answered when time is over, where it is not 504.

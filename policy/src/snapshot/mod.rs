@@ -74,7 +74,7 @@ pub use route_policy::{
 };
 pub use routes::{
     Decision, Destination, ExcludedRoute, ExcludedRule, NO_SPLIT, NoTrace, Route, RouteAction,
-    RouteTable, TimeoutStatus, Trace, VirtualHost,
+    RouteTable, RuleOrigin, TimeoutStatus, Trace, VirtualHost,
 };
 pub use secrets::Secrets;
 pub use seen_headers::{ForwardedCert, SeenHeaders, is_taken_from_callers, names_trailers};

@@ -81,6 +81,36 @@ impl TimeoutStatus {
     }
 }
 
+/// The rule that a route was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleOrigin {
+    /// With a delegate: of the delegate.
+    pub own: Origin,
+    /// The rule that delegates to it.
+    pub above: Option<Origin>,
+    /// Fields that it leaves open, so that they are as the rule above has them.
+    pub inherited: Vec<&'static str>,
+}
+
+impl RuleOrigin {
+    /// The rule that says what `field` is.
+    pub fn of(&self, field: &str) -> &Origin {
+        match &self.above {
+            Some(above) if self.inherited.contains(&field) => above,
+            _ => &self.own,
+        }
+    }
+
+    /// Where `field` is written.
+    pub fn field(&self, field: &str) -> Origin {
+        let rule = self.of(field);
+        Origin {
+            document: rule.document,
+            field: rule.field.field(field),
+        }
+    }
+}
+
 /// What happens to the requests that match.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -89,6 +119,8 @@ pub struct Route {
     pub name: String,
     /// The match or rule that it was written as; `None` for routes that the mesh adds by itself.
     pub origin: Option<Origin>,
+    /// The rule whose fields it carries out; `None` as for `origin`.
+    pub rule: Option<Arc<RuleOrigin>>,
     pub matches: RouteMatch,
     pub action: RouteAction,
     /// Over all tries; `None` is no timeout. Istio: `http[].timeout`.
