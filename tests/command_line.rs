@@ -90,6 +90,32 @@ fn explain_names_the_listener_and_the_answer() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// Scripts took it for a request that nobody listens for.
+#[test]
+fn explain_of_a_404_was_told_as_a_failure() {
+    let address = free_address();
+    let edge = gateway(address);
+    let lost = free_address();
+    let hosts = answering("hi").replace("[\"*\"]", "[shop.example]");
+    let routes = answering("hi").replace(
+        "- directResponse",
+        "- match: [{uri: {exact: /a}}]\n    directResponse",
+    );
+    for (rules, url, code, told) in [
+        (&hosts, format!("http://{address}/"), 0, "no virtual host"),
+        (&routes, format!("http://{address}/b"), 0, "no route"),
+        (&routes, format!("http://{lost}/b"), 1, "no listener"),
+    ] {
+        let config = folder(&[("a.yaml", &edge), ("b.yaml", rules)]);
+        let path = config.path().display().to_string();
+        let output = ringroad(&["explain", &path, "--url", &url]);
+        let text = out(&output);
+        assert!(text.contains(told), "{text}{}", err(&output));
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert_eq!(text.contains("\nerror "), code == 1, "{text}");
+    }
+}
+
 #[test]
 fn a_start_on_errors_prints_them_and_ends() {
     let config = folder(&[("a.yaml", BROKEN)]);

@@ -13,7 +13,7 @@ use crate::control::load::PolicyLoader;
 use crate::control::reload::Loader as _;
 
 /// Exit code 0 when there is a decision, even one that refuses the request; 1 when the
-/// configuration is refused or nothing listens for the request.
+/// configuration is refused or no listener takes the request.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
     let usage = |why: String| refuse_input(args.format, &why);
     let request = match request(args) {
@@ -40,7 +40,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         Format::Text => print_out(&page::fit(&explanation.to_text(), page::width())),
         Format::Json => print_json(&explanation.to_json()),
     }
-    if explanation.error.is_some() {
+    if explanation.error.is_some() && explanation.answer.is_none() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

@@ -149,8 +149,8 @@ pub struct CheckArgs {
 /// `ringroad explain`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code: 0 there is a decision, 1 the configuration is refused or \
-    nothing listens for the request, 2 the request is none.\n\n\
+    after_help = "Exit code: 0 there is a decision, a 404 too, 1 the configuration is refused or \
+    no listener takes the request, 2 the request is none.\n\n\
     Examples:\n  \
     ringroad explain configs/bookinfo --url http://127.0.0.1:8080/productpage\n  \
     ringroad explain ./config --url http://shop.example:8080/cart\n  \

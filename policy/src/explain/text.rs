@@ -60,7 +60,12 @@ pub(super) fn render(explanation: &Explanation) -> String {
             answer.written.as_ref(),
         );
     }
-    if let Some(error) = &explanation.error {
+    // An answer has told it already.
+    if let Some(error) = explanation
+        .error
+        .as_ref()
+        .filter(|_| explanation.answer.is_none())
+    {
         line("error", error, None);
     }
     let longest = lines.iter().map(|(name, _)| name.len() + 2).max();
