@@ -246,3 +246,82 @@ fn subsets_of_rules_that_are_for_others_alone_are_not_called_unknown() {
     // Nobody has this one.
     assert!(found("gateway", "mesh", "v9"));
 }
+
+/// A Service of type ExternalName, and a rule of the edge that leads to it.
+fn by_external_name(name: &str, ports: &str, destination: &str) -> String {
+    let external = format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: ext}}\n\
+         spec: {{type: ExternalName, externalName: {name}{ports}}}\n"
+    );
+    let spec = format!(
+        "hosts: ['*']\ngateways: [edge]\nhttp: [{{route: [{{destination: {destination}}}]}}]\n"
+    );
+    let subsets = "host: a.com\nsubsets: [{name: v1, labels: {version: v1}}]\n";
+    let services = service("a.com", 80, 1) + &destination_rule("a", subsets);
+    GATEWAY.to_string() + &services + &external + &rule("r", &spec)
+}
+
+#[test]
+fn references_to_nothing_by_an_external_name_are_named() {
+    let found = |name: &str, ports: &str, destination: &str| {
+        let found = found_in(&by_external_name(name, ports, destination));
+        found.into_iter().map(|(code, _)| code).collect::<Vec<_>>()
+    };
+    let port = ", ports: [{name: http, port: 80}]";
+    for (name, ports, destination, expected) in [
+        (
+            "b.com",
+            "",
+            "{host: ext, port: {number: 80}}",
+            Some("unknown-port"),
+        ),
+        ("b.com", "", "{host: ext}", Some("unknown-port")),
+        (
+            "b.com",
+            port,
+            "{host: ext, port: {number: 81}}",
+            Some("unknown-port"),
+        ),
+        (
+            "b.com",
+            port,
+            "{host: ext, subset: v1}",
+            Some("unknown-subset"),
+        ),
+        ("b.com", port, "{host: ext, port: {number: 80}}", None),
+        ("b.com", port, "{host: ext}", None),
+        // What it leads to has ports and subsets of its own.
+        ("a.com", "", "{host: ext, port: {number: 80}}", None),
+        (
+            "a.com",
+            "",
+            "{host: ext, port: {number: 80}, subset: v1}",
+            None,
+        ),
+        (
+            "a.com",
+            "",
+            "{host: ext, port: {number: 80}, subset: v2}",
+            Some("unknown-subset"),
+        ),
+        (
+            "a.com",
+            port,
+            "{host: ext, port: {number: 81}}",
+            Some("unknown-port"),
+        ),
+        (
+            "ext.default.svc.cluster.local",
+            port,
+            "{host: ext}",
+            Some("unknown-host"),
+        ),
+    ] {
+        let expected: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(
+            found(name, ports, destination),
+            expected,
+            "{name}{ports} {destination}"
+        );
+    }
+}

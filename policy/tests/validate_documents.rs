@@ -245,3 +245,20 @@ fn what_a_merge_key_gives_is_not_missed() {
     let wrong = gateways.replace("gateways: [web]", "gateways: [web], hots: [a]");
     assert_eq!(codes(&wrong), [merge, ("unknown-field", false)]);
 }
+
+fn kubernetes_service(spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{{spec}}}\n")
+}
+
+#[test]
+fn an_external_name_without_a_name_is_refused() {
+    let errors = |spec: &str| findings::errors(&kubernetes_service(spec));
+    let missing = |path: &str| vec![("missing-field", path.to_string())];
+    assert_eq!(errors("type: ExternalName"), missing("spec"));
+    assert_eq!(
+        errors("type: ExternalName, externalName: ''"),
+        missing("spec.externalName")
+    );
+    assert_eq!(errors("type: ExternalName, externalName: a.com"), []);
+    assert_eq!(errors("type: ClusterIP"), []);
+}

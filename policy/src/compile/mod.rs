@@ -3,6 +3,7 @@
 
 mod admin_address;
 mod advice;
+mod aliases;
 mod authentication;
 mod authorization;
 mod balancing;

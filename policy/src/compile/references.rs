@@ -283,9 +283,12 @@ fn report_destination(
         .filter(|port| *port > 0);
     let subset = &destination.subset;
     let loss = carried.loss();
-    let (code, place, message, help) = match compiler.registry.find(&host, &metadata.namespace) {
+    let registry = &compiler.registry;
+    let named = registry.find(&host, &metadata.namespace);
+    let hidden = &compiler.hidden_hosts;
+    let (code, place, message, help) = match named.map(|named| (named, registry.behind(named))) {
         // The rule is not for this sidecar either: what a rule names is imported with it.
-        None if compiler.hidden_hosts.contains(&host) => return,
+        None if hidden.contains(&host) => return,
         None => {
             let place = Place::Field(metadata.origin(place().field("host")));
             let reason = compiler.unexported.reason(&host, settings);
@@ -297,9 +300,25 @@ fn report_destination(
             compiler.findings.add(warning);
             return;
         }
-        // What an alias leads to has ports and subsets of its own.
-        Some(service) if service.alias_of.is_some() => return,
-        Some(service) => {
+        Some((named, None)) => (
+            "unknown-host",
+            place().field("host"),
+            format!(
+                "`{host}` is an ExternalName of `{}`, which is one too, and a destination follows \
+                 one alone: {loss}",
+                named.alias_of.as_deref().unwrap_or_default()
+            ),
+            "name the host that is meant in the end".to_string(),
+        ),
+        Some((named, Some(_)))
+            if named
+                .alias_of
+                .as_ref()
+                .is_some_and(|to| hidden.contains(to)) =>
+        {
+            return;
+        }
+        Some((_, Some(service))) => {
             let has_subset = |port: u32| {
                 compiler
                     .clusters
@@ -310,14 +329,22 @@ fn report_destination(
                 Some(port) if service.port(port).is_none() => (
                     "unknown-port",
                     place(),
-                    format!("`{host}` has no port {port}: {loss}"),
+                    match service.host == host {
+                        true => format!("`{host}` has no port {port}: {loss}"),
+                        false => {
+                            let to = &service.host;
+                            format!("`{host}` leads to `{to}`, which has no port {port}: {loss}")
+                        }
+                    },
                     choice_of_ports(service),
                 ),
                 _ if subset.is_empty() || service.ports.iter().any(|p| has_subset(p.number)) => {
                     return;
                 }
                 // Who has the route may see the rule.
-                _ if has_subset_somewhere(compiler, &host, subset) && !from.is_here(compiler) => {
+                _ if has_subset_somewhere(compiler, &service.host, subset)
+                    && !from.is_here(compiler) =>
+                {
                     return;
                 }
                 _ => (
@@ -387,5 +414,8 @@ pub fn choice_of_ports(service: &Service) -> String {
         .iter()
         .map(|port| port.number.to_string())
         .collect();
-    format!("set `port.number` to one of {}", ports.join(", "))
+    match ports.is_empty() {
+        true => format!("write `ports:` where `{}` is declared", service.host),
+        false => format!("set `port.number` to one of {}", ports.join(", ")),
+    }
 }

@@ -101,7 +101,7 @@ pub struct Registry {
     pub services: Vec<Service>,
     /// ServiceEntries whose ports do not count.
     pub unmerged: Vec<Unmerged>,
-    by_host: HashMap<String, Vec<usize>>,
+    pub(super) by_host: HashMap<String, Vec<usize>>,
 }
 
 impl Registry {
@@ -167,11 +167,6 @@ impl Registry {
         moved
     }
 
-    /// What an alias leads to, if somebody declares it.
-    pub fn find_concrete(&self, alias: &Service) -> Option<&Service> {
-        self.find(alias.alias_of.as_deref()?, &alias.namespace)
-    }
-
     fn add(&mut self, service: Service) {
         let known = self.by_host.entry(service.host.clone()).or_default();
         for at in known.iter() {
@@ -183,19 +178,6 @@ impl Registry {
         }
         known.push(self.services.len());
         self.services.push(service);
-    }
-
-    fn link_aliases(&mut self) {
-        let aliases: Vec<(String, String)> = self
-            .services
-            .iter()
-            .filter_map(|service| Some((service.alias_of.clone()?, service.host.clone())))
-            .collect();
-        for (concrete, alias) in aliases {
-            for at in self.by_host.get(&concrete).cloned().unwrap_or_default() {
-                self.services[at].aliases.push(alias.clone());
-            }
-        }
     }
 
     fn add_entry(

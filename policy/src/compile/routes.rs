@@ -449,7 +449,9 @@ impl RouteBuilder<'_, '_> {
     /// Warns that the port of the listener, which counts where none is written, is none of the
     /// service. What is missing whatever the listener, `references` finds.
     fn report_missing_port(&mut self, host: &str, port: u32, place: FieldPath) {
-        let service = self.scope.registry.find(host, &self.metadata.namespace);
+        let registry = self.scope.registry;
+        let named = registry.find(host, &self.metadata.namespace);
+        let service = named.and_then(|named| registry.behind(named));
         let Some(service) = service.filter(|service| service.port(port).is_none()) else {
             return;
         };
@@ -534,17 +536,14 @@ pub fn default_route(cluster_name: &str, clusters: &Clusters, operation: String)
 }
 
 fn direct_response(written: &DirectResponse) -> RouteAction {
-    let body = written
-        .body
-        .as_ref()
-        .map(|body| match (&body.string, &body.bytes) {
-            (Some(text), _) => text.clone().into_bytes(),
-            (None, Some(base64)) => super::base64::decode(base64).unwrap_or_default(),
-            (None, None) => Vec::new(),
-        });
-    let status = u16::try_from(written.status).unwrap_or(500);
+    let written_body = written.body.as_ref();
+    let body = written_body.map(|body| match (&body.string, &body.bytes) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(base64)) => super::base64::decode(base64).unwrap_or_default(),
+        (None, None) => Vec::new(),
+    });
     RouteAction::DirectResponse {
-        status,
+        status: u16::try_from(written.status).unwrap_or(500),
         body: body.unwrap_or_default(),
     }
 }

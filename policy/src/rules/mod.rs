@@ -17,6 +17,7 @@ mod http_route;
 mod idle_fields;
 mod idle_limits;
 mod json_web_keys;
+mod kubernetes;
 mod layer4_routes;
 mod locality;
 mod names;
@@ -49,6 +50,9 @@ pub fn check(root: &Node<'_>, report: &mut Report<'_>) {
     let spec = root.get("spec");
     if document.api_version == settings::API_VERSION && document.kind == settings::KIND {
         return proxy_settings::check(&spec, report);
+    }
+    if document.api_version == "v1" && document.kind == "Service" {
+        return kubernetes::check_service(&spec, report);
     }
     if !document.api_version.contains(".istio.io/") {
         return;
