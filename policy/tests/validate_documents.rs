@@ -262,3 +262,65 @@ fn an_external_name_without_a_name_is_refused() {
     assert_eq!(errors("type: ExternalName, externalName: a.com"), []);
     assert_eq!(errors("type: ClusterIP"), []);
 }
+
+/// Endpoints that no request could be sent to were dropped, and those with a port in the address.
+#[test]
+fn addresses_of_a_slice_that_are_none_of_its_type_were_dropped_in_silence() {
+    let errors = |family: &str, addresses: &str| {
+        findings::errors(&format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s}}\n\
+             addressType: {family}\nendpoints: [{{addresses: [{addresses}]}}]\n"
+        ))
+    };
+    let field = "endpoints[0].addresses";
+    let wrong = vec![("invalid-address", format!("{field}[0]"))];
+    for (family, address) in [
+        ("IPv4", "localhost"),
+        ("IPv4", "'127.0.0.1:80'"),
+        ("IPv4", "300.0.0.9"),
+        ("IPv4", "'::1'"),
+        ("IPv6", "10.0.0.1"),
+    ] {
+        assert_eq!(errors(family, address), wrong, "{family} {address}");
+    }
+    assert_eq!(errors("IPv4", ""), [("too-few-items", field.to_string())]);
+    for (family, address) in [
+        ("IPv4", "10.0.0.1"),
+        ("IPv6", "'2001:db8::1'"),
+        ("FQDN", "a.example.com"),
+    ] {
+        assert_eq!(errors(family, address), [], "{family} {address}");
+    }
+}
+
+#[test]
+fn a_service_that_kubernetes_refuses_is_refused() {
+    let errors = |spec: &str| findings::errors(&kubernetes_service(spec));
+    let found = |code: &'static str, path: &str| vec![(code, path.to_string())];
+    let address = |path: &str| found("invalid-address", path);
+    assert_eq!(errors("clusterIP: 10.96.1.300"), address("spec.clusterIP"));
+    assert_eq!(
+        errors("clusterIP: 10.96.1.3, clusterIPs: [10.96.1.3, a]"),
+        address("spec.clusterIPs[1]")
+    );
+    for fine in ["clusterIP: None, clusterIPs: [None]", "clusterIP: ''", ""] {
+        assert_eq!(errors(fine), [], "{fine}");
+    }
+    let ports = |ports: &str| errors(&format!("ports: [{ports}]"));
+    assert_eq!(
+        ports("{port: 80, targetPort: 0}"),
+        found("invalid-port", "spec.ports[0].targetPort")
+    );
+    assert_eq!(
+        ports("{name: a, port: 80}, {name: a, port: 81}"),
+        found("duplicate-value", "spec.ports[1].name")
+    );
+    assert_eq!(
+        ports("{name: a, port: 80}, {name: b, port: 80, protocol: TCP}"),
+        found("duplicate-value", "spec.ports[1].port")
+    );
+    assert_eq!(
+        ports("{name: a, port: 80, targetPort: http}, {name: b, port: 80, protocol: UDP}"),
+        []
+    );
+}

@@ -51,8 +51,12 @@ pub fn check(root: &Node<'_>, report: &mut Report<'_>) {
     if document.api_version == settings::API_VERSION && document.kind == settings::KIND {
         return proxy_settings::check(&spec, report);
     }
-    if document.api_version == "v1" && document.kind == "Service" {
-        return kubernetes::check_service(&spec, report);
+    match document.kind.as_str() {
+        "Service" if document.api_version == "v1" => {
+            return kubernetes::check_service(&spec, report);
+        }
+        "EndpointSlice" => return kubernetes::check_endpoint_slice(root, report),
+        _ => {}
     }
     if !document.api_version.contains(".istio.io/") {
         return;
