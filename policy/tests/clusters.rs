@@ -271,6 +271,48 @@ fn an_external_name_leads_to_its_service_or_to_its_name() {
     assert_eq!(outside.dns_names[0].name, "api.example");
 }
 
+/// It was answered 503, for the name in the middle.
+#[test]
+fn a_chain_of_external_names_leads_to_its_end() {
+    let alias = |name: &str, to: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: web}}\n\
+             spec: {{type: ExternalName, externalName: {to}, ports: [{{name: http, port: 80}}]}}\n"
+        )
+    };
+    let inside = |name: &str| format!("{name}.web.svc.cluster.local");
+    let chain = |end: &str| {
+        let three = [
+            ("a", inside("b")),
+            ("b", inside("c")),
+            ("c", end.to_string()),
+        ];
+        let three = three.map(|(name, to)| alias(name, &to)).concat();
+        load_text(&format!("{SETTINGS}{KUBERNETES}{three}"))
+    };
+    for (end, cluster) in [
+        (inside("shop"), "outbound|80||shop.web.svc.cluster.local"),
+        ("api.example".to_string(), "outbound|80||api.example"),
+    ] {
+        let loaded = chain(&end);
+        assert!(
+            !codes(&loaded.diagnostics).contains(&"unknown-host"),
+            "{end}"
+        );
+        let snapshot = loaded.snapshot.unwrap();
+        for name in ["a.web", "b.web.svc", "c.web"] {
+            assert_eq!(get(name, "/").cluster(&snapshot, 80), cluster, "{name}");
+        }
+    }
+    let circle = chain(&inside("a"));
+    let mut told = codes(&circle.diagnostics);
+    told.retain(|code| *code == "unknown-host");
+    assert_eq!(told.len(), 3);
+    let snapshot = circle.snapshot.unwrap();
+    let unknown = get("nobody.web", "/").cluster(&snapshot, 80);
+    assert_eq!(get("a.web", "/").cluster(&snapshot, 80), unknown);
+}
+
 #[test]
 fn no_resolution_means_the_original_destination() {
     let text = format!(

@@ -66,8 +66,9 @@ impl Clusters {
             .filter(|service| service.alias_of.is_some())
         {
             // An alias of a host that nobody declares is reached by its name.
-            let target = service.alias_of.as_deref().unwrap_or_default();
-            if registry.find(target, &service.namespace).is_none() {
+            if let Some(target) = &service.leads_to
+                && registry.find_concrete(service).is_none()
+            {
                 clusters.add_external_name(service, target, settings);
             }
         }

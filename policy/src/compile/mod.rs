@@ -138,6 +138,7 @@ pub fn compile(
     compiler.http_rules = delegates::rules(resources, &settings, &mut compiler.findings);
     // Before a sidecar leaves out what it does not see.
     compiler.proxies = proxy_places(&compiler.registry, &settings);
+    aliases::report_circles(&compiler.registry, &mut compiler.findings);
     duplicate_services::report(&compiler.registry, &mut compiler.findings);
     duplicate_services::report_protocols(resources, &settings, &mut compiler.findings);
     let (listeners, doors) = match settings.role {

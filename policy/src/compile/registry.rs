@@ -50,6 +50,8 @@ pub struct Service {
     pub aliases: Vec<String>,
     /// Set for an ExternalName service: the host that it leads to.
     pub alias_of: Option<String>,
+    /// The host at the end, where that is an alias too; `None` where there is no end.
+    pub leads_to: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// Which endpoints it prefers.
     pub traffic_distribution: Option<TrafficDistribution>,
@@ -113,6 +115,7 @@ impl Registry {
         for entry in &resources.service_entries {
             registry.add_entry(entry, resources, settings);
         }
+        registry.follow_aliases();
         registry.link_aliases();
         registry
     }
@@ -240,6 +243,7 @@ impl Registry {
                 origin: metadata.origin(FieldPath::root().field("spec").field("hosts")),
                 aliases: Vec::new(),
                 alias_of: None,
+                leads_to: None,
                 labels: metadata.labels.clone(),
                 traffic_distribution: distribution_of(metadata, None),
                 selector: spec
@@ -319,6 +323,7 @@ impl Registry {
             addresses,
             origin: metadata.origin(FieldPath::root().field("metadata").field("name")),
             aliases: Vec::new(),
+            leads_to: None,
             alias_of: is_external.then(|| spec.external_name.to_ascii_lowercase()),
             labels: metadata.labels.clone(),
             traffic_distribution: distribution_of(metadata, spec.traffic_distribution.as_deref()),

@@ -104,11 +104,12 @@ impl TableBuilder<'_, '_> {
             let speaks_http = service
                 .port(self.port)
                 .is_some_and(|port| port.protocol.is_http_or_sniffed());
-            if service.alias_of.is_some() && registry.find_concrete(service).is_some() {
+            let is_circle = service.alias_of.is_some() && service.leads_to.is_none();
+            if is_circle || registry.find_concrete(service).is_some() {
                 continue;
             }
             if !ruled.contains(&at) && speaks_http {
-                let target = service.alias_of.as_deref().unwrap_or(&service.host);
+                let target = service.leads_to.as_deref().unwrap_or(&service.host);
                 let cluster = cluster_name(self.port, "", target);
                 let operation = format!("{}:{}/*", service.host, self.port);
                 let route = default_route(&cluster, &self.compiler.clusters, operation);
