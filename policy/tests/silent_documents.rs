@@ -93,6 +93,41 @@ fn settings_of_the_other_role_are_named() {
 }
 
 #[test]
+fn gateways_of_a_sidecar_are_named_once() {
+    let other = GATEWAY
+        .replace("name: edge", "name: other")
+        .replace("8080", "8081");
+    let mesh = sidecar("default") + &service("a.com", 80, 1);
+    assert_eq!(
+        found_in(&(mesh.clone() + GATEWAY + &other)),
+        found("no-effect", "spec")
+    );
+    assert_eq!(found_in(&mesh), []);
+}
+
+#[test]
+fn ports_of_a_workload_that_no_service_has_are_named() {
+    let with = |ports: &str, labels: &str| {
+        let workload = format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: w}}\n\
+             spec: {{address: 10.0.0.9, ports: {{{ports}}}, labels: {{{labels}}}}}\n"
+        );
+        let selecting = entry(", workloadSelector: {labels: {app: q}}");
+        let kubernetes = "---\napiVersion: v1\nkind: Service\nmetadata: {name: k}\n\
+                          spec: {selector: {app: k}, ports: [{name: http, port: 80, targetPort: web}]}\n";
+        let mut told = found_in(&(sidecar("default") + &selecting + kubernetes + &workload));
+        told.retain(|(code, _)| *code == "unknown-port");
+        told
+    };
+    let wrong = found("unknown-port", "spec.ports.htpp");
+    assert_eq!(with("htpp: 9000", "app: q"), wrong);
+    assert_eq!(with("http: 9000", "app: q"), []);
+    assert_eq!(with("htpp: 9000", "app: k"), wrong);
+    assert_eq!(with("web: 9000", "app: k"), []);
+    assert_eq!(with("htpp: 9000", "app: nobodys"), []);
+}
+
+#[test]
 fn sidecars_that_are_for_nobody_are_named() {
     let scope = |name: &str, more: &str| {
         format!(

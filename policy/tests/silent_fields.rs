@@ -137,13 +137,17 @@ fn a_port_that_nothing_listens_on_is_named_with_those_there_are() {
         let spec = format!(
             "hosts: [a.com]\n{gateways}http: [{{match: [{{port: {port}}}], route: [{{destination: {{host: a.com, port: {{number: 80}}}}}}]}}]\n"
         );
-        sidecar("default") + GATEWAY + &service("a.com", 80, 1) + &rule("r", &spec)
+        let mesh = sidecar("default") + GATEWAY + &service("a.com", 80, 1);
+        let mut told = codes_of(&(mesh + &rule("r", &spec)));
+        // That a Gateway counts for nothing there.
+        told.retain(|(code, _)| *code != "no-effect");
+        told
     };
-    assert_eq!(codes_of(&in_mesh("", 9)), warned("never-matches", at));
-    assert_eq!(codes_of(&in_mesh("", 80)), []);
+    assert_eq!(in_mesh("", 9), warned("never-matches", at));
+    assert_eq!(in_mesh("", 80), []);
     let both = "gateways: [mesh, edge]\n";
-    assert_eq!(codes_of(&in_mesh(both, 8080)), []);
-    assert_eq!(codes_of(&in_mesh(both, 9)), warned("never-matches", at));
+    assert_eq!(in_mesh(both, 8080), []);
+    assert_eq!(in_mesh(both, 9), warned("never-matches", at));
     // Whoever has the host may have the port.
     let elsewhere = "hosts: [b.com]\nhttp: [{match: [{port: 9}], directResponse: {status: 200}}]\n";
     let text = sidecar("default") + &service("a.com", 80, 1) + &rule("r", elsewhere);

@@ -62,6 +62,7 @@ mod unreachable;
 mod unrouted_rules;
 mod virtual_hosts;
 mod workload;
+mod workload_ports;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -180,6 +181,7 @@ pub fn compile(
     idle_destination_rules::report(&reached, &mut compiler);
     no_endpoints::report(&reached, &mut compiler);
     other_role::report(&mut compiler);
+    workload_ports::report(&mut compiler);
     let Compiler {
         registry,
         clusters,

@@ -15,7 +15,10 @@ pub fn report(compiler: &mut Compiler<'_>) {
     report_settings(compiler);
     match compiler.settings.role {
         Role::Gateway => report_sidecars(compiler),
-        Role::Sidecar => report_second_sidecars(compiler),
+        Role::Sidecar => {
+            report_gateways(compiler);
+            report_second_sidecars(compiler);
+        }
     }
 }
 
@@ -77,6 +80,18 @@ fn report_sidecars(compiler: &mut Compiler<'_>) {
         let help = "remove it, or write `role: sidecar` in ProxySettings";
         warn(compiler, place, message, help);
     }
+}
+
+/// One warning for all of them: a sidecar may be given what is there for a whole mesh.
+fn report_gateways(compiler: &mut Compiler<'_>) {
+    let Some(first) = compiler.resources.gateways.first() else {
+        return;
+    };
+    let place = Place::Key(first.metadata.origin(FieldPath::root().field("spec")));
+    let message = "this process is a sidecar: no Gateway counts here, and no rule that is bound to \
+                   Gateways alone";
+    let help = "keep them out of the directory, or write `role: gateway` in ProxySettings";
+    warn(compiler, place, message, help);
 }
 
 /// Of the Sidecars for the same workloads the first counts.

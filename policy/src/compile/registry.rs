@@ -495,7 +495,7 @@ impl Source {
 }
 
 /// Both its own labels and those of its object, which win (Istio, `ConvertWorkloadEntry`).
-fn labels_of_entry(workload: &Object<WorkloadEntry>) -> BTreeMap<String, String> {
+pub(super) fn labels_of_entry(workload: &Object<WorkloadEntry>) -> BTreeMap<String, String> {
     let mut labels = workload.spec.labels.clone();
     labels.extend(workload.metadata.labels.clone());
     labels
