@@ -71,6 +71,9 @@ spec:
     timeout: 1800ms
     retries: {attempts: 10, perTryTimeout: 1s, retryOn: gateway-error, backoff: 1ms}
     route: [{destination: {host: shop.test, port: {number: 80}}}]
+  - match: [{uri: {prefix: /begun}}]
+    retries: {attempts: 2, perTryTimeout: 300ms, retryOn: "5xx,reset", backoff: 1ms}
+    route: [{destination: {host: shop.test, port: {number: 80}}}]
   - route: [{destination: {host: shop.test, port: {number: 80}}}]
 ---
 apiVersion: networking.istio.io/v1
@@ -419,6 +422,53 @@ fn a_grpc_caller_sets_the_limit_and_is_told_by_a_status() {
         assert!(!in_all[0].contains("1H"), "{in_all:?}");
         // A later try has what the earlier ones left of the whole.
         assert!(!in_all[1].contains("grpc-timeout: 1000m\r\n"), "{in_all:?}");
+    }
+}
+
+/// Whoever has sent an interim response has begun with the request: nobody else gets it then.
+#[test]
+fn a_request_that_its_upstream_has_begun_with_is_not_sent_twice() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                let steps: Vec<&str> = path.split('/').skip(2).collect();
+                connection.body(3);
+                if steps[0] != "none" {
+                    connection.send(format!("HTTP/1.1 {} X\r\n\r\n", steps[0]));
+                }
+                match steps[1] {
+                    "close" => return,
+                    "hang" => {}
+                    "garbage" => connection.send("HTTP/1.1 one\r\n\r\n"),
+                    status => answer(connection, status.parse().expect("a status"), "", ""),
+                }
+            }
+        });
+        let (proxy, address) = start(driver, &[upstream.address]);
+        let post = |path: &str| {
+            let before = upstream.heads().len();
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\n"
+            );
+            let (answer, _) = converse(address, &[request.as_bytes(), b"pay"]);
+            let last = answer.rfind("HTTP/1.1 ").expect("an answer");
+            (status(&answer[last..]), upstream.heads().len() - before)
+        };
+        for interim in ["100", "102", "103"] {
+            for (end, expected) in [
+                ("503", 503),
+                ("close", 503),
+                ("hang", 504),
+                ("garbage", 502),
+            ] {
+                let path = format!("/begun/{interim}/{end}");
+                assert_eq!(post(&path), (expected, 1), "{driver} {path}");
+            }
+        }
+        assert_eq!(stat(&proxy, "upstream_rq_retry"), 0);
+        // Without it the same are tried again.
+        assert_eq!(post("/begun/none/503"), (503, 3), "{driver}");
+        until_stat(&proxy, "upstream_rq_retry", 2);
     }
 }
 

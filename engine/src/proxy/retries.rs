@@ -30,7 +30,7 @@ pub struct Retries<'a> {
     tried: &'a mut Vec<usize>,
     /// Held from the decision to try again until the next decision.
     permit: Option<RetryPermit>,
-    /// Whether the request was sent anew because a reused connection was dead.
+    /// Whether the request was sent anew because a reused connection was dead, or never may be.
     is_replayed: bool,
 }
 
@@ -69,6 +69,14 @@ impl<'a> Retries<'a> {
             self.cluster.stats.upstream_rq_replayed.add(1);
         }
         is_first
+    }
+
+    /// An interim response says that the upstream has begun with the request: it is not sent again,
+    /// whatever becomes of it.
+    #[cold]
+    pub fn end(&mut self) {
+        self.policy = None;
+        self.is_replayed = true;
     }
 
     /// What the next try wants of its endpoint; `hash` is the request's.

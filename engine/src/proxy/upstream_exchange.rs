@@ -39,7 +39,7 @@ pub(super) enum Sent {
     },
     /// No response: what that means for a retry, and the answer if there is none.
     Failed(TryFailure, Box<Answer>),
-    /// The upstream connection ended before any byte of a response, interim ones among them.
+    /// The upstream connection ended before any byte of a final response.
     NoResponse {
         nothing_sent: bool,
     },
@@ -123,14 +123,6 @@ pub(super) async fn exchange_on(
                 if failure.after_bytes() {
                     return malformed_response(cluster, endpoint);
                 }
-                if interim_responses > 0 {
-                    // It was not dead: the upstream has begun with the request.
-                    cluster.report(endpoint, TryOutcome::Reset);
-                    let failure = TryFailure::Reset {
-                        request_began: true,
-                    };
-                    return Sent::Failed(failure, Box::new(Answer::upstream_closed()));
-                }
                 let nothing_sent = matches!(poll_once(&mut sending).await, Some(Err(_)));
                 return Sent::NoResponse { nothing_sent };
             }
@@ -159,6 +151,7 @@ pub(super) async fn exchange_on(
             break response_bytes;
         }
         stats.responses.add(response_head.status);
+        retries.end();
         interim_responses += 1;
         if interim_responses > request.limits.settings.max_interim_responses {
             return malformed_response(cluster, endpoint);
