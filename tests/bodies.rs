@@ -312,6 +312,57 @@ fn long_chunk_extensions_and_trailers_are_refused_and_counted() {
     }
 }
 
+/// A quote that does not end, and whatever else readers could take for different lines; and much that
+/// is no content.
+#[test]
+fn what_is_no_chunk_extension_reaches_nobody() {
+    const BROKEN: [&str; 4] = [
+        "2;a=\"\r\nok\r\n0\r\n\r\n",
+        "2;a=\"b\"c\r\nok\r\n0\r\n\r\n",
+        "2;a=\u{1}\r\nok\r\n0\r\n\r\n",
+        "2;\r\nok\r\n0\r\n\r\n",
+    ];
+    let padded = "1;aaaaaaaaaaaaaaa\r\nx\r\n".repeat(300) + "0\r\n\r\n";
+    let fine = "2 ; a = \"\\\"\" ;b\r\nok\r\n0\r\n\r\n";
+    for driver in DRIVERS {
+        let answers = [&BROKEN[..], &[&padded, fine]].concat();
+        let answers: Vec<String> = answers.into_iter().map(String::from).collect();
+        let upstream = ScriptedUpstream::start(move |connection| {
+            while let Some((path, _)) = connection.head() {
+                let Ok(number) = path[1..].parse::<usize>() else {
+                    connection.body(usize::MAX);
+                    return;
+                };
+                connection.send(format!(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}",
+                    answers[number]
+                ));
+            }
+        });
+        let spec = "{role: gateway, limits: {maxChunkExtensionBytes: 64}}";
+        let (proxy, address) = start(driver, upstream.address, spec);
+        let ask = |method: &str, path: &str, more: &str| {
+            let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n");
+            converse(address, &[format!("{head}{more}").as_bytes()]).0
+        };
+        for body in BROKEN.iter().copied().chain([&*padded]) {
+            let more = format!("transfer-encoding: chunked\r\n\r\n{body}");
+            let answer = ask("POST", "/", &more);
+            assert_eq!(status(&answer), 400, "{driver} {body:?}: {answer}");
+        }
+        for number in 0..=BROKEN.len() {
+            let answer = ask("GET", &format!("/{number}"), "\r\n");
+            assert_eq!(status(&answer), 502, "{driver} {number}: {answer}");
+        }
+        let answer = ask("GET", "/5", "\r\n");
+        assert!(answer.ends_with(fine), "{answer}");
+        proxy.until_metrics("response_flags=\"UPE\"");
+        let listener = format!("http.{}_{}", address.ip(), address.port());
+        proxy.until_stat(&format!("{listener}.downstream_rq_body_error"), 4);
+        proxy.until_stat(&format!("{listener}.downstream_rq_body_limit"), 1);
+    }
+}
+
 /// As Envoy counts them: the content, without what frames it.
 #[test]
 fn bodies_are_in_the_log_and_in_the_figures() {

@@ -290,6 +290,45 @@ fn a_written_response_reads_back() {
     });
 }
 
+/// Reads what may stand between the size of a chunk and the end of its line.
+fn is_chunk_extension(text: &[u8]) -> bool {
+    fn token(text: &[u8]) -> Option<&[u8]> {
+        let end = text.iter().position(|b| !is_token(&[*b]));
+        let (token, rest) = text.split_at(end.unwrap_or(text.len()));
+        (!token.is_empty()).then_some(rest)
+    }
+    fn quoted(mut text: &[u8]) -> Option<&[u8]> {
+        loop {
+            text = match text {
+                [b'"', rest @ ..] => return Some(rest),
+                [b'\\', _, rest @ ..] => rest,
+                [_, rest @ ..] => rest,
+                [] => return None,
+            };
+        }
+    }
+    fn value(text: &[u8]) -> Option<&[u8]> {
+        match text.strip_prefix(b"\"") {
+            Some(text) => quoted(text),
+            None => token(text),
+        }
+    }
+    let mut rest = text.trim_ascii_start();
+    while let Some(extension) = rest.strip_prefix(b";") {
+        let Some(behind) = token(extension.trim_ascii_start()) else {
+            return false;
+        };
+        rest = behind.trim_ascii_start();
+        if let Some(behind) = rest.strip_prefix(b"=") {
+            let Some(behind) = value(behind.trim_ascii_start()) else {
+                return false;
+            };
+            rest = behind.trim_ascii_start();
+        }
+    }
+    rest.is_empty()
+}
+
 /// Reads a whole chunked body the plain way: line by line, chunk by chunk, straight from the
 /// grammar of RFC 9112 section 7.1. `None` when it is wrong or not all there.
 fn reference_chunked(input: &[u8]) -> Option<(Vec<u8>, usize)> {
@@ -305,8 +344,12 @@ fn reference_chunked(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut payload = Vec::new();
     loop {
         let (size_line, after) = line(rest)?;
-        let digits = size_line.split(|b| *b == b';').next()?.trim_ascii_end();
-        if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        let end = size_line.iter().position(|b| !b.is_ascii_hexdigit());
+        let (digits, extension) = size_line.split_at(end.unwrap_or(size_line.len()));
+        if !is_chunk_extension(extension) {
+            return None;
+        }
+        if digits.is_empty() || digits.len() > 16 {
             return None;
         }
         let size = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
@@ -341,6 +384,7 @@ fn chunked_body() -> impl Strategy<Value = Vec<u8>> {
         ";a",
         ";a=b",
         ";q=\"x y\"",
+        ";q=\"\\\"\";r",
         ";",
         " ",
         " ; a = b",
@@ -349,7 +393,11 @@ fn chunked_body() -> impl Strategy<Value = Vec<u8>> {
     let chunk = (vec(any::<u8>(), 1..40), extension, any::<bool>(), 0usize..3);
     let trailers = select(vec!["", "", "x: y\r\n", "x:\r\ny: z z\r\n", "Host: a\r\n"]);
     let changes = vec(
-        (any::<Index>(), select(b"\r\n 0;1fxg-\0".to_vec()), 0u8..3),
+        (
+            any::<Index>(),
+            select(b"\r\n 0;1fxg-\0\"=\\".to_vec()),
+            0u8..3,
+        ),
         0..3,
     );
     (vec(chunk, 0..5), trailers, changes).prop_map(|(chunks, trailers, changes)| {

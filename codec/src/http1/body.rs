@@ -1,6 +1,7 @@
 //! Bodies: where they end, and that nothing in their framing can be read in two ways
 //! (RFC 9112 sections 6 and 7).
 
+use super::chunk_extension::ChunkExtension;
 use super::trailers::Trailers;
 use super::{BodyError, BodyLimits, Headers};
 
@@ -47,6 +48,7 @@ enum State {
     ChunkExtension {
         size: u64,
         bytes: usize,
+        part: ChunkExtension,
     },
     ChunkLineFeed {
         size: u64,
@@ -67,7 +69,8 @@ const CHUNK_START: State = State::ChunkSize { size: 0, digits: 0 };
 #[derive(Clone, Debug)]
 pub struct BodyScanner {
     state: State,
-    extension_bytes: usize,
+    /// Bytes of extensions beyond the data of their chunks.
+    excess_bytes: usize,
     limits: BodyLimits,
     trailers: Trailers,
 }
@@ -77,7 +80,7 @@ impl BodyScanner {
     pub fn new(framing: BodyFraming, limits: &BodyLimits) -> Self {
         BodyScanner {
             state: State::at_start(framing),
-            extension_bytes: 0,
+            excess_bytes: 0,
             limits: limits.clone(),
             trailers: Trailers::default(),
         }
@@ -95,7 +98,7 @@ impl BodyScanner {
     /// Starts over with another body, under the same limits and with the same capacity.
     pub fn reset(&mut self, framing: BodyFraming) {
         self.state = State::at_start(framing);
-        self.extension_bytes = 0;
+        self.excess_bytes = 0;
         self.trailers.clear();
     }
 
@@ -259,13 +262,14 @@ impl BodyScanner {
                 None => self.after_size(size, 0, byte),
             },
             (State::ChunkBlank { size, bytes }, _) => self.after_size(size, bytes, byte),
-            (State::ChunkExtension { size, .. }, b'\r') => Ok(State::ChunkLineFeed { size }),
-            (State::ChunkExtension { size, bytes }, _) => {
-                if !super::charset::is_field_value_byte(byte) {
-                    return Err(BodyError::InvalidChunkExtension);
-                }
-                let bytes = self.count_extension(bytes)?;
-                Ok(State::ChunkExtension { size, bytes })
+            (State::ChunkExtension { size, part, .. }, b'\r') if part.may_end() => {
+                Ok(State::ChunkLineFeed { size })
+            }
+            (State::ChunkExtension { size, bytes, part }, _) => {
+                let part = part.followed_by(byte);
+                let part = part.ok_or(BodyError::InvalidChunkExtension)?;
+                let bytes = self.count_extension(size, bytes)?;
+                Ok(State::ChunkExtension { size, bytes, part })
             }
             (State::ChunkLineFeed { size: 0 }, b'\n') => Ok(State::Trailers),
             (State::ChunkLineFeed { size }, b'\n') => Ok(State::ChunkData { left: size }),
@@ -282,24 +286,25 @@ impl BodyScanner {
         match byte {
             b'\r' => Ok(State::ChunkLineFeed { size }),
             b';' => {
-                let bytes = self.count_extension(bytes)?;
-                Ok(State::ChunkExtension { size, bytes })
+                let bytes = self.count_extension(size, bytes)?;
+                let part = ChunkExtension::Semicolon;
+                Ok(State::ChunkExtension { size, bytes, part })
             }
             b' ' | b'\t' => {
-                let bytes = self.count_extension(bytes)?;
+                let bytes = self.count_extension(size, bytes)?;
                 Ok(State::ChunkBlank { size, bytes })
             }
             _ => Err(BodyError::InvalidChunkSize),
         }
     }
 
-    /// One more byte of an extension that had `bytes`; how many it has then.
-    fn count_extension(&mut self, bytes: usize) -> Result<usize, BodyError> {
+    /// One more byte of an extension that had `bytes`, in a chunk of `size`; how many it has then.
+    /// What the chunks' own data outweighs is no excess, so that plain chunks need no count.
+    fn count_extension(&mut self, size: u64, bytes: usize) -> Result<usize, BodyError> {
         let bytes = bytes + 1;
-        self.extension_bytes += 1;
-        if bytes > self.limits.max_chunk_extension_bytes
-            || self.extension_bytes > self.limits.max_total_chunk_extension_bytes
-        {
+        self.excess_bytes += usize::from(bytes as u64 > size);
+        let most = self.limits.max_chunk_extension_bytes;
+        if bytes > most || self.excess_bytes > most {
             return Err(BodyError::ChunkExtensionTooLarge);
         }
         Ok(bytes)

@@ -190,10 +190,10 @@ pub enum BodyError {
     /// [`MAX_CHUNK_SIZE_DIGITS`](super::BodyLimits::MAX_CHUNK_SIZE_DIGITS) or above
     /// [`MAX_LENGTH`](super::BodyLimits::MAX_LENGTH) (RFC 9112 section 7.1).
     InvalidChunkSize,
-    /// A control character in a chunk extension (RFC 9112 section 7.1.1).
+    /// A chunk extension that is not of the form of RFC 9112 section 7.1.1, such as one with a
+    /// quoted string that does not end.
     InvalidChunkExtension,
-    /// More than [`max_chunk_extension_bytes`](super::BodyLimits::max_chunk_extension_bytes) or
-    /// [`max_total_chunk_extension_bytes`](super::BodyLimits::max_total_chunk_extension_bytes).
+    /// More than [`max_chunk_extension_bytes`](super::BodyLimits::max_chunk_extension_bytes) allows.
     ChunkExtensionTooLarge,
     /// CRLF was due (after a chunk's line or its data) and something else came.
     MissingLineEnd,

@@ -34,10 +34,10 @@ impl Default for HeadLimits {
 /// Limits on the framing inside a chunked body. Payload bytes are not limited here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// Bytes of one chunk's extensions, from the `;` to the end of the line. Default 4,096.
+    /// Bytes of one chunk's extensions, from behind the size to the end of the line; and those by
+    /// which all extensions of a body together are longer than the data of their chunks, so that
+    /// nobody makes much of little with them. Default 4,096.
     pub max_chunk_extension_bytes: usize,
-    /// Bytes of the extensions of all chunks of one body. Default 16,384.
-    pub max_total_chunk_extension_bytes: usize,
     /// Bytes of the trailer section, its empty line included. Default 61,440 (60 KiB, as a head).
     pub max_trailer_bytes: usize,
     /// Trailer lines. Default 100; values above [`HeadLimits::HEADERS_CEILING`] act as it.
@@ -55,7 +55,6 @@ impl Default for BodyLimits {
     fn default() -> Self {
         BodyLimits {
             max_chunk_extension_bytes: 4 * 1024,
-            max_total_chunk_extension_bytes: 16 * 1024,
             max_trailer_bytes: 60 * 1024,
             max_trailers: 100,
         }

@@ -10,6 +10,7 @@
 mod authority;
 mod body;
 mod charset;
+mod chunk_extension;
 mod date;
 mod error;
 mod fields;

@@ -287,7 +287,6 @@ pub(super) fn our_heads() -> HeadLimits {
 pub(super) fn our_bodies() -> BodyLimits {
     BodyLimits {
         max_chunk_extension_bytes: usize::MAX,
-        max_total_chunk_extension_bytes: usize::MAX,
         max_trailer_bytes: usize::MAX,
         max_trailers: usize::MAX,
     }

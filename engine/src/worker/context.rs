@@ -101,7 +101,6 @@ impl WorkerLimits {
                 max_chunk_extension_bytes: settings.max_chunk_extension_bytes as usize,
                 max_trailer_bytes: settings.max_trailer_bytes as usize,
                 max_trailers: settings.max_headers as usize,
-                ..BodyLimits::default()
             },
             settings: settings.clone(),
         })

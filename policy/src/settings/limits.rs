@@ -108,7 +108,7 @@ limits! {
     max_headers / "maxHeaders": Count = 100, 1, 512,
         "Most header lines in a head or a trailer section.";
     max_chunk_extension_bytes / "maxChunkExtensionBytes": Bytes = 4 * 1024, 0, ANY,
-        "Longest extension of one chunk.";
+        "Longest extension of one chunk, and how much longer than their data the extensions of all chunks of a body may be together.";
     max_trailer_bytes / "maxTrailerBytes": Bytes = 16 * 1024, 2, ANY,
         "Longest trailer section.";
     request_head_timeout_ms / "requestHeadTimeout": Duration = 10_000, 1, ANY,

@@ -60,7 +60,6 @@ fuzz_target!(|data: &[u8]| {
         0 => BodyLimits::default(),
         _ => BodyLimits {
             max_chunk_extension_bytes: usize::from(limit % 16),
-            max_total_chunk_extension_bytes: usize::from(limit / 8),
             max_trailer_bytes: usize::from(*limit),
             max_trailers: usize::from(limit % 8),
         },
