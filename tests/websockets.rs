@@ -242,8 +242,7 @@ fn refusals_of_a_websocket_are_passed_on() {
             over_http1(driver, one.address),
             over_http2(driver, two.address),
         ] {
-            let closing = upgrade("/refused").replace("connection: ", "connection: close, ");
-            let (answer, _) = converse(address, &[closing.as_bytes()]);
+            let (answer, _) = converse(address, &[upgrade("/refused").as_bytes()]);
             assert_eq!(status(&answer), 403, "{answer}");
             client(address, |send| async move {
                 let mut send = ready(&send).await;
@@ -252,6 +251,29 @@ fn refusals_of_a_websocket_are_passed_on() {
                 assert_eq!(response.status(), StatusCode::FORBIDDEN);
             });
         }
+    }
+}
+
+/// What the client has sent in the meantime was meant for the tunnel.
+#[test]
+fn nothing_is_served_behind_a_websocket_that_was_not_granted() {
+    for driver in DRIVERS {
+        let one = http1_server();
+        let (_proxy, address) = over_http1(driver, one.address);
+        for (path, expected) in [("/refused", 403), ("/ignored", 200)] {
+            let before = one.heads().len();
+            let behind = b"frameGET /behind HTTP/1.1\r\nhost: a.test\r\n\r\n";
+            let (answer, _) = converse(address, &[upgrade(path).as_bytes(), behind]);
+            assert_eq!(status(&answer), expected, "{driver} {answer}");
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+            assert_eq!(one.heads().len() - before, 1, "{driver} {path}");
+        }
+        // Nor behind an answer of our own.
+        let (_proxy, address) = over_http1(driver, free_address());
+        let (answer, _) = converse(address, &[upgrade("/chat").as_bytes(), b"frame"]);
+        assert_eq!(status(&answer), 503, "{driver} {answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
     }
 }
 
@@ -270,8 +292,7 @@ fn a_server_that_has_not_understood_is_a_bad_gateway() {
     // One that does not know the extended CONNECT.
     let plain = Http2Upstream::start(|mut call| async move { call.answer(b"", None).await });
     let (_proxy, address) = over_http2("auto", plain.address);
-    let closing = upgrade("/chat").replace("connection: ", "connection: close, ");
-    let (answer, _) = converse(address, &[closing.as_bytes()]);
+    let (answer, _) = converse(address, &[upgrade("/chat").as_bytes()]);
     assert_eq!(status(&answer), 502, "{answer}");
     assert_eq!(plain.requests(), 0);
 }

@@ -158,6 +158,18 @@ fn persistence_follows_version_and_connection() {
             false,
         ),
         ("GET / HTTP/1.1", "Proxy-Connection: close\r\n", true),
+        // What follows may be meant for a tunnel.
+        (
+            "GET / HTTP/1.1",
+            "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n",
+            false,
+        ),
+        ("GET / HTTP/1.1", "Upgrade: websocket\r\n", true),
+        (
+            "GET / HTTP/1.1",
+            "Connection: Upgrade\r\nUpgrade: h2c\r\n",
+            true,
+        ),
         ("GET / HTTP/1.0", "", false),
         ("GET / HTTP/1.0", "Connection: Keep-Alive\r\n", true),
         ("GET / HTTP/1.0", "Connection: keep-alive, close\r\n", false),

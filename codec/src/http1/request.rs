@@ -31,7 +31,8 @@ pub struct RequestHead {
     /// How the body is delimited (RFC 9112 section 6.3); never `UntilClose`. After a CONNECT it
     /// is `None`: what follows is the tunnel.
     pub framing: BodyFraming,
-    /// Whether the client means to go on with the connection (RFC 9112 section 9.3).
+    /// Whether the client means to go on with the connection (RFC 9112 section 9.3), and may: what it
+    /// sends behind a request for a WebSocket may be meant for that, also when it is not granted.
     pub keep_alive: bool,
     /// Whether the client waits for 100 before it sends its body; false in HTTP/1.0 and when
     /// there is no body (RFC 9110 section 10.1.1).
@@ -243,8 +244,8 @@ fn finish(
         Expectation::Continue => version == Version::Http11 && head.framing != BodyFraming::None,
         Expectation::None => false,
     };
-    head.keep_alive = facts.persists(version);
     head.upgrade = facts.upgrade(version);
+    head.keep_alive = facts.persists(version) && head.upgrade != Upgrade::WebSocket;
     head.te_trailers = facts.te_trailers;
     Ok(Progress::Complete)
 }
