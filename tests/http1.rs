@@ -389,19 +389,22 @@ fn h2c_is_served_as_http_1_1_and_other_upgrades_are_refused() {
             !seen.contains("upgrade") && !seen.contains("http2-settings"),
             "{seen}"
         );
-        let request =
-            b"GET / HTTP/1.1\r\nhost: a.test\r\nupgrade: irc\r\nconnection: upgrade\r\n\r\n\
-                        GET /after HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
-        let (answer, _) = converse(address, &[request]);
-        assert_eq!(status(&answer), 403, "{answer}");
-        assert!(answer.contains("connection: close"), "{answer}");
-        assert!(!answer.contains("/after"), "{answer}");
+        for other in ["irc", "h2c, websocket", "websocket, h2c", ""] {
+            let request = format!(
+                "GET / HTTP/1.1\r\nhost: a.test\r\nupgrade: {other}\r\nconnection: upgrade\r\n\r\n\
+                 GET /after HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n"
+            );
+            let (answer, _) = converse(address, &[request.as_bytes()]);
+            assert_eq!(status(&answer), 403, "{answer}");
+            assert!(answer.contains("connection: close"), "{answer}");
+            assert!(!answer.contains("/after"), "{answer}");
+        }
         let refused = format!(
             "http.{}_{}.downstream_rq_upgrade_refused",
             address.ip(),
             address.port()
         );
-        proxy.until_stat(&refused, 1);
+        proxy.until_stat(&refused, 4);
     }
 }
 

@@ -196,7 +196,16 @@ fn upgrades_are_classified() {
         ),
         (
             "Upgrade: h2c, websocket\r\nConnection: upgrade\r\n",
-            Upgrade::WebSocket,
+            Upgrade::Other,
+        ),
+        (
+            "Upgrade: websocket\r\nUpgrade: websocket\r\nConnection: upgrade\r\n",
+            Upgrade::Other,
+        ),
+        ("Upgrade:\r\nConnection: upgrade\r\n", Upgrade::Other),
+        (
+            "Upgrade:\r\nUpgrade: h2c\r\nConnection: upgrade\r\n",
+            Upgrade::Other,
         ),
         (
             "Upgrade: h2c\r\nUpgrade: foo/1\r\nConnection: upgrade\r\n",

@@ -11,9 +11,9 @@ pub enum Upgrade {
     None,
     /// `h2c` alone (RFC 7540 section 3.2).
     H2c,
-    /// `websocket`, with or without `h2c` beside it (RFC 6455).
+    /// `websocket` alone (RFC 6455).
     WebSocket,
-    /// Anything else.
+    /// Anything else, also several at choice: Envoy takes none of them.
     Other,
 }
 
@@ -45,9 +45,7 @@ pub(super) struct FieldFacts {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     upgrade_option: bool,
-    upgrade_h2c: bool,
-    upgrade_websocket: bool,
-    upgrade_other: bool,
+    upgrade: Upgrade,
 }
 
 impl FieldFacts {
@@ -62,14 +60,8 @@ impl FieldFacts {
     pub(super) fn upgrade(&self, version: super::Version) -> Upgrade {
         if !self.upgrade_option || version == super::Version::Http10 {
             Upgrade::None
-        } else if self.upgrade_other {
-            Upgrade::Other
-        } else if self.upgrade_websocket {
-            Upgrade::WebSocket
-        } else if self.upgrade_h2c {
-            Upgrade::H2c
         } else {
-            Upgrade::None
+            self.upgrade
         }
     }
 
@@ -147,15 +139,14 @@ pub(super) fn collect(
                 facts.te_trailers |= list(line.value).any(|t| t.eq_ignore_ascii_case(b"trailers"));
             }
             HeaderKind::Upgrade => {
-                for protocol in list(line.value) {
-                    if protocol.eq_ignore_ascii_case(b"websocket") {
-                        facts.upgrade_websocket = true;
-                    } else if protocol.eq_ignore_ascii_case(b"h2c") {
-                        facts.upgrade_h2c = true;
-                    } else {
-                        facts.upgrade_other = true;
+                let is_only = facts.upgrade == Upgrade::None;
+                facts.upgrade = match line.value.trim_ascii() {
+                    only if is_only && only.eq_ignore_ascii_case(b"websocket") => {
+                        Upgrade::WebSocket
                     }
-                }
+                    only if is_only && only.eq_ignore_ascii_case(b"h2c") => Upgrade::H2c,
+                    _ => Upgrade::Other,
+                };
             }
             HeaderKind::Expect if side == Side::Request => {
                 for expectation in list(line.value) {
