@@ -182,6 +182,45 @@ fn a_trailer_section_within_raised_limits_is_not_broken_off() {
 }
 
 #[test]
+fn a_stream_that_its_client_resets_is_no_lost_connection() {
+    for driver in DRIVERS {
+        let slow = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                match path.as_str() {
+                    "/never" => {}
+                    "/begun" => connection.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1"),
+                    _ => connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+                }
+            }
+        });
+        let (proxy, address) = start(driver, slow.address);
+        let stat = |name: &str| proxy.stat(&format!("http.127.0.0.1_{}.{name}", address.port()));
+        client(address, |send| async move {
+            let mut resets = 0;
+            for path in ["/never", "/begun"] {
+                for is_whole in [true, false] {
+                    let mut send = send.clone().ready().await.unwrap();
+                    let method = if is_whole { Method::GET } else { Method::POST };
+                    let sent = send.send_request(request(method, path), is_whole);
+                    let (mut answer, mut out) = sent.unwrap();
+                    eventually("the request", || slow.heads().len() == resets + 1).await;
+                    if path == "/begun" {
+                        (&mut answer).await.expect("a head");
+                    }
+                    out.send_reset(h2::Reason::CANCEL);
+                    resets += 1;
+                    let reset = || stat("downstream_rq_rx_reset") == resets as u64;
+                    eventually("the reset", reset).await;
+                }
+            }
+            assert_eq!(stat("downstream_cx_active"), 1);
+            assert_eq!(stat("downstream_cx_destroy_remote_active_rq"), 0);
+        });
+        proxy.until_metrics("response_flags=\"DR\"");
+    }
+}
+
+#[test]
 fn streams_share_a_connection_and_do_not_wait_for_each_other() {
     for driver in DRIVERS {
         let slow = ScriptedUpstream::start(|connection| {

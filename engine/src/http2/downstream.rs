@@ -49,7 +49,7 @@ struct Client {
     facts: OnceCell<Rc<ConnectionFacts>>,
     chain: Option<Rc<ChosenChain>>,
     deadline: Deadline,
-    active_streams: Rc<Cell<u32>>,
+    streams: Rc<Streams>,
 }
 
 /// How a turn of a connection's task ended.
@@ -61,12 +61,32 @@ enum Turn<T> {
     TooMuch,
 }
 
+/// What the streams of a connection share.
+#[derive(Default)]
+pub(super) struct Streams {
+    active: Cell<u32>,
+    is_over: Cell<bool>,
+}
+
+impl Streams {
+    /// Whether the connection has ended with an error, and all its streams with it.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+}
+
 /// One stream in use.
-struct ActiveStream(Rc<Cell<u32>>);
+pub struct ActiveStream(Rc<Streams>);
+
+impl ActiveStream {
+    pub(super) fn connection(&self) -> Rc<Streams> {
+        self.0.clone()
+    }
+}
 
 impl Drop for ActiveStream {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.active.set(self.0.active.get() - 1);
     }
 }
 
@@ -96,7 +116,7 @@ pub async fn serve_http2(connection: Connection) {
         facts,
         chain,
         deadline,
-        active_streams: Rc::default(),
+        streams: Rc::default(),
     };
     let limits = client.worker.limits();
     let guard = Guard::new(&limits.settings, client.worker.http2_stats.clone());
@@ -150,7 +170,7 @@ impl Client {
                     http2.graceful_shutdown();
                 }
                 let turn = self.with_send(cx, shared, |cx| http2.poll_accept(cx));
-                let idle_end = match self.active_streams.get() {
+                let idle_end = match self.streams.active.get() {
                     0 if is_leaving => deadline_after(idle_since, GOODBYE_MS),
                     0 => deadline_after(idle_since, limits.downstream_idle_timeout_ms),
                     _ => {
@@ -204,6 +224,7 @@ impl Client {
 
     /// After an error of the connection: its GOAWAY still goes out.
     async fn say_goodbye(&self, http2: &mut Http2Connection<Pipe, Bytes>, shared: &PipeShared) {
+        self.streams.is_over.set(true);
         self.deadline.set(deadline_after(rt::now(), GOODBYE_MS));
         let closed = poll_fn(|cx| match http2.poll_closed(cx) {
             Poll::Ready(_) => Poll::Ready(()),
@@ -268,7 +289,8 @@ impl Client {
         let Some((text, framing)) = text else {
             return respond.send_reset(Reason::PROTOCOL_ERROR);
         };
-        self.active_streams.set(self.active_streams.get() + 1);
+        let active = &self.streams.active;
+        active.set(active.get() + 1);
         let body = (framing != Framing::None).then(|| bodies.of(body));
         let stream = Http2Stream::of_server(
             Inflow::new(&text, body, framing),
@@ -283,7 +305,7 @@ impl Client {
                 &self.worker,
             ),
             self.local,
-            Box::new(ActiveStream(self.active_streams.clone())),
+            ActiveStream(self.streams.clone()),
         );
         self.worker.spawn_connection(Box::new(Connection {
             stream: Transport::Http2(Box::new(stream)),

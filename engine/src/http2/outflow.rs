@@ -78,9 +78,9 @@ impl Outflow {
         self.send_within_window()
     }
 
-    /// Whether the peer has reset the stream.
-    pub fn is_reset(&mut self, context: &mut Context<'_>) -> bool {
-        self.stream.poll_reset(context).is_ready()
+    /// Ready when the stream was reset.
+    pub fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+        self.stream.poll_reset(context)
     }
 
     /// How many bytes the peer's window has let pass.

@@ -1,5 +1,6 @@
 //! A stream whose request comes from a client.
 
+use super::downstream::Streams;
 use super::failure::StreamFailure;
 use super::heads::response_of;
 use super::inflow::Inflow;
@@ -9,9 +10,11 @@ use super::stream::{our_bodies, our_heads};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use ringroad_codec::http1::{BodyFraming, Progress, ResponseHead, parse_response};
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 pub(super) struct ServerSide {
+    pub connection: Rc<Streams>,
     pub inflow: Inflow,
     pub respond: SendResponse<Bytes>,
     /// Of a response, as far as it was pushed.
@@ -36,6 +39,23 @@ impl ServerSide {
         }
         let stalled = self.stall.poll(outflow.taken_bytes(), context);
         stalled.map(|()| Err(StreamFailure::Reset))
+    }
+
+    /// Whether the client has reset the stream, and neither of us the connection.
+    pub fn was_reset(&mut self) -> bool {
+        match self.inflow.failure() {
+            Some(StreamFailure::Reset | StreamFailure::Refused) => return true,
+            Some(_) => return false,
+            None => {}
+        }
+        // `h2` does not say which side has reset it. We do so on our own with what is broken, which
+        // shows above, and when the whole connection ends.
+        let context = &mut Context::from_waker(Waker::noop());
+        let reset = match &mut self.outflow {
+            Some(outflow) => outflow.poll_reset(context),
+            None => self.respond.poll_reset(context),
+        };
+        matches!(reset, Poll::Ready(Ok(_))) && !self.connection.is_over()
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), StreamFailure> {

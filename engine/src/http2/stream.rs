@@ -1,6 +1,7 @@
 //! A stream of HTTP/2 that looks like a connection of HTTP/1.1.
 
 use super::client_side::ClientSide;
+use super::downstream::ActiveStream;
 use super::failure::StreamFailure;
 use super::incoming::Bodies;
 use super::inflow::Inflow;
@@ -57,10 +58,11 @@ impl Http2Stream {
         asked: &Asked,
         stall: StallWatch,
         local: Option<SocketAddr>,
-        in_use: Box<dyn std::any::Any>,
+        in_use: ActiveStream,
     ) -> Self {
         let side = Side::Server(ServerSide {
             stall,
+            connection: in_use.connection(),
             inflow,
             respond,
             head: Vec::new(),
@@ -68,7 +70,7 @@ impl Http2Stream {
             is_upgrade: asked.is_upgrade,
             outflow: None,
         });
-        let mut stream = Self::new(side, local, in_use);
+        let mut stream = Self::new(side, local, Box::new(in_use));
         stream.is_call = asked.is_call;
         stream
     }
@@ -186,6 +188,14 @@ impl Http2Stream {
         }
     }
 
+    /// Whether a client has reset its request, and not lost it with the connection.
+    pub fn was_reset_by_client(&self) -> bool {
+        match &mut *self.side.borrow_mut() {
+            Side::Server(server) => server.was_reset(),
+            Side::Client(_) => false,
+        }
+    }
+
     /// The drop resets the stream, also one whose message was sent.
     pub fn reset_on_close(&self) {
         self.resets_on_drop.set(true);
@@ -255,7 +265,7 @@ impl Side {
     fn is_reset(&mut self, context: &mut Context<'_>) -> bool {
         match self {
             Self::Server(server) => match &mut server.outflow {
-                Some(outflow) => !outflow.is_finished() && outflow.is_reset(context),
+                Some(outflow) => !outflow.is_finished() && outflow.poll_reset(context).is_ready(),
                 None => server.respond.poll_reset(context).is_ready(),
             },
             Self::Client(client) => client.failure().is_some(),

@@ -421,12 +421,18 @@ fn cut_off(connection: &Connection, mut record: Record<'_>) -> After {
     After::Reset
 }
 
-/// The client closed or broke its connection before it had its answer.
+/// The client closed or broke its connection, or reset its stream, before it had its answer.
 fn client_left(connection: &Connection, mut record: Record<'_>) -> After {
     let stats = &connection.listener.stats;
-    stats.downstream_cx_destroy_remote_active_rq.add(1);
-    let flags = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
-    record.fail(flags, "downstream_remote_disconnect");
+    if connection.stream.was_reset_by_client() {
+        stats.downstream_rq_rx_reset.add(1);
+        let flags = ResponseFlags::DOWNSTREAM_REMOTE_RESET;
+        record.fail(flags, "http2.remote_reset");
+    } else {
+        stats.downstream_cx_destroy_remote_active_rq.add(1);
+        let flags = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
+        record.fail(flags, "downstream_remote_disconnect");
+    }
     record.finish(connection);
     After::Reset
 }

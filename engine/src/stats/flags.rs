@@ -40,6 +40,8 @@ flags! {
     NO_ROUTE_FOUND = 6, "NR";
     /// The downstream went away.
     DOWNSTREAM_CONNECTION_TERMINATION = 9, "DC";
+    /// The client reset the stream.
+    DOWNSTREAM_REMOTE_RESET = 16, "DR";
     /// The stream was idle for too long.
     STREAM_IDLE_TIMEOUT = 11, "SI";
     /// The downstream broke the protocol.

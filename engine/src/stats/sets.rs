@@ -82,6 +82,7 @@ stat_set! {
         Counter downstream_rq_3xx: "Responses 3xx",
         Counter downstream_rq_4xx: "Responses 4xx",
         Counter downstream_rq_5xx: "Responses 5xx",
+        Counter downstream_rq_rx_reset: "Requests over HTTP/2 that the client reset",
         Counter downstream_rq_header_timeout: "Requests whose head took longer than limits.requestHeadTimeout",
         Counter downstream_rq_idle_timeout: "Requests whose body paused for longer than limits.requestBodyIdleTimeout",
         Counter downstream_rq_too_large: "Heads over limits.maxHeadBytes or limits.maxHeaders",

@@ -77,6 +77,11 @@ impl Transport {
         }
     }
 
+    /// Whether it is a stream of HTTP/2 that its client has reset, while the connection goes on.
+    pub fn was_reset_by_client(&self) -> bool {
+        matches!(self, Self::Http2(stream) if stream.was_reset_by_client())
+    }
+
     pub fn peek_state(&self) -> Idle {
         match self {
             Self::Plain(stream) => stream.peek_state(),
