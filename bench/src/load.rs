@@ -17,6 +17,7 @@ use crate::load_http2;
 use crate::payload::Payload;
 use crate::peers::HOST;
 use crate::response::{Fault, Progress, ResponseReader};
+use crate::schedule::Schedule;
 use crate::sys::{self, Epoll, NO_EVENT, READABLE, WRITABLE};
 use crate::upstream::ID_HEADER;
 use crate::wire::{Security, Wire};
@@ -31,6 +32,8 @@ pub struct LoadPlan {
     pub connections: usize,
     /// Requests a second; `None` keeps every connection busy.
     pub rate: Option<f64>,
+    /// How many requests of a fixed rate are due at the same moment; 1 spreads them evenly.
+    pub at_once: usize,
     /// A new connection for each request, ended by the answer.
     pub connection_per_request: bool,
     /// Streams of HTTP/2 on each connection; `None` is HTTP/1.1.
@@ -57,6 +60,7 @@ impl LoadPlan {
             payload,
             connections,
             rate: None,
+            at_once: 1,
             connection_per_request: false,
             streams: None,
             security: Security::Plain,
@@ -224,7 +228,7 @@ struct Load<'p> {
     idle: VecDeque<usize>,
     /// Due moments of requests that wait for a connection.
     backlog: VecDeque<Instant>,
-    next_due: Instant,
+    schedule: Option<Schedule>,
     measured_from: Instant,
     measured_until: Instant,
     counting: bool,
@@ -249,7 +253,7 @@ impl<'p> Load<'p> {
             slots: (0..plan.connections).map(|_| slot()).collect(),
             idle: (0..plan.connections).collect(),
             backlog: VecDeque::new(),
-            next_due: now,
+            schedule: plan.rate.map(|rate| Schedule::new(now, rate, plan.at_once)),
             measured_from: now + plan.warm_up,
             measured_until: now + plan.warm_up + plan.measured,
             counting: false,
@@ -328,7 +332,7 @@ impl<'p> Load<'p> {
         } else {
             self.measured_from
         };
-        let Some(rate) = self.plan.rate else {
+        let Some(schedule) = &mut self.schedule else {
             // A connection that fails at once comes back to the queue: each is tried once a turn.
             for _ in 0..self.idle.len() {
                 if let Some(index) = self.idle.pop_front() {
@@ -337,11 +341,7 @@ impl<'p> Load<'p> {
             }
             return phase_end;
         };
-        let interval = Duration::from_secs_f64(1.0 / rate);
-        while self.next_due <= now {
-            self.backlog.push_back(self.next_due);
-            self.next_due += interval;
-        }
+        let next_due = schedule.take_due(now, &mut self.backlog);
         while !self.backlog.is_empty()
             && let Some(index) = self.idle.pop_front()
         {
@@ -349,7 +349,7 @@ impl<'p> Load<'p> {
                 self.start(index, due);
             }
         }
-        phase_end.min(self.next_due)
+        phase_end.min(next_due)
     }
 
     /// Gives a free connection its next request.

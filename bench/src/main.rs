@@ -21,6 +21,7 @@ mod report;
 mod response;
 mod routes_config;
 mod rows;
+mod schedule;
 mod statistics;
 mod storm;
 mod sys;
@@ -154,6 +155,9 @@ struct LoadOptions {
     /// Requests a second [default: as many as go]
     #[arg(long)]
     rate: Option<f64>,
+    /// How many of them are due at the same moment; 1 spreads them evenly
+    #[arg(long, default_value_t = 1, requires = "rate")]
+    at_once: usize,
     /// A new connection for each request
     #[arg(long)]
     connection_per_request: bool,
@@ -295,6 +299,7 @@ fn load(options: &LoadOptions) -> io::Result<()> {
     sys::raise_descriptor_limit()?;
     let plan = LoadPlan {
         rate: options.rate,
+        at_once: options.at_once,
         connection_per_request: options.connection_per_request,
         measured: Duration::from_secs_f64(options.seconds),
         ..LoadPlan::to(options.target, options.payload, options.connections)

@@ -92,6 +92,7 @@ pub fn measure(
 ) -> io::Result<Sample> {
     let plan = LoadPlan {
         rate: row.rate(),
+        at_once: row.requests_at_once(),
         connection_per_request: row.has_connection_per_request(),
         streams: (row.front() == Front::Http2).then_some(STREAMS),
         security: match row.front() {

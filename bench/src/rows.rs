@@ -29,8 +29,11 @@ pub enum Front {
 pub enum Offer {
     /// Every connection is kept busy.
     Saturated,
-    /// [`FIXED_RATE`] requests a second by schedule.
+    /// [`FIXED_RATE`] requests a second by schedule: each connection has one at every beat, as with
+    /// `h2load --rps`.
     FixedRate,
+    /// The same, spread as evenly as can be over time.
+    EvenRate,
     /// As `Saturated`, with a new connection for each request.
     ConnectionPerRequest,
     /// As `Saturated`, long enough to tell user space from the kernel.
@@ -74,11 +77,13 @@ impl Row {
         // 1 MiB at this rate is more than a loopback carries.
         for payload in [Payload::Small, Payload::Medium] {
             for connections in CONNECTIONS {
-                rows.push(Self {
-                    payload,
-                    connections,
-                    offer: Offer::FixedRate,
-                });
+                for offer in [Offer::FixedRate, Offer::EvenRate] {
+                    rows.push(Self {
+                        payload,
+                        connections,
+                        offer,
+                    });
+                }
             }
         }
         for payload in Payload::ALL {
@@ -118,6 +123,7 @@ impl Row {
             row(Payload::Small, 64, Offer::Saturated),
             row(Payload::Small, 8, Offer::Saturated),
             row(Payload::Small, 64, Offer::FixedRate),
+            row(Payload::Small, 64, Offer::EvenRate),
             row(Payload::Medium, 64, Offer::Saturated),
             row(Payload::Large, 8, Offer::Saturated),
             row(Payload::Small, 64, Offer::ConnectionPerRequest),
@@ -135,6 +141,7 @@ impl Row {
         let offer = match self.offer {
             Offer::Saturated => "saturated",
             Offer::FixedRate => "fixed",
+            Offer::EvenRate => "even",
             Offer::ConnectionPerRequest => "close",
             Offer::Split => "split",
             Offer::Policy => "policy",
@@ -156,6 +163,7 @@ impl Row {
         let offer = match self.offer {
             Offer::Saturated => "keep-alive, saturated",
             Offer::FixedRate => "keep-alive, 16,000 requests a second",
+            Offer::EvenRate => "keep-alive, 16,000 requests a second spread evenly",
             Offer::ConnectionPerRequest => "a connection per request, saturated",
             Offer::Split => "keep-alive, saturated, user and system apart",
             Offer::Policy => "keep-alive, saturated, a rich policy beside a plain one",
@@ -220,7 +228,15 @@ impl Row {
     }
 
     pub fn rate(&self) -> Option<f64> {
-        (self.offer == Offer::FixedRate).then_some(FIXED_RATE)
+        matches!(self.offer, Offer::FixedRate | Offer::EvenRate).then_some(FIXED_RATE)
+    }
+
+    /// How many requests of a fixed rate are due at the same moment.
+    pub fn requests_at_once(&self) -> usize {
+        match self.offer {
+            Offer::FixedRate => self.connections,
+            _ => 1,
+        }
     }
 }
 
