@@ -125,7 +125,7 @@ fn parse(
             && len <= limits.max_head_bytes
             && line_ends_are_crlf(buf, name_starts(buf, tokens.headers), len)
         {
-            return finish(buf, 0, len, tokens.headers, limits, head);
+            return finish(buf, len, &tokens, limits, head);
         }
     }
     let found = head.search.advance(buf, limits, Side::Request, |line| {
@@ -140,7 +140,7 @@ fn parse(
     let mut tokens = httparse::Request::new(&mut []);
     match tokens.parse_with_uninit_headers(&buf[start..len], slots) {
         Ok(httparse::Status::Complete(used)) if start + used == len => {
-            finish(buf, start, len, tokens.headers, limits, head)
+            finish(buf, len, &tokens, limits, head)
         }
         Err(httparse::Error::TooManyHeaders) => Err(HeadErrorKind::TooManyHeaders),
         _ => {
@@ -204,31 +204,44 @@ pub(super) fn version_fault(version: &[u8]) -> HeadErrorKind {
     }
 }
 
+/// The request line of a tokenised head. httparse takes no line that [`request_line`] refuses.
+fn line_of<'b>(tokens: &httparse::Request<'_, 'b>) -> Option<RequestLine<'b>> {
+    Some(RequestLine {
+        method: tokens.method?.as_bytes(),
+        target: tokens.path?.as_bytes(),
+        version: match tokens.version? {
+            0 => Version::Http10,
+            _ => Version::Http11,
+        },
+    })
+}
+
 /// The rules that hold for a tokenised head whose lines all end in CRLF.
 fn finish(
     buf: &[u8],
-    start: usize,
     len: usize,
-    lines: &[httparse::Header<'_>],
+    tokens: &httparse::Request<'_, '_>,
     limits: &HeadLimits,
     head: &mut RequestHead,
 ) -> Result<Progress, HeadErrorKind> {
-    let line_end = match name_starts(buf, lines).next() {
-        Some(first_name) => first_name - 2,
-        None => len - 4,
-    };
     let RequestLine {
         method,
         target,
         version,
-    } = request_line(&buf[start..line_end])?;
+    } = line_of(tokens).ok_or(HeadErrorKind::InvalidRequestLine)?;
     head.method = Span::locate(buf, method);
     head.target = Span::locate(buf, target);
     head.target_form = target::classify(method, target, head.target.start as usize)?;
     head.version = version;
     head.head_len = len;
 
-    let facts = fields::collect(buf, lines, limits, Side::Request, &mut head.headers)?;
+    let facts = fields::collect(
+        buf,
+        tokens.headers,
+        limits,
+        Side::Request,
+        &mut head.headers,
+    )?;
     head.host = host(buf, head, facts.host)?;
     facts.check_framing(version)?;
     if head.target_form == TargetForm::Authority {

@@ -195,13 +195,16 @@ async fn exchange(
         let body_read = body.body.complete;
         return answer_request(connection, head, body_read, answer, no_edits, record).await;
     }
-    let (mut plan, first_piece) = match (planned, body.body.take(&mut connection.unread)) {
-        (Ok(plan), Ok(piece)) => (plan, piece),
-        (_, Err(error)) => {
+    let first_piece = match body.body.take(&mut connection.unread) {
+        Ok(piece) => piece,
+        Err(error) => {
             let answer = refuse_body(&connection.listener.stats, &error);
             return answer_request(connection, head, false, &answer, no_edits, record).await;
         }
-        (Err(refusal), Ok(_)) => {
+    };
+    let mut plan = match planned {
+        Ok(plan) => plan,
+        Err(refusal) => {
             record.route_name = refusal.route.map_or("", |route| &route.name);
             let of_route = refusal.response_edits();
             let edits = Edits {
