@@ -125,6 +125,51 @@ fn requests_are_told_with_the_labels_of_istio() {
     }
 }
 
+/// A release relabels what runs at an address that stays.
+#[test]
+fn labels_that_a_change_gives_to_an_endpoint_or_the_workload_are_in_the_metrics_at_once() {
+    for driver in DRIVERS {
+        let (address, upstream) = (free_address(), Upstream::start("one"));
+        let split = splitting(&[(upstream.address, 1)]);
+        let endpoint = |version: &str| {
+            let labels = format!("    labels: {{app: shop, version: {version}}}\n");
+            split.replace("    ports: {http", &format!("{labels}    ports: {{http"))
+        };
+        let own = |version: &str, more: &str| {
+            settings(&format!(
+                "{{workload: {{name: front, labels: {{app: door, version: {version}{more}}}}}}}"
+            ))
+        };
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("split.yaml", &endpoint("v1")),
+            ("settings.yaml", &own("v1", "")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        let counted = |labels: &[&str]| {
+            let answered = get(address, "shop.example", "/").status == 200
+                && get(address, "shop.example", "/none").status == 200;
+            answered && proxy.has_series("istio_requests_total", labels)
+        };
+        until("the first labels", || {
+            counted(&["source_version=\"v1\"", "destination_version=\"v1\""])
+        });
+        proxy.put("split.yaml", &endpoint("v2"));
+        until("the labels of the endpoint", || {
+            counted(&["source_version=\"v1\"", "destination_version=\"v2\""])
+        });
+        let named = ", service.istio.io/canonical-name: porch";
+        proxy.put("settings.yaml", &own("v3", named));
+        until("the labels of the workload", || {
+            counted(&[
+                "source_version=\"v3\"",
+                "source_canonical_service=\"porch\"",
+                "destination_version=\"v2\"",
+            ])
+        });
+    }
+}
+
 /// Every page of the index over a real socket, and what it is good for.
 #[test]
 fn every_admin_path_answers() {

@@ -23,7 +23,7 @@ fn order_may_post_to_payment_and_nobody_else_may() {
             to: [{operation: {methods: [POST]}}]\n";
         let (payment, inbound) = mesh.payment("STRICT", "", policy);
         let (_order, order) = mesh.caller("order-service", inbound);
-        let (_cart, cart) = mesh.caller("cart-service", inbound);
+        let (asking, cart) = mesh.caller("cart-service", inbound);
         let status = |address, method| ask(address, method).expect("an answer").status;
         assert_eq!(status(order, "POST"), 200);
         assert_eq!(status(order, "GET"), 403);
@@ -45,12 +45,22 @@ fn order_may_post_to_payment_and_nobody_else_may() {
         for label in [
             "reporter=\"destination\"",
             "destination_workload_namespace=\"shop\"",
-            "source_workload_namespace=\"unknown\"",
+            "source_workload_namespace=\"shop\"",
+            &format!("destination_principal=\"{}\"", id("payment-service")),
             "connection_security_policy=\"mutual_tls\"",
             "response_code=\"403\"",
         ] {
             assert!(of_cart.contains(label), "{label}: {of_cart}");
         }
+        until("both ends in the figures of the way out", || {
+            let both = [
+                principal.clone(),
+                format!("destination_principal=\"{}\"", id("payment-service")),
+                "destination_workload_namespace=\"shop\"".to_string(),
+                "reporter=\"source\"".to_string(),
+            ];
+            asking.has_series("istio_requests_total", &both.each_ref().map(String::as_str))
+        });
     }
 }
 

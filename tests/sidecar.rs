@@ -94,6 +94,15 @@ fn a_host_that_nobody_declares_is_refused_where_only_the_registry_counts() {
         assert_eq!(get(address, "cart.test", "/").status, 200);
         assert_eq!(get(address, "unknown.test", "/").status, 502);
         assert_eq!(absolute(address, "unknown.test"), 502);
+        until("where it did not go, in the metrics", || {
+            proxy.has_series(
+                "istio_requests_total",
+                &[
+                    "destination_service_name=\"BlackHoleCluster\"",
+                    "response_code=\"502\"",
+                ],
+            )
+        });
         // A service that is declared while it runs is known at once.
         let more = service("unknown.test", "default", address, cart.address);
         proxy.put("more.yaml", &more);

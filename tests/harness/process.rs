@@ -163,6 +163,15 @@ impl Proxy {
         serde_json::from_str(&self.admin(target).body).expect("JSON")
     }
 
+    /// Whether the metrics have a series of this name with all of these labels.
+    pub fn has_series(&self, name: &str, labels: &[&str]) -> bool {
+        let metrics = self.admin("/stats/prometheus").body;
+        let mut of_name = metrics
+            .lines()
+            .filter(|line| line.split('{').next() == Some(name));
+        of_name.any(|line| labels.iter().all(|label| line.contains(label)))
+    }
+
     /// A figure of `/stats`; 0 when nothing has counted it yet.
     pub fn stat(&self, name: &str) -> u64 {
         let stats = self.admin("/stats").body;

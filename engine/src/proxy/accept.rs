@@ -9,7 +9,7 @@ use super::tunnel::carry;
 use super::tunnel_record::TunnelRecord;
 use crate::http2::PREFACE_START;
 use crate::rt::{Chunk, Deadline};
-use crate::tls::PeerCertificate;
+use crate::tls::{PeerCertificate, spiffe_id};
 use crate::transport::{HandshakeError, TlsStream, Transport};
 use crate::worker::Rules;
 use ringroad_codec::sniff::{self, MAX_CLIENT_HELLO_BYTES, Sniff};
@@ -389,6 +389,8 @@ async fn handshake(
         certificate: peer.as_ref().map(|peer| told(peer).into()),
     };
     facts.identity = peer.and_then(|peer| peer.identity()).map(Box::new);
+    let own_id = facts.identity.as_ref().and_then(|_| spiffe_id(own_uris));
+    facts.own_id = own_id.map(Box::from);
     let stream = Transport::Tls(Box::new(secured));
     let connection = Connection {
         stream,

@@ -310,10 +310,7 @@ impl Endpoint {
             match cluster.tls_at(&self.address) {
                 None => Ok(Transport::Plain(socket)),
                 // Boxed: the plain way keeps no room for a handshake.
-                Some(tls) => {
-                    let to = &self.address;
-                    Box::pin(secure(worker, cluster, to, tls, socket, carries)).await
-                }
+                Some(tls) => Box::pin(secure(worker, cluster, self, tls, socket, carries)).await,
             }
         };
         let error = match super::deadline::until(&deadline, connecting).await {

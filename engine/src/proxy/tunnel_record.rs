@@ -2,7 +2,7 @@
 //! Envoy's counters, the access log.
 
 use super::connection::Connection;
-use super::labels::tcp_labels;
+use super::labels::{Ends, tcp_labels};
 use super::upstream::{ClusterView, Endpoint};
 use crate::control::access_log;
 use crate::rt;
@@ -197,13 +197,17 @@ impl<'a> TunnelRecord<'a> {
     }
 
     fn series(&self, flags: ResponseFlags) -> Arc<TcpSeries> {
-        let identity = self.facts.identity.as_deref();
+        let met = self.endpoint.as_ref().map(|known| known.series.borrow());
+        let ends = match self.direction {
+            Direction::Inbound => Ends::of_client(self.facts),
+            _ => Ends::of_endpoint(met.as_ref().and_then(|known| known.principals())),
+        };
         let cluster = self.cluster.as_deref();
         let name = SeriesName {
             direction: self.direction,
             cluster: self.cluster_name.to_string(),
             endpoint: self.endpoint.as_ref().map(|known| known.address.clone()),
-            principal: identity.map(|identity| identity.principal.clone()),
+            principal: ends.peer.map(|identity| identity.principal.clone()),
             flags,
         };
         let rules = self.rules;
@@ -216,7 +220,7 @@ impl<'a> TunnelRecord<'a> {
                 });
             let settings = &rules.view.snapshot.settings;
             let cluster = cluster.map(|view| &*view.cluster);
-            let peers = tcp_labels(settings, self.direction, cluster, endpoint, identity);
+            let peers = tcp_labels(settings, self.direction, cluster, endpoint, ends);
             TcpSeriesKey { peers, flags }
         })
     }

@@ -13,7 +13,9 @@ mod statuses;
 pub use counter::{Counter, HistogramTotal};
 pub use flags::ResponseFlags;
 pub use gather::{Family, FamilyKind, Sample, SampleValue, Totals};
-pub use series::{CallKind, PeerLabels, Series, SeriesKey, SeriesList, TcpSeries, TcpSeriesKey};
+pub use series::{
+    CallKind, PeerLabels, Principals, Series, SeriesKey, SeriesList, TcpSeries, TcpSeriesKey,
+};
 pub use sets::{
     ClusterStats, EndpointStats, Http2Stats, ListenerStats, OutlierStats, RouteStats, StatKind,
     TcpStats, VisitStat, WorkerStats,

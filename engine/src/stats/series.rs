@@ -77,48 +77,77 @@ pub struct TcpSeries {
     pub sent_bytes: Counter,
 }
 
+/// Whom certificates name at the two ends of the connections to an endpoint.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Principals {
+    /// The SPIFFE id of our own.
+    pub own: Option<String>,
+    pub peer: Option<PeerIdentity>,
+}
+
 /// The series that one peer's requests have met so far. A worker asks it for each request; the
 /// list is short, because a peer gives few different answers.
 #[derive(Debug, Default)]
-pub struct SeriesList(Vec<KnownSeries>);
+pub struct SeriesList {
+    /// Of the snapshot that the series have their labels from.
+    generation: u64,
+    principals: Option<Box<Principals>>,
+    known: Vec<KnownSeries>,
+}
 
 #[derive(Debug)]
 struct KnownSeries {
     response_code: u16,
     flags: ResponseFlags,
     call: CallKind,
-    principal: Option<String>,
+    apart: Option<String>,
     series: Arc<Series>,
 }
 
 impl SeriesList {
-    /// The series for this answer; `create` makes it the first time.
+    /// The series for this answer under the snapshot of that generation; `create` makes it the
+    /// first time. `apart` is what else tells it from others, such as who asks.
     #[inline]
     pub fn get(
         &mut self,
-        response_code: u16,
-        flags: ResponseFlags,
-        call: CallKind,
-        identity: Option<&PeerIdentity>,
-        create: impl FnOnce() -> Arc<Series>,
+        generation: u64,
+        (response_code, flags, call): (u16, ResponseFlags, CallKind),
+        apart: Option<&str>,
+        create: impl FnOnce(Option<&Principals>) -> Arc<Series>,
     ) -> &Series {
-        let principal = identity.map(|identity| identity.principal.as_str());
-        let known = self.0.iter().position(|known| {
+        if self.generation != generation {
+            // What was met under another snapshot may have other labels in this one.
+            self.known.clear();
+            self.generation = generation;
+        }
+        let known = self.known.iter().position(|known| {
             known.response_code == response_code
                 && known.flags == flags
                 && known.call == call
-                && known.principal.as_deref() == principal
+                && known.apart.as_deref() == apart
         });
         let at = known.unwrap_or_else(|| {
-            self.0.push(KnownSeries {
+            self.known.push(KnownSeries {
                 response_code,
                 flags,
                 call,
-                principal: principal.map(str::to_string),
-                series: create(),
+                apart: apart.map(str::to_string),
+                series: create(self.principals.as_deref()),
             });
-            self.0.len() - 1
+            self.known.len() - 1
         });
-        &self.0[at].series
+        &self.known[at].series
+    }
+
+    /// The peer has shown itself to be this one.
+    pub fn meet(&mut self, principals: Principals) {
+        if self.principals.as_deref() != Some(&principals) {
+            self.known.clear();
+            self.principals = Some(Box::new(principals));
+        }
+    }
+
+    pub fn principals(&self) -> Option<&Principals> {
+        self.principals.as_deref()
     }
 }

@@ -21,6 +21,12 @@ pub struct PeerCertificate {
     pub public_key: Vec<u8>,
 }
 
+/// The first SPIFFE id among these.
+pub fn spiffe_id(uris: &[String]) -> Option<&str> {
+    let mut ids = uris.iter().map(String::as_str);
+    ids.find(|uri| PeerIdentity::from_spiffe(uri).is_some())
+}
+
 impl PeerCertificate {
     /// Reads a certificate in DER; `None` when it is none.
     pub fn read(der: &[u8]) -> Option<Self> {
@@ -47,9 +53,7 @@ impl PeerCertificate {
 
     /// The workload that it is of: the first SPIFFE id among its URIs.
     pub fn identity(&self) -> Option<PeerIdentity> {
-        self.uris
-            .iter()
-            .find_map(|uri| PeerIdentity::from_spiffe(uri))
+        spiffe_id(&self.uris).and_then(PeerIdentity::from_spiffe)
     }
 
     /// Whether one of its names is `wanted`; a DNS name may be a wildcard.

@@ -1,5 +1,6 @@
 //! Contexts for handshakes with upstreams.
 
+use super::certificate::spiffe_id;
 use super::contexts::{Described, clients};
 use super::credentials::{Credential, CredentialText, Fingerprint, Places, RootsText, revocations};
 use super::parameters::provider;
@@ -48,10 +49,12 @@ impl Offer {
 pub struct ClientContext {
     /// In the order of [`Offer::ALL`]. They share what is known of sessions.
     by_offer: [Arc<ClientConfig>; 5],
+    /// The SPIFFE id of the certificate that is shown.
+    pub own_id: Option<String>,
 }
 
 impl ClientContext {
-    fn new(config: &ClientConfig) -> Self {
+    fn new(config: &ClientConfig, own_id: Option<String>) -> Self {
         let offering = |offer: Offer| {
             let protocols = offer.protocols().iter();
             let mut config = config.clone();
@@ -62,6 +65,7 @@ impl ClientContext {
         };
         Self {
             by_offer: Offer::ALL.map(offering),
+            own_id,
         }
     }
 
@@ -171,6 +175,11 @@ impl Described for UpstreamTls {
                     .map_err(|error| Credential::refusal(&place, &key_place, &error))?
             }
         };
-        Ok((ClientContext::new(&config), report))
+        let leaf = report.leaves.first();
+        let own_id = leaf.and_then(|leaf| spiffe_id(&leaf.uris));
+        Ok((
+            ClientContext::new(&config, own_id.map(str::to_string)),
+            report,
+        ))
     }
 }

@@ -18,7 +18,7 @@ mod server;
 mod subject;
 mod verify;
 
-pub use certificate::PeerCertificate;
+pub use certificate::{PeerCertificate, spiffe_id};
 pub use client::{ClientContext, Offer};
 pub use contexts::{TlsContexts, TlsKeeper};
 pub use inspection::inspect_secrets;

@@ -105,6 +105,7 @@ impl Connection {
                 .map(|name| name.to_ascii_lowercase().into()),
             application_protocols: offered,
             identity: self.identity.clone().map(Box::new),
+            own_id: None,
             source_labels: self.source_labels.clone(),
         }
     }

@@ -26,6 +26,8 @@ pub struct ConnectionFacts {
     pub application_protocols: Vec<Box<str>>,
     /// Who the verified certificate of the client says that it is.
     pub identity: Option<Box<PeerIdentity>>,
+    /// The SPIFFE id of the certificate that a client with an identity was shown.
+    pub own_id: Option<Box<str>>,
     /// Labels of the client's workload, as far as they are known.
     pub source_labels: BTreeMap<String, String>,
 }
@@ -41,6 +43,7 @@ impl ConnectionFacts {
         server_name: None,
         application_protocols: Vec::new(),
         identity: None,
+        own_id: None,
         source_labels: BTreeMap::new(),
     };
 

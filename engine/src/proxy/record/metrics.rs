@@ -1,12 +1,12 @@
 //! What Istio's metrics are told of a request.
 
 use super::super::connection::Connection;
-use super::super::labels::peer_labels;
+use super::super::labels::{BLACK_HOLE, Ends, peer_labels};
 use super::Record;
 use crate::rt;
-use crate::stats::{CallKind, Series, SeriesKey};
+use crate::stats::{CallKind, Principals, Series, SeriesKey};
 use crate::worker::Rules;
-use ringroad_policy::snapshot::Direction;
+use ringroad_policy::snapshot::{Cluster, Direction};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,10 +15,15 @@ impl Record<'_> {
     pub(super) fn count_istio(&self, connection: &Connection, rules: &Rules, head_bytes: u64) {
         // Who asks is told apart on the way in, where its certificate says it.
         let facts = connection.facts.get();
-        let identity = facts
-            .filter(|_| self.direction == Direction::Inbound)
-            .and_then(|facts| facts.identity.as_deref());
-        let create = || {
+        let inbound = facts.filter(|_| self.direction == Direction::Inbound);
+        let identity = inbound.and_then(|facts| facts.identity.as_deref());
+        let apart = match identity {
+            Some(identity) => Some(identity.principal.as_str()),
+            // As in Istio the name of the route tells that the mesh refuses the host.
+            None if self.cluster.is_none() && self.route_name == "block_all" => Some(BLACK_HOLE),
+            None => None,
+        };
+        let create = |met: Option<&Principals>| {
             let index = self
                 .cluster
                 .as_ref()
@@ -29,12 +34,17 @@ impl Record<'_> {
                 .zip(index)
                 .map(|(cluster, at)| &cluster.endpoints[at]);
             let settings = &rules.view.snapshot.settings;
+            let black_hole = (apart == Some(BLACK_HOLE)).then(|| Cluster::new(BLACK_HOLE.into()));
+            let ends = match inbound {
+                Some(facts) => Ends::of_client(facts),
+                None => Ends::of_endpoint(met),
+            };
             let peers = Arc::new(peer_labels(
                 settings,
                 self.direction,
-                cluster,
+                cluster.or(black_hole.as_ref()),
                 endpoint,
-                identity,
+                ends,
             ));
             let key = SeriesKey {
                 peers,
@@ -66,9 +76,8 @@ impl Record<'_> {
             (None, Some(cluster)) => &cluster.series,
             (None, None) => &connection.listener.series,
         };
-        record(
-            list.borrow_mut()
-                .get(self.status, self.flags, self.call, identity, create),
-        );
+        let answer = (self.status, self.flags, self.call);
+        let generation = rules.view.generation;
+        record(list.borrow_mut().get(generation, answer, apart, create));
     }
 }
