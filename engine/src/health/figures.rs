@@ -6,15 +6,16 @@ use crate::stats::{Family, StatKind, Totals, VisitStat};
 
 impl HealthRegistry {
     /// Envoy's dotted names for `/stats`.
-    pub fn text_stats(&self) -> Vec<(String, u64)> {
+    pub fn text_stats(&self) -> Vec<(String, StatKind, u64)> {
         let mut out = Vec::new();
         for cluster in self.clusters() {
             let name = &cluster.name;
-            cluster.visit_breaker_figures(&mut |stat, _, _, n| {
-                out.push((format!("cluster.{name}.circuit_breakers.default.{stat}"), n));
+            cluster.visit_breaker_figures(&mut |stat, kind, _, n| {
+                let name = format!("cluster.{name}.circuit_breakers.default.{stat}");
+                out.push((name, kind, n));
             });
-            cluster.visit_outlier_figures(&mut |stat, _, _, n| {
-                out.push((format!("cluster.{name}.outlier_detection.{stat}"), n));
+            cluster.visit_outlier_figures(&mut |stat, kind, _, n| {
+                out.push((format!("cluster.{name}.outlier_detection.{stat}"), kind, n));
             });
         }
         out

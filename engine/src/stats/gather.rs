@@ -19,6 +19,15 @@ pub enum FamilyKind {
     Histogram,
 }
 
+impl From<StatKind> for FamilyKind {
+    fn from(kind: StatKind) -> Self {
+        match kind {
+            StatKind::Counter => Self::Counter,
+            StatKind::Gauge => Self::Gauge,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub labels: Vec<(&'static str, String)>,
@@ -66,10 +75,7 @@ impl Totals {
                 None => out.push(Family {
                     name,
                     help,
-                    kind: match kind {
-                        StatKind::Counter => FamilyKind::Counter,
-                        StatKind::Gauge => FamilyKind::Gauge,
-                    },
+                    kind: kind.into(),
                     samples: samples.collect(),
                 }),
             }
@@ -290,47 +296,35 @@ impl Registry {
     }
 
     /// Envoy's dotted names for `/stats`, sorted.
-    pub fn text_stats(&self) -> Vec<(String, u64)> {
+    pub fn text_stats(&self) -> Vec<(String, StatKind, u64)> {
         let inner = self.lock();
-        let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+        let mut totals: BTreeMap<String, (StatKind, u64)> = BTreeMap::new();
+        let mut add = |name: String, kind: StatKind, n: u64| {
+            let (_, total) = totals.entry(name).or_insert((kind, 0));
+            *total = total.wrapping_add(n);
+        };
         for ((name, _), set) in &inner.listeners {
-            set.visit(&mut |stat, _, _, n| {
-                let total = totals.entry(format!("http.{name}.{stat}")).or_default();
-                *total = total.wrapping_add(n);
-            });
+            set.visit(&mut |stat, kind, _, n| add(format!("http.{name}.{stat}"), kind, n));
         }
         for ((name, _), set) in &inner.clusters {
-            let mut add = |stat: &str, n: u64| {
-                let total = totals.entry(format!("cluster.{name}.{stat}")).or_default();
-                *total = total.wrapping_add(n);
-            };
-            set.visit(&mut |stat, _, _, n| add(stat, n));
-            set.visit_statuses(&mut add);
+            let mut add = |stat: &str, kind, n| add(format!("cluster.{name}.{stat}"), kind, n);
+            set.visit(&mut |stat, kind, _, n| add(stat, kind, n));
+            set.visit_statuses(&mut |stat, n| add(stat, StatKind::Counter, n));
         }
         for ((name, _), set) in &inner.routes {
-            set.visit(&mut |stat, _, _, n| {
-                let total = totals.entry(format!("{name}.{stat}")).or_default();
-                *total = total.wrapping_add(n);
-            });
+            set.visit(&mut |stat, kind, _, n| add(format!("{name}.{stat}"), kind, n));
         }
         for set in inner.http2.values() {
-            set.visit(&mut |stat, _, _, n| {
-                let total = totals.entry(format!("http2.{stat}")).or_default();
-                *total = total.wrapping_add(n);
-            });
+            set.visit(&mut |stat, kind, _, n| add(format!("http2.{stat}"), kind, n));
         }
         for ((name, _), set) in &inner.tcp {
-            set.visit(&mut |stat, _, _, n| {
-                let total = totals.entry(format!("tcp.{name}.{stat}")).or_default();
-                *total = total.wrapping_add(n);
-            });
+            set.visit(&mut |stat, kind, _, n| add(format!("tcp.{name}.{stat}"), kind, n));
         }
         for (id, set) in &inner.workers {
-            set.visit(&mut |stat, _, _, n| {
-                totals.insert(format!("worker_{id}.{stat}"), n);
-            });
+            set.visit(&mut |stat, kind, _, n| add(format!("worker_{id}.{stat}"), kind, n));
         }
-        totals.into_iter().collect()
+        let named = totals.into_iter();
+        named.map(|(name, (kind, n))| (name, kind, n)).collect()
     }
 }
 
@@ -371,7 +365,8 @@ mod tests {
             .upstream_rq_total
             .add(4);
         let text = registry.text_stats();
-        assert!(text.contains(&("cluster.outbound|80||a.upstream_rq_total".to_string(), 7)));
+        let name = "cluster.outbound|80||a.upstream_rq_total".to_string();
+        assert!(text.contains(&(name, StatKind::Counter, 7)));
 
         let key = SeriesKey {
             peers: Arc::new(PeerLabels(vec![("reporter", "source".to_string())])),

@@ -32,7 +32,7 @@ pub async fn logging(State(state): State<Arc<AdminState>>) -> Response {
     loggers(&state)
 }
 
-/// `?level=NAME`; Envoy's `?paths=` and `?NAME=LEVEL` are taken for our one logger.
+/// `?level=NAME`, or `?ringroad=NAME`: there is one logger.
 pub async fn set_logging(
     State(state): State<Arc<AdminState>>,
     Query(query): Query<HashMap<String, String>>,

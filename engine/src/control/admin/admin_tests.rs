@@ -252,7 +252,19 @@ async fn stats_are_filtered_and_formatted() {
     );
     let json = admin.json("/stats?format=json&filter=server.live").await;
     assert_eq!(json["stats"][0]["value"], 1);
-    for target in ["/stats?filter=%28", "/stats/prometheus?filter=%28"] {
+    let (_, gauges) = admin.ask("GET", "/stats?type=Gauges").await;
+    assert!(gauges.contains("config.generation: 7\n"), "{gauges}");
+    assert!(!gauges.contains("upstream_rq_total"), "{gauges}");
+    let (_, counters) = admin.ask("GET", "/stats?type=Counters").await;
+    assert!(counters.contains("cluster.a.upstream_rq_total: 5\n") && !counters.contains("server."));
+    let (_, gauges) = admin.ask("GET", "/stats/prometheus?type=Gauges").await;
+    assert!(gauges.contains(" gauge\n") && !gauges.contains(" counter\n"));
+    for target in [
+        "/stats?filter=%28",
+        "/stats/prometheus?filter=%28",
+        "/stats?type=gauges",
+        "/stats/prometheus?type=loud",
+    ] {
         assert_eq!(admin.ask("GET", target).await.0, StatusCode::BAD_REQUEST);
     }
     for target in [
@@ -275,6 +287,40 @@ async fn stats_are_filtered_and_formatted() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn nobody_waits_for_a_page_that_may_be_long() {
+    // One thread for the pages, which is taken until something else has been answered.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let admin = Admin::loaded();
+        for page in [
+            "/clusters",
+            "/clusters?format=json",
+            "/config_dump",
+            "/stats",
+            "/stats?format=json",
+            "/stats/prometheus",
+        ] {
+            let (free, is_free) = std::sync::mpsc::channel();
+            tokio::task::spawn_blocking(move || is_free.recv());
+            let answered = std::cell::RefCell::new(Vec::new());
+            let ask = async |target| {
+                assert_eq!(admin.ask("GET", target).await.0, StatusCode::OK);
+                answered.borrow_mut().push(target);
+            };
+            let ready = async {
+                ask("/ready").await;
+                free.send(()).expect("the thread waits");
+            };
+            tokio::join!(ask(page), ready);
+            assert_eq!(answered.into_inner(), ["/ready", page]);
+        }
+    });
 }
 
 #[tokio::test]

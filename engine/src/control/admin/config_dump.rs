@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use ringroad_policy::diagnostic::without_keys;
 use ringroad_policy::snapshot::{
     Cluster, Destination, Discovery, Endpoint, HeaderEdits, HeaderMatch, HeaderValue, PathMatch,
@@ -14,16 +13,12 @@ use ringroad_policy::snapshot::{
 use ringroad_policy::source::{Origin, SourceFile};
 use serde_json::{Value, json};
 
-use super::{AdminState, json, pages};
+use super::{AdminState, aside, json, pages};
 use crate::control::status::RunningConfig;
 
 pub async fn config_dump(State(state): State<Arc<AdminState>>) -> Response {
     let running = state.status.running();
-    // Ten thousand routes make megabytes of JSON; the control thread stays free.
-    match tokio::task::spawn_blocking(move || dump(&running)).await {
-        Ok(value) => json(&value),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    aside(move || json(&dump(&running))).await
 }
 
 fn dump(running: &RunningConfig) -> Value {

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -118,6 +118,14 @@ fn router(state: Arc<AdminState>, bound: SocketAddr) -> Router {
         .fallback(pages::not_found)
         .layer(middleware::from_fn_with_state(bound, guard::refuse_foreign))
         .with_state(state)
+}
+
+/// Makes a page that may be megabytes long on a blocking thread: the control thread stays free.
+async fn aside(page: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let made = tokio::task::spawn_blocking(page).await;
+    made.unwrap_or_else(|error| {
+        (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+    })
 }
 
 fn text(body: impl Into<String>) -> Response {

@@ -10,7 +10,7 @@ use ringroad_policy::snapshot::{Cluster, Direction, EndpointAddress};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{AdminState, json, text};
+use super::{AdminState, aside, json, text};
 use crate::health::{ClusterHealth, EndpointHealth, HealthRegistry};
 use crate::rt::DriverKind;
 use crate::stats::StatKind;
@@ -64,7 +64,7 @@ const PAGES: [(&str, &str, bool); 15] = [
     ("/server_info", "version, state, I/O driver, workers", false),
     (
         "/stats",
-        "figures (?filter=regex, ?usedonly, ?format=json|prometheus)",
+        "figures (?filter=regex, ?usedonly, ?type=Counters|Gauges, ?format=json|prometheus)",
         false,
     ),
     ("/stats/prometheus", "figures for Prometheus", false),
@@ -214,6 +214,10 @@ pub async fn clusters(
     State(state): State<Arc<AdminState>>,
     Query(query): Query<Format>,
 ) -> Response {
+    aside(move || clusters_page(&state, &query)).await
+}
+
+fn clusters_page(state: &AdminState, query: &Format) -> Response {
     let running = state.status.running();
     if query.format == "json" {
         let statuses: Vec<_> = running

@@ -10,9 +10,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{AdminState, certificates, json, membership, text};
+use super::{AdminState, aside, certificates, json, membership, text};
 use crate::control::metrics::{self, Figure};
-use crate::stats::{Family, Sample, SampleValue};
+use crate::stats::{FamilyKind, Sample, SampleValue, StatKind};
 
 /// The compiled size of `?filter=` is bounded by this many bytes.
 const MAX_FILTER_BYTES: usize = 1 << 20;
@@ -21,38 +21,60 @@ const MAX_FILTER_BYTES: usize = 1 << 20;
 struct Wanted {
     filter: Option<regex::Regex>,
     used_only: bool,
+    /// By Envoy's name; no kind has text.
+    kinds: Kinds,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kinds {
+    All,
+    Only(FamilyKind),
+    None,
 }
 
 impl Wanted {
-    /// `?filter=REGEX`, `?usedonly` (what is not zero).
-    fn of(query: &HashMap<String, String>) -> Result<Self, regex::Error> {
+    /// `?filter=REGEX`, `?usedonly` (what is not zero), `?type=Counters|Gauges|Histograms`.
+    fn of(query: &HashMap<String, String>) -> Result<Self, Box<Response>> {
+        let refused = |why: String| Box::new((StatusCode::BAD_REQUEST, why).into_response());
         let compile = |pattern: &String| {
             regex::RegexBuilder::new(pattern)
                 .size_limit(MAX_FILTER_BYTES)
                 .build()
         };
+        let filter = query.get("filter").map(compile).transpose();
+        let kinds = match query.get("type").map_or("All", String::as_str) {
+            "All" => Kinds::All,
+            "Counters" => Kinds::Only(FamilyKind::Counter),
+            "Gauges" => Kinds::Only(FamilyKind::Gauge),
+            "Histograms" => Kinds::Only(FamilyKind::Histogram),
+            "TextReadouts" => Kinds::None,
+            _ => {
+                let usage = "usage: /stats?type=All|Counters|Gauges|Histograms|TextReadouts\n";
+                return Err(refused(usage.to_string()));
+            }
+        };
         Ok(Self {
-            filter: query.get("filter").map(compile).transpose()?,
+            filter: filter.map_err(|error| refused(format!("Invalid regex: {error}\n")))?,
             used_only: query.contains_key("usedonly"),
+            kinds,
         })
     }
 
-    fn has(&self, name: &str, is_zero: bool) -> bool {
+    fn has(&self, name: &str, kind: FamilyKind, is_zero: bool) -> bool {
         let filter = self.filter.as_ref();
-        !(self.used_only && is_zero) && filter.is_none_or(|filter| filter.is_match(name))
+        let is_of_kind = self.kinds == Kinds::All || self.kinds == Kinds::Only(kind);
+        is_of_kind
+            && !(self.used_only && is_zero)
+            && filter.is_none_or(|filter| filter.is_match(name))
     }
 
-    fn has_sample(&self, name: &str, sample: &Sample) -> bool {
+    fn has_sample(&self, name: &str, kind: FamilyKind, sample: &Sample) -> bool {
         let is_zero = match &sample.value {
             SampleValue::Number(value) => *value == 0,
             SampleValue::Histogram(total) => total.count() == 0,
         };
-        self.has(name, is_zero)
+        self.has(name, kind, is_zero)
     }
-}
-
-fn no_regex(error: &regex::Error) -> Response {
-    (StatusCode::BAD_REQUEST, format!("Invalid regex: {error}\n")).into_response()
 }
 
 /// What [`Wanted`] takes, and `?format=json|prometheus|text`.
@@ -68,27 +90,31 @@ pub async fn stats(
         let usage = "usage: /stats?format=text|json|prometheus\n";
         return (StatusCode::BAD_REQUEST, usage).into_response();
     }
-    let wanted = match Wanted::of(&query) {
-        Ok(wanted) => wanted,
-        Err(error) => return no_regex(&error),
-    };
+    let is_json = format == "json";
+    match Wanted::of(&query) {
+        Ok(wanted) => aside(move || stats_page(&state, &wanted, is_json)).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+fn stats_page(state: &AdminState, wanted: &Wanted, is_json: bool) -> Response {
     let mut figures = state.registry.text_stats();
     figures.extend(state.health.text_stats());
-    membership::visit(&state, &mut |cluster, stat, _, n| {
-        figures.push((format!("cluster.{cluster}.{stat}"), n));
+    membership::visit(state, &mut |cluster, stat, _, n| {
+        figures.push((format!("cluster.{cluster}.{stat}"), StatKind::Gauge, n));
     });
-    figures.extend(own_stats(&state));
-    figures.retain(|(name, value)| wanted.has(name, *value == 0));
-    figures.sort();
-    if format == "json" {
+    figures.extend(own_stats(state));
+    figures.retain(|(name, kind, value)| wanted.has(name, (*kind).into(), *value == 0));
+    figures.sort_by(|one, other| one.0.cmp(&other.0));
+    if is_json {
         let stats: Vec<_> = figures
             .iter()
-            .map(|(name, value)| json!({ "name": name, "value": value }))
+            .map(|(name, _, value)| json!({ "name": name, "value": value }))
             .collect();
         return json(&json!({ "stats": stats }));
     }
     let mut out = String::new();
-    for (name, value) in figures {
+    for (name, _, value) in figures {
         let _ = writeln!(out, "{name}: {value}");
     }
     text(out)
@@ -99,31 +125,31 @@ pub async fn prometheus(
     State(state): State<Arc<AdminState>>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let wanted = match Wanted::of(&query) {
-        Ok(wanted) => wanted,
-        Err(error) => return no_regex(&error),
-    };
-    // With many clusters and series this takes a while; the control thread stays free.
-    let encode = move || {
-        let mut families = state.registry.gather();
-        families.extend(state.health.families());
-        families.extend(membership::families(&state));
-        for Family { name, samples, .. } in &mut families {
-            samples.retain(|sample| wanted.has_sample(name, sample));
-        }
-        let mut figures = figures(&state);
-        figures.retain(|figure| wanted.has(figure.name, figure.value == 0.0));
-        metrics::encode(families, figures)
-    };
-    match tokio::task::spawn_blocking(encode).await {
-        Ok(Ok(body)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response(),
-        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    match Wanted::of(&query) {
+        Ok(wanted) => aside(move || prometheus_page(&state, &wanted)).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+fn prometheus_page(state: &AdminState, wanted: &Wanted) -> Response {
+    let mut families = state.registry.gather();
+    families.extend(state.health.families());
+    families.extend(membership::families(state));
+    for family in &mut families {
+        let (name, kind) = (&family.name, family.kind);
+        let samples = &mut family.samples;
+        samples.retain(|sample| wanted.has_sample(name, kind, sample));
+    }
+    let mut figures = figures(state);
+    figures.retain(|figure| wanted.has(figure.name, figure.kind, figure.value == 0.0));
+    match metrics::encode(families, figures) {
+        Ok(body) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
     }
 }
 
 /// The control thread's own figures, in the dotted names of `/stats`.
-fn own_stats(state: &AdminState) -> Vec<(String, u64)> {
+fn own_stats(state: &AdminState) -> Vec<(String, StatKind, u64)> {
     let status = &state.status;
     let dns = &state.dns;
     let live = u64::from(state.server_state() == "LIVE");
@@ -155,7 +181,14 @@ fn own_stats(state: &AdminState) -> Vec<(String, u64)> {
         ("server.live", live),
         ("server.uptime", state.started.elapsed().as_secs()),
     ]
-    .map(|(name, value)| (name.to_string(), value))
+    .map(|(name, value)| {
+        let counts = ["access_log.", "config.reload_", "dns."];
+        let kind = match counts.iter().any(|start| name.starts_with(start)) {
+            true => StatKind::Counter,
+            false => StatKind::Gauge,
+        };
+        (name.to_string(), kind, value)
+    })
     .into()
 }
 
