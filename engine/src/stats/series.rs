@@ -89,8 +89,8 @@ pub struct Principals {
 /// list is short, because a peer gives few different answers.
 #[derive(Debug, Default)]
 pub struct SeriesList {
-    /// Of the snapshot that the series have their labels from.
-    generation: u64,
+    /// The generation of the snapshot that the series have their labels from.
+    since: u64,
     principals: Option<Box<Principals>>,
     known: Vec<KnownSeries>,
 }
@@ -105,20 +105,19 @@ struct KnownSeries {
 }
 
 impl SeriesList {
-    /// The series for this answer under the snapshot of that generation; `create` makes it the
+    /// The series for this answer, where labels hold since that generation; `create` makes it the
     /// first time. `apart` is what else tells it from others, such as who asks.
     #[inline]
     pub fn get(
         &mut self,
-        generation: u64,
+        since: u64,
         (response_code, flags, call): (u16, ResponseFlags, CallKind),
         apart: Option<&str>,
         create: impl FnOnce(Option<&Principals>) -> Arc<Series>,
     ) -> &Series {
-        if self.generation != generation {
-            // What was met under another snapshot may have other labels in this one.
+        if self.since != since {
             self.known.clear();
-            self.generation = generation;
+            self.since = since;
         }
         let known = self.known.iter().position(|known| {
             known.response_code == response_code

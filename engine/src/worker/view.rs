@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::proxy::upstream::ClusterView;
-use ringroad_policy::snapshot::{ClusterId, Destination, Route, Snapshot, SplitState};
+use ringroad_policy::snapshot::{Cluster, ClusterId, Destination, Route, Snapshot, SplitState};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct SnapshotView {
     pub generation: u64,
     pub snapshot: Arc<Snapshot>,
+    /// The generation since which nothing that was in use has got other labels in the metrics.
+    pub labels_since: u64,
     /// By cluster; filled when a request first needs the cluster.
     clusters: Box<[OnceCell<Rc<ClusterView>>]>,
     /// Where this worker is in each weighted split.
@@ -28,8 +30,13 @@ impl SnapshotView {
             Some(before) => before.splits.take().adopt(&before.snapshot, &snapshot),
             None => SplitState::new(&snapshot),
         };
+        let labels_stay = before.is_some_and(|before| before.has_labels_of(&snapshot));
         let view = Self {
             generation,
+            labels_since: match before {
+                Some(before) if labels_stay => before.labels_since,
+                _ => generation,
+            },
             splits: RefCell::new(splits),
             clusters,
             snapshot,
@@ -38,6 +45,25 @@ impl SnapshotView {
             view.adopt(before);
         }
         view
+    }
+
+    /// Whether what is in use goes by the same labels in `next`, as far as it is still there.
+    fn has_labels_of(&self, next: &Snapshot) -> bool {
+        let (ours, theirs) = (&self.snapshot.settings, &next.settings);
+        if (&ours.workload, &ours.namespace) != (&theirs.workload, &theirs.namespace) {
+            return false;
+        }
+        let mut used: HashMap<&str, &Cluster> = HashMap::new();
+        used.extend(self.used_clusters().map(|view| {
+            let cluster = &*view.cluster;
+            (cluster.name.as_str(), cluster)
+        }));
+        next.clusters.iter().all(|cluster| {
+            let known = used.get(cluster.name.as_str());
+            known.is_none_or(|known| {
+                std::ptr::eq(*known, &**cluster) || are_told_alike(known, cluster)
+            })
+        })
     }
 
     /// Clusters in use before and still there keep their endpoints' pools and counts.
@@ -97,4 +123,18 @@ impl SnapshotView {
         };
         &destinations[at]
     }
+}
+
+/// Whether the endpoints that both have go by the same labels.
+fn are_told_alike(one: &Cluster, other: &Cluster) -> bool {
+    let known: HashMap<_, _> = one
+        .endpoints
+        .iter()
+        .map(|endpoint| (&endpoint.address, &endpoint.workload))
+        .collect();
+    one.service == other.service
+        && other.endpoints.iter().all(|endpoint| {
+            let workload = known.get(&endpoint.address);
+            workload.is_none_or(|workload| **workload == endpoint.workload)
+        })
 }

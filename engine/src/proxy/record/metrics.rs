@@ -77,7 +77,7 @@ impl Record<'_> {
             (None, None) => &connection.listener.series,
         };
         let answer = (self.status, self.flags, self.call);
-        let generation = rules.view.generation;
-        record(list.borrow_mut().get(generation, answer, apart, create));
+        let since = rules.view.labels_since;
+        record(list.borrow_mut().get(since, answer, apart, create));
     }
 }
