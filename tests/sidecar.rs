@@ -224,3 +224,31 @@ fn envoy_headers_of_the_application_steer_its_requests() {
         }
     }
 }
+
+/// Both would be bound to one address, and the kernel would deal the connections out.
+#[test]
+fn an_ingress_at_the_port_of_a_service_gets_all_of_its_requests() {
+    for driver in DRIVERS {
+        let address = free_address();
+        let (own, other) = (Upstream::start("own"), Upstream::start("other"));
+        let ingress = format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\n\
+             metadata: {{name: pay, namespace: shop}}\nspec:\n  ingress:\n  \
+             - port: {{number: {}, protocol: HTTP, name: http}}\n    bind: {}\n    \
+             captureMode: NONE\n    defaultEndpoint: {}\n",
+            address.port(),
+            address.ip(),
+            own.address
+        );
+        let rules = service("pay.test", "shop", address, other.address) + &ingress;
+        let proxy = start(driver, "{role: sidecar, namespace: shop}", &rules);
+        for _ in 0..20 {
+            assert_eq!(told(&get(address, "pay.test", "/")), (200, "own"));
+        }
+        assert!(
+            proxy.log().contains("ingress-at-listener"),
+            "{}",
+            proxy.log()
+        );
+    }
+}

@@ -38,6 +38,7 @@ pub fn build_listeners<'r>(
     let virtual_listeners = sidecar_outbound::listeners(scope, &mut tables, compiler);
     let outbound = sidecar_outbound::door(virtual_listeners, scope, compiler);
     let (inbound, bound) = sidecar_inbound::listeners(scope.sidecar, own_ports, compiler);
+    leave_to_ingress(&mut listeners, &bound, compiler);
     listeners.extend(bound);
     if compiler.settings.interception.mode == InterceptionMode::Redirect {
         listeners.push(Arc::clone(&outbound));
@@ -45,6 +46,35 @@ pub fn build_listeners<'r>(
     }
     listeners.sort_by_key(|listener| (listener.address.port(), listener.address.ip()));
     (listeners, Doors { outbound, inbound })
+}
+
+/// Takes away the ways out that would share an address with a way in: the kernel would deal the
+/// connections out among both.
+fn leave_to_ingress(
+    outbound: &mut Vec<Arc<Listener>>,
+    ingress: &[Arc<Listener>],
+    compiler: &mut Compiler<'_>,
+) {
+    outbound.retain(|listener| {
+        let there = |other: &&Arc<Listener>| other.address == listener.address;
+        let Some(taken_by) = ingress.iter().find(there) else {
+            return true;
+        };
+        let message = format!(
+            "nothing listens at {} for the services of this port: `ingress` of a Sidecar is there",
+            listener.address
+        );
+        let help = "give the `ingress` another `port.number` or `bind`, or let connections be \
+                    redirected: `interception: {mode: REDIRECT}`";
+        let place = |origin: &Option<Origin>| origin.clone().map_or(Place::Nowhere, Place::Field);
+        let found = Diagnostic::warning("ingress-at-listener", place(&listener.origin), message);
+        let found = found.with_help(help);
+        compiler.findings.add(match &taken_by.origin {
+            Some(origin) => found.with_related(origin.clone(), "the ingress"),
+            None => found,
+        });
+        false
+    });
 }
 
 /// Whether connections come to a way out by redirection, if they do at all.
