@@ -48,6 +48,8 @@ struct Touched {
     complete: AtomicBool,
     /// Files that were written to and not closed since.
     in_writing: Mutex<HashSet<PathBuf>>,
+    /// Whether a root was removed or moved. What stands there next may have its inode number.
+    lost_a_root: AtomicBool,
 }
 
 /// Why [`Watcher::changed`] returned.
@@ -115,6 +117,8 @@ impl Watcher {
                 // Who has not closed a file by now is not waited for again.
                 self.touched.forget_files_in_writing();
                 self.unsettled_since = None;
+                // Before the files are read, so that nothing goes unseen in between.
+                self.watch_roots();
                 return Change::Event(first);
             }
         }
@@ -137,6 +141,11 @@ impl Watcher {
         let Some(inotify) = &mut self.inotify else {
             return false;
         };
+        if self.touched.lost_a_root.swap(false, Ordering::Relaxed) {
+            for (root, _) in self.watched.drain() {
+                let _ = inotify.unwatch(&root);
+            }
+        }
         let mut any = false;
         for root in &self.roots {
             let identity = std::fs::metadata(root)
@@ -181,6 +190,7 @@ impl Touched {
             notify: Notify::new(),
             complete: AtomicBool::new(false),
             in_writing: Mutex::default(),
+            lost_a_root: AtomicBool::new(false),
         }
     }
 
@@ -205,6 +215,10 @@ impl Touched {
             EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => true,
             _ => false,
         };
+        let moves = complete && !matches!(kind, EventKind::Access(_));
+        if moves && self.roots.iter().any(|root| paths.contains(root)) {
+            self.lost_a_root.store(true, Ordering::Relaxed);
+        }
         let written = matches!(kind, EventKind::Modify(ModifyKind::Data(_)));
         let mut in_writing = self.in_writing();
         for path in paths {
@@ -347,5 +361,23 @@ mod tests {
         while !is_quiet(&mut watcher).await {}
         fs::write(root.join("a.yaml"), "a").expect("written");
         next_event(&mut watcher).await;
+    }
+
+    /// The new folder often gets the inode number of the old one, and nobody looked before it was
+    /// written to: it was followed every two seconds only, for ever.
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_made_anew_at_once_is_watched() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let root = parent.path().join("config");
+        fs::create_dir(&root).expect("created");
+        let mut watcher = Watcher::new(vec![root.clone()], ReadLimits::default());
+        for _ in 0..3 {
+            fs::remove_dir_all(&root).expect("removed");
+            fs::create_dir(&root).expect("created");
+            next_event(&mut watcher).await;
+            while !is_quiet(&mut watcher).await {}
+            fs::write(root.join("a.yaml"), "a").expect("written");
+            next_event(&mut watcher).await;
+        }
     }
 }
