@@ -68,6 +68,13 @@ fn says_what_an_unknown_field_was_meant_to_be() {
         "spec.http[0].banana",
         "the fields here are",
     );
+    // As near to `mirror` as to this one.
+    refused(
+        &route(&format!("{TO_B}mirrosr: []")),
+        "unknown-field",
+        "spec.http[0].mirrosr",
+        "did you mean `mirrors`?",
+    );
     let top = route(TO_B).replace("spec:", "specs: {}\nspec:");
     refused(&top, "unknown-field", "specs", "did you mean `spec`?");
     let head = route(TO_B).replace("{name: a}", "{name: a, namspace: b}");

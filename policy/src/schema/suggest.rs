@@ -13,12 +13,17 @@ pub fn nearest<'c>(
     };
     candidates
         .into_iter()
-        .map(|candidate| (distance(&written_folded, &fold(candidate)), candidate))
-        .filter(|(distance, candidate)| {
+        .map(|candidate| (candidate, fold(candidate)))
+        .map(|(candidate, folded)| {
+            // Of `mirror` and `mirrors`, `mirrosr` has the letters of the latter.
+            let other_length = folded.len().abs_diff(written_folded.len());
+            (distance(&written_folded, &folded), other_length, candidate)
+        })
+        .filter(|(distance, _, candidate)| {
             *distance <= allowed && *distance < candidate.chars().count().max(2)
         })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .min_by_key(|(distance, other_length, _)| (*distance, *other_length))
+        .map(|(_, _, candidate)| candidate)
 }
 
 /// Letters and digits in lower case, so that `max_age` and `MaxAge` are both `maxAge`. No more of
