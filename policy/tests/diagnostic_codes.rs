@@ -27,8 +27,7 @@ fn the_page_of_codes_is_complete_and_has_no_other() {
     sources(&root.join("engine/src/tls"), &mut files);
 
     // A code is a first or second argument of what makes a diagnostic, or a named constant.
-    let call =
-        r#"\b(?:error|warning|warn|refuse)\(\s*(?:[^";]{0,80}?,\s*)?"([a-z0-9]+(?:-[a-z0-9]+)+)""#;
+    let call = r#"(?:\b|key_)(?:error|warning|warn|refuse)\(\s*(?:[^";]{0,80}?,\s*)?"([a-z0-9]+(?:-[a-z0-9]+)+)""#;
     let call = Regex::new(call).unwrap();
     let constant = Regex::new(r#"pub const [A-Z_]+: &str = "([a-z]+(?:-[a-z0-9]+)+)";"#).unwrap();
     let mut used = BTreeSet::new();
