@@ -456,4 +456,11 @@ fn faults_and_mirrors_count_in_parts_of_a_million_cut_off() {
          route: [{destination: {host: a.com}}]\n",
     );
     assert!(never.fault.is_none() && never.mirrors.is_empty());
+    // The other name of the field was accepted, and everything mirrored.
+    for name in ["mirrorPercent", "mirror_percent"] {
+        let tenth = route_of(&format!(
+            "- mirror: {{host: a.com}}\n  {name}: 10\n  route: [{{destination: {{host: a.com}}}}]\n"
+        ));
+        assert_eq!(tenth.mirrors[0].share.0, 100_000, "{name}");
+    }
 }

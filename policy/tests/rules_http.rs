@@ -395,6 +395,16 @@ fn rewrites_retries_faults_and_cors_keep_to_their_values() {
             "retries.attempts",
         ),
         (
+            "fault: {delay: {percent: -1, fixedDelay: 1s}}",
+            "out-of-range",
+            "fault.delay.percent",
+        ),
+        (
+            "mirror: {host: c}\nmirrorPercent: 1\nmirror_percent: 1",
+            "conflicting-fields",
+            "mirror_percent",
+        ),
+        (
             "retries: {attempts: 0, retryOn: 5xx}",
             "conflicting-fields",
             "retries",

@@ -194,6 +194,11 @@ fn tokens_have_an_issuer_and_keys_that_can_be_read() {
             "invalid-url",
             ".jwksUri",
         ),
+        (
+            "issuer: a, jwksUri: 'https://a/b', jwks_uri: 'https://a/b'",
+            "conflicting-fields",
+            ".jwks_uri",
+        ),
         ("issuer: a, jwks: keys", "invalid-jwks", ".jwks"),
         (
             "issuer: a, jwks: '{\"keys\": [{\"kty\": \"RSA\"}]}'",

@@ -70,6 +70,7 @@ pub struct HttpRoute {
     pub fault: Option<HttpFault>,
     pub mirror: Option<Destination>,
     pub mirrors: Vec<MirrorPolicy>,
+    #[serde(alias = "mirror_percent")]
     pub mirror_percent: Option<u32>,
     pub mirror_percentage: Option<Percent>,
     pub cors_policy: Option<CorsPolicy>,

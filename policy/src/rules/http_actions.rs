@@ -231,6 +231,14 @@ pub(super) fn check_retries(retries: &Node<'_>, report: &mut Report<'_>) {
         let message = "0 attempts switch retries off, so the rest of `retries` has no use";
         let help = "write `attempts:`, or leave `attempts: 0` alone";
         report.key_error("conflicting-fields", retries, message, help);
+    } else if attempts.integer() == 0 {
+        for name in ["backoff", "retryIgnorePreviousHosts"] {
+            let field = retries.get(name);
+            if field.is_set() {
+                let message = format!("0 attempts switch retries off, so `{name}` has no effect");
+                report.key_warning("no-effect", &field, message, "write `attempts:`");
+            }
+        }
     }
     for name in retry_on.text().split(',').filter(|name| !name.is_empty()) {
         if !RETRY_ON.contains(&name) && !is_known_status(name) {
@@ -273,6 +281,12 @@ pub(super) fn check_fault(fault: &Node<'_>, report: &mut Report<'_>) {
     }
     if delay.is_set() {
         check_percentage(&delay.get("percentage"), report);
+        let percent = delay.get("percent");
+        if percent.integer() < 0 {
+            let message = format!("{} is no share in percent", percent.integer());
+            let help = "write `percentage: {value: ...}` with a number from 0 to 100";
+            report.error("out-of-range", &percent, message, help);
+        }
         let exponential = delay.get("exponentialDelay");
         if exponential.is_set() {
             let message = "`exponentialDelay` is not supported, in Istio neither";

@@ -135,6 +135,11 @@ fn check_mirrors(route: &Node<'_>, report: &mut Report<'_>) {
             check_range(&percent, 0.0, 100.0, report);
         }
     }
+    let old_name = route.get("mirror_percent");
+    if old_name.is_set() && route.get("mirrorPercent").is_set() {
+        let message = "`mirror_percent` and `mirrorPercent` are two names of one field";
+        report.key_error("conflicting-fields", &old_name, message, "remove it");
+    }
     let percentage = route.get("mirrorPercentage");
     check_range(&percentage.get("value"), 0.0, 100.0, report);
     if mirror.is_set() {

@@ -98,17 +98,20 @@ pub(super) fn check_only_weight(route: &Node<'_>, what: &str, report: &mut Repor
     }
 }
 
+/// The share of `mirror` under each of its names.
+const MIRROR_SHARES: [&str; 3] = ["mirrorPercentage", "mirrorPercent", "mirror_percent"];
+
 fn check_mirror_share(route: &Node<'_>, report: &mut Report<'_>) {
     let mirrors = route.get("mirrors");
     let mirrors: Vec<Node<'_>> = mirrors.items().collect();
-    let of_mirror = [route.get("mirrorPercentage"), route.get("mirrorPercent")];
+    let of_mirror = MIRROR_SHARES.map(|name| route.get(name));
     // The first that is written counts.
     let of_mirror = of_mirror.into_iter().find(Node::is_set);
     let of_mirror = of_mirror.filter(|_| route.get("mirror").is_set());
     let shares = mirrors.iter().map(|mirror| mirror.get("percentage"));
     for share in shares.filter(Node::is_set).chain(of_mirror) {
         let is_none = match share.name() {
-            "mirrorPercent" => share.integer() == 0,
+            "mirrorPercent" | "mirror_percent" => share.integer() == 0,
             // Istio counts in parts of a million.
             _ => share.get("value").number() * 10_000.0 < 1.0,
         };
@@ -118,7 +121,7 @@ fn check_mirror_share(route: &Node<'_>, report: &mut Report<'_>) {
             report.warning("no-effect", &share, message, help);
         }
     }
-    for name in ["mirrorPercentage", "mirrorPercent"] {
+    for name in MIRROR_SHARES {
         let share = route.get(name);
         if share.is_set() && !route.get("mirror").is_set() {
             let message = format!("`{name}` has no effect without `mirror`");

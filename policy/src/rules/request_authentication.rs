@@ -17,6 +17,10 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
 fn check_rule(rule: &Node<'_>, report: &mut Report<'_>) {
     check_no_empty_text(&rule.get("audiences"), report);
     let old_name = rule.get("jwks_uri");
+    if old_name.is_set() && rule.get("jwksUri").is_set() {
+        let message = "`jwks_uri` and `jwksUri` are two names of one field";
+        report.key_error("conflicting-fields", &old_name, message, "remove it");
+    }
     let uri = match rule.get("jwksUri") {
         uri if uri.is_set() => uri,
         _ => old_name,
