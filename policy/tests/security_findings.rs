@@ -240,6 +240,8 @@ fn fields_that_a_mode_of_tls_does_not_look_at_are_named() {
     }
     for (broken, name) in [
         ("{mode: DISABLE, sni: a.test}", "sni"),
+        ("{sni: a.test}", "sni"),
+        ("{caCertificates: /a.pem}", "caCertificates"),
         ("{mode: DISABLE, subjectAltNames: [a]}", "subjectAltNames"),
         ("{mode: ISTIO_MUTUAL, caCertificates: /r}", "caCertificates"),
         (

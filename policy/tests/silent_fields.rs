@@ -192,6 +192,7 @@ fn a_mirror_of_nothing_is_named() {
             "mirror: {host: a.com}, mirrorPercentage: {value: 0}",
             "mirrorPercentage",
         ),
+        ("mirrorPercentage: {value: 1}", "mirrorPercentage"),
         (
             "mirrors: [{destination: {host: a.com}, percentage: {value: 0.0}}]",
             "mirrors[0].percentage",
@@ -231,6 +232,36 @@ fn a_delay_that_no_timeout_cuts_is_named() {
     let within = delayed("2s").replace("metadata: {name: r}", upstream);
     assert!(within.contains("fault-side"));
     assert_eq!(codes_of(&within), []);
+}
+
+/// Retries without `attempts` are off, as in Istio, and whoever sets their pace means them.
+#[test]
+fn the_pace_of_retries_that_are_off_is_named() {
+    for (off, name) in [
+        ("backoff: 1s", "backoff"),
+        (
+            "attempts: 0, retryIgnorePreviousHosts: false",
+            "retryIgnorePreviousHosts",
+        ),
+    ] {
+        let at = format!("spec.http[0].retries.{name}");
+        let found = codes_of(&route(&format!("retries: {{{off}}}")));
+        assert_eq!(found, warned("no-effect", &at));
+    }
+    assert_eq!(codes_of(&route("retries: {attempts: 0}")), []);
+    assert_eq!(codes_of(&route("retries: {attempts: 1, backoff: 1s}")), []);
+}
+
+#[test]
+fn a_service_entry_without_ports_is_named() {
+    let entry = service("a.com", 80, 2);
+    let ports = entry
+        .lines()
+        .find(|line| line.contains("ports: ["))
+        .expect("ports");
+    assert_eq!(codes_of(&entry), []);
+    let without = entry.replace(&format!("{ports}\n"), "");
+    assert_eq!(codes_of(&without), warned("no-effect", "spec.hosts"));
 }
 
 #[test]

@@ -49,6 +49,14 @@ fn conditions_that_a_gateway_does_not_look_at_are_named() {
     }
 }
 
+/// Neither Istio nor we look at it, so that such a rule took the connections of all.
+#[test]
+fn the_subnet_of_a_source_is_named() {
+    let rules = format!("- {{match: [{{sourceSubnet: 10.0.0.0/8}}], {TO_A}}}\n");
+    let field = "spec.tcp[0].match[0].sourceSubnet".to_string();
+    assert_eq!(in_mesh(&rules), [("field-not-carried", field)]);
+}
+
 #[test]
 fn rules_that_no_connection_comes_to_are_named() {
     let dead = |at: usize| vec![("unreachable-route", format!("spec.tcp[{at}]"))];

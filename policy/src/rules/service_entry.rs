@@ -48,6 +48,10 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
         }
     }
     check_ports(&ports, report);
+    if ports.is_empty() {
+        let message = "without ports no request gets to these hosts";
+        report.key_warning("no-effect", &hosts, message, "write `ports:`");
+    }
     if addresses.is_empty() && !is_given_addresses(mode, report) {
         warn_of_tcp_without_address(&ports, report);
     }

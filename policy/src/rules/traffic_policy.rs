@@ -112,7 +112,7 @@ fn check_tunnel(tunnel: &Node<'_>, report: &mut Report<'_>) {
 fn check_outlier_detection(outlier: &Node<'_>, report: &mut Report<'_>) {
     let consecutive = outlier.get("consecutiveErrors");
     if consecutive.integer() != 0 {
-        let message = "`consecutiveErrors` is deprecated";
+        let message = "`consecutiveErrors` is deprecated and has no effect, in Istio neither";
         let help = "write `consecutive5xxErrors:` or `consecutiveGatewayErrors:`";
         report.key_warning("deprecated-field", &consecutive, message, help);
     }
@@ -327,6 +327,11 @@ fn check_idle_tls(tls: &Node<'_>, mode: &str, report: &mut Report<'_>) {
             "mode DISABLE speaks plain text",
             "remove it, or write `mode: SIMPLE`",
         ),
+        "" => (
+            [&OWN[..], &PEER, &["credentialName"]].concat(),
+            "without a mode `tls` speaks plain text",
+            "write `mode: SIMPLE`, or remove it",
+        ),
         "SIMPLE" => (
             OWN.to_vec(),
             "mode SIMPLE shows no certificate of its own",
@@ -348,7 +353,7 @@ fn check_idle_tls(tls: &Node<'_>, mode: &str, report: &mut Report<'_>) {
     }
     let sni = tls.get("sni");
     let is_address = sni.text().parse::<std::net::IpAddr>().is_ok();
-    if mode != "DISABLE" && (sni.text().contains('*') || is_address) {
+    if !["DISABLE", ""].contains(&mode) && (sni.text().contains('*') || is_address) {
         let what = if is_address {
             "an address"
         } else {
