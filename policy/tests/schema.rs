@@ -345,7 +345,7 @@ fn tells_kinds_apart() {
     );
     warned(
         &document("networking.istio.io/v1alpha3", "EnvoyFilter"),
-        "kind-not-supported",
+        "kind-not-carried",
     );
     warned(
         &document("extensions.istio.io/v1alpha1", "TrafficExtension"),
@@ -420,5 +420,42 @@ fn knows_the_fields_of_kubernetes_kinds() {
         "unknown-field",
         "endponts",
         "did you mean `endpoints`?",
+    );
+}
+
+/// It was the one kind of Istio's networking group of which nothing was looked at.
+#[test]
+fn knows_the_fields_of_an_envoy_filter() {
+    let filter = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: a}\n\
+        spec:\n  workloadSelector: {labels: {app: a}}\n  priority: -5\n  configPatches:\n  \
+        - applyTo: HTTP_FILTER\n    match:\n      context: SIDECAR_INBOUND\n      \
+        proxy: {proxyVersion: '^1\\.2.*', metadata: {CLUSTER_ID: a}}\n      \
+        listener: {portNumber: 80, filterChain: {filter: {name: hcm, subFilter: {name: router}}}}\n    \
+        patch: {operation: INSERT_BEFORE, filterClass: AUTHZ, value: {name: lua, typed_config: {'@type': x}}}\n  \
+        - applyTo: HTTP_ROUTE\n    match: {routeConfiguration: {gateway: a/b, vhost: {name: 'a:80', route: {action: ANY}}}}\n    \
+        patch: {operation: MERGE, value: {}}\n  \
+        - {applyTo: CLUSTER, match: {cluster: {service: a.com, subset: v1}}, patch: {operation: REMOVE}}\n";
+    assert_eq!(only(filter).code, "kind-not-carried");
+    let wrong = |from: &str, to: &str| {
+        let found = find(&filter.replace(from, to));
+        let mut errors = found
+            .into_iter()
+            .filter(|one| one.severity == Severity::Error);
+        let first = errors.next().unwrap_or_else(|| panic!("{to} passes"));
+        (first.code, first.path, first.help)
+    };
+    let field = |name: &str| format!("spec.{name}");
+    let (code, path, help) = wrong("workloadSelector", "workloadSelectr");
+    assert_eq!((code, path), ("unknown-field", field("workloadSelectr")));
+    assert_eq!(help, "did you mean `workloadSelector`?");
+    let (code, path, _) = wrong("INSERT_BEFORE", "INSERT_BEFOR");
+    let at = field("configPatches[0].patch.operation");
+    assert_eq!((code, path), ("unknown-value", at));
+    let (code, path, _) = wrong("context:", "cluster: {}\n      context:");
+    assert_eq!(code, "exclusive-fields", "{path}");
+    let (code, path, _) = wrong("labels: {app: a}", "labels: {app: '*'}");
+    assert_eq!(
+        (code, path),
+        ("invalid-label", field("workloadSelector.labels.app"))
     );
 }

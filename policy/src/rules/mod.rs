@@ -79,6 +79,9 @@ pub fn check(root: &Node<'_>, report: &mut Report<'_>) {
         "RequestAuthentication" => request_authentication::check(&spec, report),
         "Telemetry" => telemetry::check(&spec, report),
         "WasmPlugin" => wasm_plugin::check(&spec, report),
+        "EnvoyFilter" => {
+            selectors::check_workload_selector(&spec.get("workloadSelector"), report);
+        }
         _ => {}
     }
 }

@@ -15,12 +15,12 @@ const OWN_GROUPS: [&str; 5] = [
 ];
 
 /// Kinds of these groups that are known and not supported.
-const UNSUPPORTED: [&str; 2] = ["EnvoyFilter", "TrafficExtension"];
+const UNSUPPORTED: [&str; 1] = ["TrafficExtension"];
 
-/// Whether `group` has a kind of this name that is understood, in whatever version.
-pub fn is_known(group: &str, name: &str) -> bool {
+/// Whether traffic follows the kind of this name that `group` has, in whatever version.
+pub fn is_carried(group: &str, name: &str) -> bool {
     let mut kinds = TABLE.kinds.iter();
-    kinds.any(|kind| kind.group == group && kind.name == name)
+    kinds.any(|kind| kind.group == group && kind.name == name && kind.carried)
 }
 
 /// Whether any group has a kind of this name that is understood.

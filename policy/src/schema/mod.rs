@@ -13,7 +13,7 @@ mod suggest;
 mod table;
 mod walk;
 
-pub use kinds::{is_known, is_known_anywhere, kind_of};
+pub use kinds::{is_carried, is_known_anywhere, kind_of};
 pub use node::Node;
 pub use report::Report;
 pub use scalar::{check_duration, check_integer, duration_ns};
