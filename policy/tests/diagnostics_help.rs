@@ -197,3 +197,15 @@ fn a_kind_of_another_group_is_told_its_group() {
         "did you mean `discovery.k8s.io/v1`?"
     );
 }
+
+#[test]
+fn a_host_that_is_not_there_is_not_called_a_short_name() {
+    let gateway = |host: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec:\n  \
+             servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['{host}']}}]\n"
+        )
+    };
+    assert_eq!(helps(&gateway("ns/")), ["write `ns/*` for all hosts"]);
+    assert_eq!(helps(&gateway("")), ["write `*` for all hosts"]);
+}

@@ -53,6 +53,12 @@ fn refused(spec: &str, code: &str, message: &str, help: &str) {
 fn settings_that_no_process_could_run_by_pass_check() {
     for (spec, code, message, help) in [
         (
+            "{gatewayTopology: {proxyProtocol: {version: V2}}}",
+            "unknown-field",
+            "version",
+            "write `proxyProtocol: {}`",
+        ),
+        (
             "{workers: 1000000}",
             "out-of-range",
             "workers",

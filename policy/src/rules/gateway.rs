@@ -161,7 +161,14 @@ pub(super) fn check_scoped_host(node: &Node<'_>, scope: Scope, report: &mut Repo
         let help = "write `namespace/host`, `./host` or `*/host`";
         report.error("invalid-host", node, message, help);
     }
-    if host != "*" && !host.contains('.') {
+    if host.is_empty() {
+        let message = format!("`{text}` names no host");
+        let help = match namespace {
+            Some(namespace) => format!("write `{namespace}/*` for all hosts"),
+            None => "write `*` for all hosts".to_string(),
+        };
+        report.error("invalid-host", node, message, help);
+    } else if host != "*" && !host.contains('.') {
         let message = format!("`{text}` names its host by a short name, which is of no namespace");
         let own = &report.document().namespace;
         let full = format!("{host}.{own}.svc.cluster.local");

@@ -30,6 +30,12 @@ pub(super) fn check(spec: &Node<'_>, report: &mut Report<'_>) {
     }
     check_locality(&spec.get("workload").get("locality"), report);
     check_doors(&spec.get("interception"), report);
+    let topology = spec.get("gatewayTopology");
+    for (name, node) in topology.get("proxyProtocol").entries() {
+        let message = format!("unknown field `{name}`");
+        let help = "write `proxyProtocol: {}`: it has no fields";
+        report.key_error("unknown-field", &node, message, help);
+    }
     for (name, limit) in spec.get("limits").entries() {
         check_limit(name, &limit, report);
     }
