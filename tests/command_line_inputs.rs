@@ -140,6 +140,16 @@ fn a_directory_without_its_flag_is_an_unexpected_argument() {
 }
 
 #[test]
+fn an_admin_address_that_is_none_is_told_how_to_be_written() {
+    for wrong in ["localhost:15000", "127.0.0.1", "15000"] {
+        let output = ringroad(&["run", "--config", "h", "--admin", wrong]);
+        assert_eq!(output.status.code(), Some(2));
+        let told = err(&output);
+        assert!(told.contains("such as 127.0.0.1:15010"), "{told}");
+    }
+}
+
+#[test]
 fn an_empty_directory_is_accepted_without_a_word() {
     let empty = folder(&[]);
     let path = path_of(&empty);

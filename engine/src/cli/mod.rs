@@ -98,7 +98,7 @@ pub struct TuningArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// Where the admin interface listens [default: 127.0.0.1:15000]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub admin: Option<SocketAddr>,
     /// The I/O driver: `auto` takes io_uring and falls back to epoll where it is refused
     #[arg(long, value_enum, default_value_t)]
@@ -106,6 +106,11 @@ pub struct TuningArgs {
     /// How much to log: off, error, warning, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = parse_level)]
     pub log_level: tracing_subscriber::filter::LevelFilter,
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write an IP address and a port, such as 127.0.0.1:15010".to_string())
 }
 
 fn parse_level(text: &str) -> Result<tracing_subscriber::filter::LevelFilter, String> {

@@ -287,14 +287,10 @@ fn read_listed(listing: &Listing, limits: &ReadLimits) -> Reading {
     for entry in &listing.entries {
         let id = FileId(u32::try_from(reading.files.len()).unwrap_or(u32::MAX));
         let text = match &entry.found {
-            Err(message) => Err(Diagnostic::error(
-                "unreadable",
-                Place::File(id),
-                message.clone(),
-            )),
+            Err(message) => Err(unreadable(id, message.clone())),
             Ok(meta) if !meta.is_file() => {
                 let message = "this is no regular file, so it is not read";
-                Err(Diagnostic::error("unreadable", Place::File(id), message))
+                Err(unreadable(id, message.to_string()))
             }
             Ok(_) => read_text(&entry.path, id, limits, &mut total_bytes).map_err(|found| *found),
         };
@@ -323,16 +319,19 @@ fn read_listed(listing: &Listing, limits: &ReadLimits) -> Reading {
     reading
 }
 
+fn unreadable(id: FileId, message: String) -> Diagnostic {
+    Diagnostic::error("unreadable", Place::File(id), message)
+        .with_help("let the user of this process read it, or keep it out of the directory")
+}
+
 fn read_text(
     path: &Path,
     id: FileId,
     limits: &ReadLimits,
     total_bytes: &mut u64,
 ) -> Result<String, Box<Diagnostic>> {
-    let unreadable = |error: io::Error| {
-        let message = format!("this file cannot be read: {error}");
-        Box::new(Diagnostic::error("unreadable", Place::File(id), message))
-    };
+    let unreadable =
+        |error: io::Error| Box::new(unreadable(id, format!("this file cannot be read: {error}")));
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(limits.max_file_bytes + 1)

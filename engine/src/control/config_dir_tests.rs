@@ -180,7 +180,7 @@ fn what_cannot_be_opened_is_named() {
         reading
             .problems
             .iter()
-            .all(|problem| problem.code == "unreadable")
+            .all(|problem| problem.code == "unreadable" && problem.help.is_some())
     );
 }
 
