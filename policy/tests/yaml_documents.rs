@@ -186,6 +186,26 @@ fn json_is_yaml() {
     assert_eq!(accepted(text)[0].name, "a/b");
 }
 
+/// Both were refused, in text that `kubectl` takes.
+#[test]
+fn json_may_be_indented_with_tabs_and_escape_characters_in_pairs() {
+    let text = "{\n\t\"apiVersion\": \"networking.istio.io/v1\",\n\t\"kind\": \"Gateway\",\n\t\
+        \"metadata\": {\n\t\t\"name\": \"a\",\n\t\t\"annotations\": {\n\t\t\t\
+        \"a\": \"\\ud83d\\uDE00 \\\\ud83d \\u00e9\\t\"\n\t\t}\n\t},\n\t\
+        \"spec\": {\n\t\t\"servers\": [\n\t\t\t{\n\t\t\t\t\"hostz\": [\"*\"]\n\t\t\t}\n\t\t]\n\t}\n}\n";
+    let [gateway] = &accepted(text)[..] else {
+        panic!("one document")
+    };
+    assert_eq!(gateway.annotations["a"], "\u{1f600} \\ud83d \u{e9}\t");
+    let field = FieldPath::root().field("spec").field("servers");
+    let hosts = yaml::locate(text, 0, &field.index(0).field("hostz"));
+    assert_eq!((hosts.line, hosts.column), (13, 5));
+    // What is YAML alone keeps its tabs.
+    let block = "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {b: \"c\td\"}}\n";
+    assert_eq!(accepted(block)[0].annotations["b"], "c\td");
+    assert_eq!(codes("{\n\ta: [\n\t\tb,\n\t\t],\n\tc: |\n"), ["yaml-tab"]);
+}
+
 #[test]
 fn aliases_are_written_out() {
     let documents = accepted(&format!("{HEAD}spec:\n  a: &x [1, 2]\n  b: *x\n"));

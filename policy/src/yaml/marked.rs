@@ -47,7 +47,7 @@ pub fn locate_all(text: &str, queries: &[Query<'_>]) -> Vec<Found> {
     for (at, query) in queries.iter().enumerate() {
         by_document.entry(query.document).or_default().push(at);
     }
-    let text = super::without_marks(text);
+    let text = super::readable(text);
     let mut trees = Trees::new(&text);
     let mut next_index = 0;
     while !by_document.is_empty() {

@@ -7,6 +7,7 @@ mod ahead;
 mod brackets;
 mod document;
 mod inspect;
+mod json;
 mod limits;
 mod list;
 mod marked;
@@ -83,6 +84,11 @@ pub fn parse_plain(files: &[SourceFile]) -> (Vec<(DocumentId, Value)>, Vec<Diagn
     (documents, diagnostics)
 }
 
+/// The text as the parsers take it.
+fn readable(text: &str) -> Cow<'_, str> {
+    json::as_yaml(without_marks(text))
+}
+
 /// Hands each value of each file to `read`, with the number of documents before it in its file.
 fn parse_values(
     files: &[SourceFile],
@@ -92,7 +98,7 @@ fn parse_values(
     let mut diagnostics = Vec::new();
     let mut total_bytes = 0usize;
     let is_cheap = |text: &str| !is_crowded(text, limits) && !is_bracketed_deep(text);
-    let texts: Vec<Cow<'_, str>> = files.iter().map(|file| without_marks(&file.text)).collect();
+    let texts: Vec<Cow<'_, str>> = files.iter().map(|file| readable(&file.text)).collect();
     let mut ahead = ahead::read_ahead(&texts, limits, is_cheap);
     for (at, file) in files.iter().enumerate() {
         let file_id = FileId(at as u32);
