@@ -120,9 +120,15 @@ fn programs_are_told_nothing_of_a_refused_input() {
         let told: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
         assert!(told["error"].is_string(), "{command:?}: {told}");
     }
-    let output = ringroad(&[vec!["explain", &bad], url.to_vec()].concat());
-    let told: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
-    assert_eq!(told["diagnostics"][0]["code"], "yaml-syntax", "{told}");
+    for command in [
+        [vec!["explain", &bad], url.to_vec()].concat(),
+        [vec!["diff", &good, &bad], json.to_vec()].concat(),
+        [vec!["diff", &bad, &good], json.to_vec()].concat(),
+    ] {
+        let output = ringroad(&command);
+        let told: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
+        assert_eq!(told["diagnostics"][0]["code"], "yaml-syntax", "{told}");
+    }
 }
 
 #[test]

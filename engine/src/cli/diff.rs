@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ringroad_policy::diagnostic::Diagnostic;
 use ringroad_policy::difference::{
     Comparison, RequestDifference, Side, render_requests, render_structure, structure,
 };
@@ -12,7 +13,9 @@ use ringroad_policy::settings::Overrides;
 use ringroad_policy::snapshot::{DnsTable, Snapshot};
 use ringroad_policy::source::SourceFile;
 
-use super::{DiffArgs, Format, page, print_json, print_out, refuse_input};
+use super::{
+    DiffArgs, EXIT_USAGE, Format, page, print_json, print_out, refuse_configuration, refuse_input,
+};
 use crate::control::config_dir::{self, ReadLimits};
 use crate::control::load::PolicyLoader;
 use crate::control::reload::Loader as _;
@@ -23,7 +26,12 @@ pub fn diff(args: &DiffArgs) -> ExitCode {
     let print_page = |text: &str| print_out(&page::fit(text, page::width()));
     let (old, new) = match (load(&args.old), load(&args.new)) {
         (Ok(old), Ok(new)) => (old, new),
-        (Err(why), _) | (_, Err(why)) => return trouble(&why),
+        (Err(Refusal::Path(why)), _) | (_, Err(Refusal::Path(why))) => return trouble(&why),
+        (Err(Refusal::Found(files, found, why)), _)
+        | (_, Err(Refusal::Found(files, found, why))) => {
+            refuse_configuration(args.format, &files, &found, &why);
+            return ExitCode::from(EXIT_USAGE);
+        }
     };
     let Some(log) = &args.requests else {
         let difference = structure(old.side(), new.side());
@@ -73,16 +81,23 @@ impl Accepted {
     }
 }
 
-fn load(root: &Path) -> Result<Accepted, String> {
+/// Why there is nothing to compare.
+enum Refusal {
+    Path(String),
+    Found(Vec<SourceFile>, Vec<Diagnostic>, String),
+}
+
+fn load(root: &Path) -> Result<Accepted, Refusal> {
     let roots = [PathBuf::from(root)];
-    let reading = config_dir::read(&roots, &ReadLimits::default()).map_err(|e| e.to_string())?;
+    let reading = config_dir::read(&roots, &ReadLimits::default())
+        .map_err(|error| Refusal::Path(error.to_string()))?;
     let loader = PolicyLoader {
         overrides: Overrides::default(),
     };
     let outcome = loader.load(&reading, &DnsTable::default());
     let Some(snapshot) = outcome.snapshot else {
-        eprint!("{}", loader.render(&reading.files, &outcome.diagnostics));
-        return Err(format!("the configuration {} is refused", root.display()));
+        let why = format!("the configuration {} is refused", root.display());
+        return Err(Refusal::Found(reading.files, outcome.diagnostics, why));
     };
     Ok(Accepted {
         snapshot,
