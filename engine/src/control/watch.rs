@@ -380,4 +380,19 @@ mod tests {
             next_event(&mut watcher).await;
         }
     }
+
+    /// As most editors and `sed -i` save: each such change but the first waited for the slow look.
+    #[tokio::test]
+    async fn a_file_that_is_followed_by_its_name_may_be_replaced() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let (file, beside) = (parent.path().join("a.yaml"), parent.path().join("new"));
+        fs::write(&file, "a").expect("written");
+        let mut watcher = Watcher::new(vec![file.clone()], ReadLimits::default());
+        for _ in 0..3 {
+            fs::write(&beside, "b").expect("written");
+            fs::rename(&beside, &file).expect("moved into place");
+            next_event(&mut watcher).await;
+            while !is_quiet(&mut watcher).await {}
+        }
+    }
 }
