@@ -233,3 +233,24 @@ fn values_that_no_request_has_are_named() {
         assert_eq!(found(&spec), [], "{spec}");
     }
 }
+
+/// A denial of `*.admin.*` denied nothing, in silence.
+#[test]
+fn a_wildcard_that_is_none_is_named() {
+    for (field, value) in [
+        ("hosts", "*.admin.*"),
+        ("hosts", "a*.test"),
+        ("notHosts", "*.admin.*"),
+        ("methods", "*E*"),
+    ] {
+        let spec = format!(
+            "{{action: DENY, rules: [{{to: [{{operation: {{ports: ['80'], {field}: ['{value}']}}}}]}}]}}"
+        );
+        let at = format!("spec.rules[0].to[0].operation.{field}[0]");
+        assert_only(&spec, "partial-wildcard", &at, value);
+    }
+    for fine in ["hosts: ['*.a.test', 'a.*', '*']", "methods: ['G*', '*T']"] {
+        let spec = format!("{{rules: [{{to: [{{operation: {{{fine}}}}}]}}]}}");
+        assert_eq!(found(&spec), [], "{fine}");
+    }
+}

@@ -88,6 +88,26 @@ fn rules_about_tokens_need_somebody_who_looks_at_them() {
     }
 }
 
+/// Without keys the issuer is asked for them, which only one with a URL can be.
+#[test]
+fn an_issuer_that_cannot_be_asked_for_keys_is_named() {
+    let tokens_of = |rule: Value| {
+        let spec = json!({"jwtRules": [rule]});
+        gateway_settings() + GATE + &policy("RequestAuthentication", "tokens", "shop", &spec)
+    };
+    let field = "spec.jwtRules[0].issuer";
+    for issuer in ["me", "me@keys.test", "https:///keys"] {
+        let text = tokens_of(json!({"issuer": issuer}));
+        assert_only(&text, "unusable-keys", field);
+    }
+    for fine in [
+        json!({"issuer": "https://keys.test"}),
+        json!({"issuer": "me", "jwksUri": "https://keys.test/keys"}),
+    ] {
+        assert_eq!(found_in(&tokens_of(fine.clone())), [], "{fine}");
+    }
+}
+
 #[test]
 fn rules_about_identities_need_a_server_that_asks_for_certificates() {
     let source = json!({"principals": ["cluster.local/ns/a/sa/b"]});

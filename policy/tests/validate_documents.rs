@@ -199,7 +199,7 @@ fn claims_and_presence_of_tokens_are_checked() {
     let rule = |rule: &str| {
         told(&format!(
             "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a}}\n\
-             spec: {{jwtRules: [{{issuer: a, {rule}}}]}}\n"
+             spec: {{jwtRules: [{{issuer: 'https://a', {rule}}}]}}\n"
         ))
         .into_iter()
         .map(|found| found.1)

@@ -76,7 +76,7 @@ pub(super) fn check_path_templates(paths: &Node<'_>, report: &mut Report<'_>) {
 }
 
 /// A `*` that is neither a template nor at an end.
-fn has_inner_star(path: &str) -> bool {
+pub(super) fn has_inner_star(path: &str) -> bool {
     let plain = path.replace("{**}", "").replace("{*}", "");
     let inner = plain.strip_suffix('*').or(plain.strip_prefix('*'));
     inner.unwrap_or(&plain).contains('*')

@@ -37,6 +37,20 @@ fn check_rule(rule: &Node<'_>, report: &mut Report<'_>) {
         report.warning("invalid-url", &uri, message, "write `https://HOST/PATH`");
     }
     let keys = rule.get("jwks");
+    let issuer = rule.get("issuer");
+    let is_asked = uri.text().is_empty() && keys.text().is_empty() && !issuer.text().is_empty();
+    if is_asked && (!is_http_url(issuer.text()) || lacks_host(issuer.text())) {
+        let message = format!(
+            "`{}` is no URL to ask for keys, so each token is refused",
+            issuer.text()
+        );
+        report.warning(
+            "unusable-keys",
+            &issuer,
+            message,
+            "write `jwksUri:` or `jwks:`",
+        );
+    }
     if !keys.text().is_empty() {
         json_web_keys::check(&keys, report);
     }

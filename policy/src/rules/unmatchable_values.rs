@@ -1,5 +1,6 @@
 //! Values of an AuthorizationPolicy that no request ever has, and lists that exclude each other.
 
+use super::authorization_values::has_inner_star;
 use crate::schema::{Node, Report};
 use crate::snapshot::path::Normalization;
 
@@ -41,7 +42,15 @@ pub(super) fn check(part: &Node<'_>, report: &mut Report<'_>) {
         };
         for list in [&values, &excluded] {
             for value in list.items() {
-                if let Some((message, help)) = fault(value.text()) {
+                // Paths have templates, and are looked at with them.
+                if field != "paths" && has_inner_star(value.text()) {
+                    let message = format!(
+                        "the `*` inside of `{}` stands for itself, and no client sends one",
+                        value.text()
+                    );
+                    let help = "write `*` at the beginning or at the end, not at both";
+                    report.warning("partial-wildcard", &value, message, help);
+                } else if let Some((message, help)) = fault(value.text()) {
                     report.warning("never-matches", &value, message, help);
                 }
             }
