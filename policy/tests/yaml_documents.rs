@@ -203,7 +203,13 @@ fn json_may_be_indented_with_tabs_and_escape_characters_in_pairs() {
     // What is YAML alone keeps its tabs.
     let block = "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {b: \"c\td\"}}\n";
     assert_eq!(accepted(block)[0].annotations["b"], "c\td");
-    assert_eq!(codes("{\n\ta: [\n\t\tb,\n\t\t],\n\tc: |\n"), ["yaml-tab"]);
+    // Of JSON that is wrong, it is not the tabs that are told.
+    let (_, found) = parse("{\n\t\"kind\": {\n\t\t\"a\": 1\n\t\t\"b\": 2\n\t}\n}\n");
+    assert_eq!(found[0].code, "yaml-syntax", "{found:?}");
+    let two = "{\n\ta: {\n\t\tb: c\n\t}\n}\n---\na: |\n \tb\n";
+    assert_eq!(codes(two), ["missing-kind", "yaml-tab"]);
+    // No JSON, and a backslash before what is longer than a byte.
+    assert_eq!(codes("{\n\t\"kind\": \"\\ud83d \\\u{e9}\"\n}\n").len(), 1);
 }
 
 #[test]

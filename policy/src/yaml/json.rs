@@ -8,17 +8,28 @@ use serde::de::IgnoredAny;
 /// The text in a form that is read as what it says. Every character keeps its place, but for those
 /// behind two escapes that have become one on their line.
 pub(super) fn as_yaml(text: Cow<'_, str>) -> Cow<'_, str> {
-    let is_json = |text: &str| {
-        text.trim_start().starts_with(['{', '['])
-            && serde_json::from_str::<IgnoredAny>(text).is_ok()
-    };
     let has_pairs = contains_surrogate(&text);
-    if !has_pairs && !text.contains('\t') || !is_json(&text) {
+    let is_concerned = has_pairs || text.contains('\t');
+    if !is_concerned || !text.trim_start().starts_with(['{', '[']) {
+        return text;
+    }
+    let is_json = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+    // Where JSON is wrong, its tabs are not what is.
+    if !is_json && !is_indented_with_tabs_alone(&text) {
         return text;
     }
     // JSON has tabs between its words alone: within a text they are escaped.
     let text = text.replace('\t', " ");
-    Cow::Owned(if has_pairs { join_pairs(&text) } else { text })
+    Cow::Owned(match has_pairs && is_json {
+        true => join_pairs(&text),
+        false => text,
+    })
+}
+
+/// Whether tabs stand at the beginning of lines only, in one document that begins with a bracket.
+fn is_indented_with_tabs_alone(text: &str) -> bool {
+    let mut lines = text.lines();
+    lines.all(|line| !line.starts_with("---") && !line.trim_start().contains('\t'))
 }
 
 fn contains_surrogate(text: &str) -> bool {
