@@ -287,6 +287,29 @@ fn idle_connections_are_closed_and_connections_are_counted() {
     }
 }
 
+#[test]
+fn connections_above_the_limit_do_not_cost_those_below_it() {
+    for driver in DRIVERS {
+        let upstream = answering();
+        let (proxy, address) = start(driver, upstream.address, "maxDownstreamConnections: 5");
+        for round in 0..30 {
+            let clients: Vec<Client> = (0..6)
+                .map(|_| Client::connect(address).expect("connects"))
+                .collect();
+            let served = clients
+                .into_iter()
+                .map(|mut client| client.send("GET", "a", "/").map(|_| client))
+                .filter_map(Result::ok)
+                .collect::<Vec<_>>();
+            assert_eq!(served.len(), 5, "{driver}, round {round}");
+            drop(served);
+            until_equal("connections", 0, || {
+                listener_stat(&proxy, address, "downstream_cx_active")
+            });
+        }
+    }
+}
+
 /// A client of HTTP/2 needs few connections to make the proxy open many.
 #[test]
 fn many_streams_leave_descriptors_to_others() {

@@ -124,6 +124,7 @@ impl Fleet {
             snapshot: ArcSwap::new(options.snapshot.clone()),
             draining: AtomicBool::new(false),
             most_clients: options.most_clients,
+            admission: Mutex::default(),
             worker_failed: Notify::new(),
             drain_began: Arc::default(),
             delayed_requests: OwnLine::default(),
@@ -417,16 +418,6 @@ impl Fleet {
             .desks
             .iter()
             .for_each(|desk| desk.send(command()));
-    }
-}
-
-impl FleetState {
-    /// Downstream connections of all workers.
-    pub fn connections(&self) -> usize {
-        self.desks
-            .iter()
-            .map(|desk| desk.connections.load(Ordering::Relaxed))
-            .sum()
     }
 }
 

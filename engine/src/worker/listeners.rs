@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -112,26 +111,27 @@ fn place(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: So
     slot.stats.downstream_cx_total.add(1);
     let behind = worker.fleet.worker_behind(worker.id);
     // The other worker may know nothing of this listener any more.
-    match behind.filter(|_| slot.removed_at().is_none()) {
+    let other = behind.filter(|_| slot.removed_at().is_none());
+    let wanted = worker.limits().settings.max_downstream_connections as usize;
+    let limit = wanted.min(worker.fleet.most_clients);
+    if !worker.fleet.admit(other.unwrap_or(worker.id), limit) {
+        slot.stats.downstream_cx_overflow.add(1);
+        if let Ok(stream) = Stream::from_fd(socket) {
+            stream.reset_on_close();
+        }
+        return;
+    }
+    match other {
         Some(other) => {
             slot.stats.downstream_cx_handed_over.add(1);
             let listener = slot.name.clone();
-            // Counted at once, so that a burst of accepts does not all go to one worker.
-            worker.fleet.desks[other]
-                .connections
-                .fetch_add(1, Ordering::Relaxed);
             worker.fleet.desks[other].send(Command::Serve {
                 listener,
                 socket,
                 peer,
             });
         }
-        None => {
-            worker.fleet.desks[worker.id]
-                .connections
-                .fetch_add(1, Ordering::Relaxed);
-            serve(worker, slot, socket, peer);
-        }
+        None => serve(worker, slot, socket, peer),
     }
 }
 
@@ -139,8 +139,6 @@ fn place(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: So
 pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer: SocketAddr) {
     slot.stats.downstream_cx_active.add(1);
     worker.stats.connections.add(1);
-    let wanted = worker.limits().settings.max_downstream_connections as usize;
-    let limit = wanted.min(worker.fleet.most_clients);
     let stream = match Stream::from_fd(socket) {
         Ok(stream) => stream,
         Err(error) => {
@@ -168,10 +166,5 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
         }),
         chain: None,
     };
-    if worker.fleet.connections() > limit {
-        slot.stats.downstream_cx_overflow.add(1);
-        connection.stream.reset_on_close();
-        return;
-    }
     worker.spawn_connection(Box::new(connection));
 }

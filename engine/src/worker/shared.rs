@@ -35,6 +35,8 @@ pub struct FleetState {
     /// Downstream connections that leave descriptors to upstreams, whatever
     /// `maxDownstreamConnections` says.
     pub most_clients: usize,
+    /// Held while one of the last connections below the limit is admitted.
+    pub admission: Mutex<()>,
     /// Told when a worker ends that was not told to.
     pub worker_failed: Notify,
     /// Told once when a drain begins.
@@ -138,6 +140,35 @@ impl Drop for WorkerEnd {
 }
 
 impl FleetState {
+    /// Downstream connections of all workers.
+    pub fn connections(&self) -> usize {
+        self.desks
+            .iter()
+            .map(|desk| desk.connections.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Counts one more connection of `worker`, unless `limit` are open.
+    ///
+    /// Decided before anything is handed over: what is on its way to a refusal must not take the
+    /// place of a connection that was there before.
+    pub fn admit(&self, worker: usize, limit: usize) -> bool {
+        // Below that, all workers together cannot reach the limit at once.
+        let is_near = self.connections().saturating_add(self.desks.len()) >= limit;
+        let _turn = is_near.then(|| {
+            self.admission
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+        });
+        let has_room = self.connections() < limit;
+        if has_room {
+            self.desks[worker]
+                .connections
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
     /// The worker with the fewest connections, if worker `own` is ahead of it by more than one.
     ///
     /// Reuse-port alone leaves a worker idle when connections are few and long.
