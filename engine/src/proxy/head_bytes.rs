@@ -43,6 +43,9 @@ pub enum RequestHeadFailure {
         began: Instant,
     },
     Malformed(HeadError),
+    /// Nothing has come since the last request but an empty line, as some clients send behind a
+    /// body (RFC 9112 section 2.2): the connection is idle still. It is left in `unread`.
+    EmptyLine,
 }
 
 /// Why there is no response head.
@@ -72,9 +75,12 @@ pub async fn receive_request_head(
     head: &mut RequestHead,
 ) -> Result<HeadBytes, RequestHeadFailure> {
     head.reset();
-    let parse = |bytes: &[u8]| {
-        let progress = parse_request(bytes, &limits.head, head)?;
-        Ok((progress == Progress::Complete).then_some(head.head_len))
+    let is_first = connection.requests == 0;
+    let parse = |bytes: &[u8]| match parse_request(bytes, &limits.head, head) {
+        Ok(Progress::Complete) => Ok(Some(head.head_len)),
+        Ok(_) if bytes == b"\r\n" && !is_first => Err(HeadFailure::EmptyLine),
+        Ok(_) => Ok(None),
+        Err(error) => Err(HeadFailure::Malformed(error)),
     };
     let unread = &mut connection.unread;
     let mut received = pin!(receive(&connection.stream, unread, false, parse));
@@ -96,6 +102,7 @@ pub async fn receive_request_head(
     };
     received.map_err(|failure| match failure {
         HeadFailure::Malformed(error) => RequestHeadFailure::Malformed(error),
+        HeadFailure::EmptyLine => RequestHeadFailure::EmptyLine,
         HeadFailure::Closed { after_bytes } => RequestHeadFailure::Gone { after_bytes },
     })
 }
@@ -112,13 +119,14 @@ pub async fn receive_response_head(
 ) -> Result<HeadBytes, ResponseHeadFailure> {
     head.reset();
     let parse = |bytes: &[u8]| {
-        let progress = parse_response(bytes, limits, to_head_request, false, head)?;
+        let progress = parse_response(bytes, limits, to_head_request, false, head)
+            .map_err(HeadFailure::Malformed)?;
         Ok((progress == Progress::Complete).then_some(head.head_len))
     };
     receive(stream, unread, expects_bulk, parse)
         .await
         .map_err(|failure| match failure {
-            HeadFailure::Malformed(_) => ResponseHeadFailure::Malformed,
+            HeadFailure::Malformed(_) | HeadFailure::EmptyLine => ResponseHeadFailure::Malformed,
             HeadFailure::Closed { after_bytes } => ResponseHeadFailure::Closed { after_bytes },
         })
 }
@@ -129,6 +137,7 @@ enum HeadFailure {
         after_bytes: bool,
     },
     Malformed(HeadError),
+    EmptyLine,
 }
 
 /// Receives until `parse` finds a whole head, and says where it ends.
@@ -136,12 +145,12 @@ async fn receive(
     stream: &Transport,
     unread: &mut Chunk,
     bulk: bool,
-    mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, HeadError>,
+    mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, HeadFailure>,
 ) -> Result<HeadBytes, HeadFailure> {
     if unread.is_empty() {
         *unread = receive_chunk(stream, bulk, false).await?;
     }
-    if let Some(len) = parse(unread).map_err(HeadFailure::Malformed)? {
+    if let Some(len) = parse(unread)? {
         return Ok(HeadBytes::InPlace(unread.split_to(len)));
     }
     // The head came in pieces: collect them, and hold no receive buffer while waiting.
@@ -152,7 +161,7 @@ async fn receive(
         let chunk = receive_chunk(stream, bulk, true).await?;
         let before = joined.len();
         joined.extend_from_slice(&chunk);
-        if let Some(len) = parse(&joined).map_err(HeadFailure::Malformed)? {
+        if let Some(len) = parse(&joined)? {
             *unread = chunk;
             unread.advance(len - before);
             joined.truncate(len);

@@ -30,6 +30,10 @@ pub async fn refuse(
     let stats = &connection.listener.stats;
     let mut began = None;
     let answer = match failure {
+        RequestHeadFailure::EmptyLine => {
+            connection.unread = Chunk::default();
+            return After::Next;
+        }
         RequestHeadFailure::Gone { after_bytes: false } => return After::Close,
         RequestHeadFailure::Gone { after_bytes: true } => {
             let mut record = Record::of_refused_head(connection, worker);
