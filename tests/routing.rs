@@ -500,3 +500,22 @@ fn a_sidecar_trusts_what_the_workload_says_of_itself() {
         assert_eq!(id.split('\r').next().map(str::len), Some(36), "{seen}");
     }
 }
+
+#[test]
+fn options_of_a_whole_site_in_absolute_form_find_their_route() {
+    for driver in DRIVERS {
+        let upstream = echo();
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("split.yaml", &splitting(&[(upstream.address, 1)])),
+        ]);
+        let _proxy = Proxy::start(config, &["--driver", driver]);
+        let request = b"OPTIONS http://echo.test HTTP/1.1\r\nhost: echo.test\r\n\
+                        connection: close\r\n\r\n";
+        let (answer, _) = converse(address, &[request]);
+        assert_eq!(status(&answer), 200, "{driver}: {answer}");
+        let seen = upstream.heads().pop().expect("a request");
+        assert!(seen.starts_with("OPTIONS / HTTP/1.1\r\n"), "{seen}");
+    }
+}

@@ -286,7 +286,7 @@ fn an_absolute_target_overrides_host() {
         ("GET", "http://b:81/x?y", "b:81", "", "/x?y"),
         ("GET", "http://b", "b", "/", ""),
         ("GET", "https://b?y", "b", "/", "?y"),
-        ("OPTIONS", "http://b:81", "b:81", "*", ""),
+        ("OPTIONS", "http://b:81", "b:81", "/", ""),
         ("OPTIONS", "http://b/", "b", "", "/"),
         ("OPTIONS", "*", "a", "", "*"),
         ("CONNECT", "c:443", "c:443", "", ""),

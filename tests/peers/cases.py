@@ -94,6 +94,7 @@ def hosts():
     yield Case("absolute form", get("http://plain.test/abs?x=1", "other.test"))
     yield Case("absolute form with port", get("http://plain.test:8080/abs", "plain.test"))
     yield Case("absolute form without path", get("http://plain.test", "plain.test"))
+    yield Case("absolute form without path, OPTIONS", get("http://plain.test", "plain.test", method="OPTIONS"))
     yield Case("HTTP/1.0", get("/", version="1.0"))
     yield Case("HTTP/1.0 keep-alive", get("/", "plain.test", "Connection: keep-alive", version="1.0"))
     yield Case("HTTP/1.0, chunked answer", get("/chunked", version="1.0"))

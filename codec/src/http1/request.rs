@@ -65,10 +65,11 @@ impl RequestHead {
         Headers::new(buf, &self.headers)
     }
 
-    /// Path and query as the origin form has them. Two pieces have no range in the buffer: an
-    /// absolute target without a path gets `/` in front (`http://a?x` is `/?x`), except that
-    /// OPTIONS without path and query is `*` (RFC 9112 section 3.2.4). So the result is a
-    /// constant prefix and the rest. Empty for CONNECT.
+    /// Path and query as the origin form has them. One piece has no range in the buffer: an
+    /// absolute target without a path gets `/` in front (`http://a?x` is `/?x`). So the result is
+    /// a constant prefix and the rest. Empty for CONNECT.
+    ///
+    /// That is so for OPTIONS as well: `*`, which RFC 9112 section 3.2.4 asks for, has no route.
     pub fn path_and_query<'b>(&self, buf: &'b [u8]) -> (&'static str, &'b [u8]) {
         match self.target_form {
             TargetForm::Origin | TargetForm::Asterisk => ("", self.target.of(buf)),
@@ -77,7 +78,6 @@ impl RequestHead {
                 let path = path.of(buf);
                 match path.first() {
                     Some(b'/') => ("", path),
-                    None if self.method.of(buf) == b"OPTIONS" => ("*", path),
                     _ => ("/", path),
                 }
             }
