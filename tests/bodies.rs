@@ -251,6 +251,31 @@ fn an_early_answer_does_not_reset_a_client_that_still_sends() {
 }
 
 #[test]
+fn a_client_that_ends_its_side_keeps_the_answers_it_has() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                if path != "/never" {
+                    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+                }
+            }
+        });
+        let (_proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        let mut stream = TcpStream::connect(address).expect("connects");
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let both = request("/") + &request("/never");
+        stream.write_all(both.as_bytes()).expect("sent");
+        let waits = || upstream.heads().iter().any(|head| head.contains("/never"));
+        until("the second request upstream", waits);
+        stream.shutdown(std::net::Shutdown::Write).expect("ended");
+        let mut answers = String::new();
+        let end = stream.read_to_string(&mut answers);
+        end.expect("closed, not reset");
+        assert!(answers.ends_with("ok"), "{driver}: {answers}");
+    }
+}
+
+#[test]
 fn garbage_behind_a_request_is_refused_after_its_answer() {
     for driver in DRIVERS {
         let upstream = ScriptedUpstream::start(|connection| {

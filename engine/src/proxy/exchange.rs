@@ -436,6 +436,11 @@ fn client_left(connection: &Connection, mut record: Record<'_>) -> After {
         let flags = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
         record.fail(flags, "downstream_remote_disconnect");
     }
+    // A reset would destroy earlier answers on their way to a client that has ended its side alone.
+    let began = record.has_response();
     record.finish(connection);
-    After::Reset
+    match began || connection.stream.is_http2() {
+        true => After::Reset,
+        false => After::Close,
+    }
 }
