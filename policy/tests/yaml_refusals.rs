@@ -73,6 +73,16 @@ fn places_behind_text_that_is_not_ascii_are_those_of_the_line() {
     assert_eq!(refusal("é: 'ß' ü: @b\n").2, 8);
 }
 
+/// The parser takes these signs for ends of lines, and told a line that the file does not have.
+#[test]
+fn signs_that_once_ended_lines_do_not_shift_places() {
+    for sign in ['\u{85}', '\u{2028}', '\u{2029}'] {
+        assert_eq!(refusal(&format!("{sign}'")), ("yaml-syntax", 1, 2));
+        let text = format!("a: b{sign}\nc: d\r\ne: 'f\n");
+        assert_eq!(refusal(&text), ("yaml-syntax", 3, 4), "{text:?}");
+    }
+}
+
 #[test]
 fn a_half_written_file_is_no_configuration() {
     let whole = with_head("  ports:\n  - {name: \"http\", port: 80}\n");

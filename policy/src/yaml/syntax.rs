@@ -254,14 +254,24 @@ impl Stumble<'_> {
         }
     }
 
-    /// The place after `while parsing … at line L column C`.
+    /// The place after `while parsing … at line L column C`. The parser ends lines as YAML 1.1 does,
+    /// also at U+0085, U+2028 and U+2029.
     fn beginning(&self) -> Option<Position> {
         let (_, context) = self.found.rsplit_once(" at line ")?;
         let (line, column) = context.split_once(" column ")?;
-        Some(Position {
-            line: line.parse().ok()?,
-            column: column.parse().ok()?,
-        })
+        let (line, column): (usize, usize) = (line.parse().ok()?, column.parse().ok()?);
+        let is_break = |&(at, character): &(usize, char)| match character {
+            '\n' | '\u{85}' | '\u{2028}' | '\u{2029}' => true,
+            '\r' => !self.text[at..].starts_with("\r\n"),
+            _ => false,
+        };
+        let mut characters = self.text.char_indices();
+        for _ in 1..line {
+            characters.find(is_break)?;
+        }
+        let first = characters.nth(column.checked_sub(1)?);
+        let offset = first.map_or(self.text.len(), |(at, _)| at);
+        Some(position_of(self.text, offset))
     }
 
     /// A tab before the first other character of the line that the parser stumbled in.
