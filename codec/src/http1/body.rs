@@ -62,6 +62,7 @@ enum State {
     Failed(BodyError),
 }
 
+const EMPTY_LINE: &[u8] = b"\r\n";
 const CHUNK_START: State = State::ChunkSize { size: 0, digits: 0 };
 
 /// Follows a body through the pieces in which it arrives and checks its framing, without copying
@@ -72,18 +73,24 @@ pub struct BodyScanner {
     /// Bytes of extensions beyond the data of their chunks.
     excess_bytes: usize,
     limits: BodyLimits,
-    trailers: Trailers,
+    /// Whether fields that may not be trailers are left out, where they are an error otherwise.
+    drops_forbidden: bool,
+    /// Boxed, and made when the first field comes, so that bodies without trailers carry nothing.
+    trailers: Option<Box<Trailers>>,
 }
 
 impl BodyScanner {
     /// A scanner at the start of a body.
     pub fn new(framing: BodyFraming, limits: &BodyLimits) -> Self {
-        BodyScanner {
-            state: State::at_start(framing),
+        let mut scanner = BodyScanner {
+            state: State::Done,
             excess_bytes: 0,
             limits: limits.clone(),
-            trailers: Trailers::default(),
-        }
+            drops_forbidden: false,
+            trailers: None,
+        };
+        scanner.begin(framing);
+        scanner
     }
 
     /// A scanner at the start of the body of a response. A field that may not be a trailer is left out
@@ -91,15 +98,28 @@ impl BodyScanner {
     /// see [`held_back`](Self::held_back).
     pub fn of_response(framing: BodyFraming, limits: &BodyLimits) -> Self {
         let mut scanner = BodyScanner::new(framing, limits);
-        scanner.trailers.drops_forbidden = true;
+        scanner.drops_forbidden = true;
         scanner
     }
 
     /// Starts over with another body, under the same limits and with the same capacity.
     pub fn reset(&mut self, framing: BodyFraming) {
-        self.state = State::at_start(framing);
+        self.begin(framing);
         self.excess_bytes = 0;
-        self.trailers.clear();
+        if let Some(trailers) = &mut self.trailers {
+            trailers.clear();
+        }
+    }
+
+    /// Written in place: a state that is returned would be copied.
+    #[inline]
+    fn begin(&mut self, framing: BodyFraming) {
+        match framing {
+            BodyFraming::None | BodyFraming::Length(0) => self.state = State::Done,
+            BodyFraming::Length(left) => self.state = State::Length { left },
+            BodyFraming::Chunked => self.state = CHUNK_START,
+            BodyFraming::UntilClose => self.state = State::UntilClose,
+        }
     }
 
     /// Whether the body has ended. True from the start when there is none.
@@ -159,7 +179,10 @@ impl BodyScanner {
 
     /// The trailers read so far (RFC 9110 section 6.5); all of them once the body is complete.
     pub fn trailers(&self) -> Headers<'_> {
-        self.trailers.headers()
+        match &self.trailers {
+            Some(trailers) => trailers.headers(),
+            None => Headers::new(&[], &[]),
+        }
     }
 
     /// How many bytes at the end of what the last call consumed must not be passed on: they belong to
@@ -167,20 +190,26 @@ impl BodyScanner {
     /// a response whose trailers came at once and may all stay.
     #[inline]
     pub fn held_back(&self) -> usize {
-        self.trailers.held_back(self.is_complete())
+        match &self.trailers {
+            Some(trailers) if self.drops_forbidden => trailers.held_back(self.is_complete()),
+            _ => 0,
+        }
     }
 
     /// What is to be passed on in place of all that was [held back](Self::held_back), before the empty
     /// line that ends the body: these trailers. `None` as long as the body goes on, and when nothing
     /// was held back.
     pub fn rewritten_trailers(&self) -> Option<Headers<'_>> {
-        (self.is_complete() && self.trailers.is_rewritten()).then(|| self.trailers())
+        let trailers = self.trailers.as_ref().filter(|_| self.drops_forbidden)?;
+        (self.is_complete() && trailers.is_rewritten()).then(|| trailers.headers())
     }
 
     fn walk(&mut self, input: &[u8], mut data: impl FnMut(&[u8])) -> Result<Scan, BodyError> {
         let mut at = 0;
-        if self.state == State::Trailers {
-            self.trailers.next_input();
+        if self.state == State::Trailers
+            && let Some(trailers) = &mut self.trailers
+        {
+            trailers.next_input();
         }
         while at < input.len() {
             let rest = &input[at..];
@@ -210,7 +239,7 @@ impl BodyScanner {
                     };
                 }
                 State::Trailers => {
-                    let (taken, ended) = self.trailers.take(rest, &self.limits)?;
+                    let (taken, ended) = self.take_trailers(rest)?;
                     at += taken;
                     if ended {
                         self.state = State::Done;
@@ -243,6 +272,19 @@ impl BodyScanner {
                 complete: state == State::Done,
             }),
         }
+    }
+
+    /// Trailers up to the next line end: how much, and whether the section ended. The usual section is
+    /// the empty line alone, whole in the input.
+    fn take_trailers(&mut self, input: &[u8]) -> Result<(usize, bool), BodyError> {
+        if self.trailers.is_none()
+            && input.starts_with(EMPTY_LINE)
+            && self.limits.max_trailer_bytes >= EMPTY_LINE.len()
+        {
+            return Ok((EMPTY_LINE.len(), true));
+        }
+        let trailers = self.trailers.get_or_insert_default();
+        trailers.take(input, &self.limits, self.drops_forbidden)
     }
 
     /// One byte of a chunk's line, or of the line end after its data.
@@ -308,17 +350,6 @@ impl BodyScanner {
             return Err(BodyError::ChunkExtensionTooLarge);
         }
         Ok(bytes)
-    }
-}
-
-impl State {
-    fn at_start(framing: BodyFraming) -> State {
-        match framing {
-            BodyFraming::None | BodyFraming::Length(0) => State::Done,
-            BodyFraming::Length(left) => State::Length { left },
-            BodyFraming::Chunked => CHUNK_START,
-            BodyFraming::UntilClose => State::UntilClose,
-        }
     }
 }
 

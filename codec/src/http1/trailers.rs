@@ -9,8 +9,6 @@ pub(super) struct Trailers {
     bytes: Vec<u8>,
     line_start: usize,
     spans: Vec<HeaderSpan>,
-    /// Whether forbidden fields are left out, where they are an error otherwise.
-    pub(super) drops_forbidden: bool,
     /// Fields left out.
     dropped: usize,
     /// How much of the present input belongs to the section.
@@ -35,29 +33,32 @@ impl Trailers {
         self.input_bytes = 0;
     }
 
-    /// How much of the present input must not be passed on as it came. An ended section passes as a
-    /// whole if nothing of it was held back before and nothing has been left out.
+    /// How much of the present input must not be passed on as it came, where fields may be left out.
+    /// An ended section passes as a whole if nothing of it was held back before and nothing has been
+    /// left out.
     pub(super) fn held_back(&self, ended: bool) -> usize {
-        match self.drops_forbidden && (!ended || self.is_rewritten()) {
+        match !ended || self.is_rewritten() {
             true => self.input_bytes,
             false => 0,
         }
     }
 
-    /// Whether an ended section is to be written anew.
+    /// Whether an ended section is to be written anew, where fields may be left out.
     pub(super) fn is_rewritten(&self) -> bool {
-        self.drops_forbidden && (self.began_earlier || self.dropped > 0)
+        self.began_earlier || self.dropped > 0
     }
 
     pub(super) fn headers(&self) -> Headers<'_> {
         Headers::new(&self.bytes, &self.spans)
     }
 
-    /// Takes input up to the next line end. Returns how much, and whether the section ended.
+    /// Takes input up to the next line end. Returns how much, and whether the section ended. Forbidden
+    /// fields are an error, or with `drops_forbidden` left out.
     pub(super) fn take(
         &mut self,
         input: &[u8],
         limits: &BodyLimits,
+        drops_forbidden: bool,
     ) -> Result<(usize, bool), BodyError> {
         let line_feed = memchr::memchr(b'\n', input);
         let taken = line_feed.map_or(input.len(), |at| at + 1);
@@ -65,10 +66,6 @@ impl Trailers {
             return Err(BodyError::TrailersTooLarge);
         }
         self.input_bytes += taken;
-        // The usual section is the empty line alone, whole in the input: nothing to hold.
-        if self.bytes.is_empty() && input.starts_with(b"\r\n") {
-            return Ok((2, true));
-        }
         self.bytes.extend_from_slice(&input[..taken]);
         if line_feed.is_none() {
             return Ok((taken, false));
@@ -86,7 +83,7 @@ impl Trailers {
         let span = trailer(line, self.line_start)?;
         match may_be_trailer(span.name.of(&self.bytes)) {
             true => self.spans.push(span),
-            false if self.drops_forbidden => self.dropped += 1,
+            false if drops_forbidden => self.dropped += 1,
             false => return Err(BodyError::ForbiddenTrailer),
         }
         self.line_start = self.bytes.len();
