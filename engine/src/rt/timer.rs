@@ -1,6 +1,7 @@
 //! Timers: a binary heap of ticks of one millisecond, whose entries know their place, so that
-//! removing one is cheap too. Moving a deadline to a later time only notes it; the entry is put
-//! in its new place when the old one comes up.
+//! removing one is cheap too. A [`Deadline`] comes to its timer only when it has to be woken earlier
+//! than it would be anyway: one that is moved to later times with each request, or lifted, is woken
+//! once at the time it had first, and asks again.
 
 use super::Wait;
 use super::core;
@@ -9,15 +10,12 @@ use std::cell::Cell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, RawWakerVTable, Waker};
 use std::time::{Duration, Instant};
 
 const NOWHERE: u32 = u32::MAX;
-const NEVER: u64 = u64::MAX;
 
 struct Entry {
-    /// When the owner wants to be woken; `NEVER` when it does not.
-    target_ms: u64,
     /// The index in the heap, `NOWHERE` when the entry is not armed.
     position: u32,
     waker: Option<Waker>,
@@ -48,7 +46,6 @@ impl Timers {
 
     fn create(&mut self) -> Key {
         self.entries.insert(Entry {
-            target_ms: NEVER,
             position: NOWHERE,
             waker: None,
         })
@@ -73,9 +70,27 @@ impl Timers {
         }
     }
 
-    fn arm(&mut self, key: Key, at_ms: u64) {
-        self.heap.push(Armed { at_ms, key });
-        self.settle(self.heap.len() - 1);
+    /// Wakes `waker`, and nobody else any more, at `time`. Hands out the waker that is replaced, which
+    /// must be dropped outside of all borrows.
+    fn arm(&mut self, key: Key, time: Instant, waker: &Waker) -> Option<Waker> {
+        let at_ms = self.tick_of(time);
+        let entry = self.entries.get_mut(key)?;
+        let replaced = match &entry.waker {
+            Some(known) if known.will_wake(waker) => None,
+            _ => entry.waker.replace(waker.clone()),
+        };
+        let position = entry.position as usize;
+        match self.heap.get_mut(position) {
+            Some(armed) => {
+                armed.at_ms = at_ms;
+                self.settle(position);
+            }
+            None => {
+                self.heap.push(Armed { at_ms, key });
+                self.settle(self.heap.len() - 1);
+            }
+        }
+        replaced
     }
 
     /// Moves the entry at `position` up or down to where it belongs.
@@ -123,25 +138,7 @@ impl Timers {
         let since = time.saturating_duration_since(self.base);
         let part_ms = since.subsec_nanos().div_ceil(1_000_000);
         let whole_ms = since.as_secs().saturating_mul(1000);
-        whole_ms.saturating_add(u64::from(part_ms)).min(NEVER - 1)
-    }
-
-    fn set(&mut self, key: Key, time: Option<Instant>) {
-        let target_ms = time.map_or(NEVER, |time| self.tick_of(time));
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
-        };
-        entry.target_ms = target_ms;
-        let position = entry.position as usize;
-        match self.heap.get_mut(position) {
-            Some(armed) if target_ms < armed.at_ms => {
-                armed.at_ms = target_ms;
-                self.settle(position);
-            }
-            Some(_) => {}
-            None if target_ms != NEVER => self.arm(key, target_ms),
-            None => {}
-        }
+        whole_ms.saturating_add(u64::from(part_ms))
     }
 
     /// How long the loop may sleep.
@@ -167,46 +164,30 @@ impl Timers {
         while let Some(&Armed { at_ms, key }) = self.heap.first()
             && at_ms <= now_ms
         {
-            let Some(entry) = self.entries.get_mut(key) else {
-                return;
-            };
-            if entry.target_ms > now_ms && entry.target_ms != NEVER {
-                self.heap[0].at_ms = entry.target_ms;
-                self.settle(0);
-                continue;
-            }
-            if entry.target_ms != NEVER {
-                due.extend(entry.waker.take());
-            }
+            let entry = self.entries.get_mut(key);
+            due.extend(entry.and_then(|entry| entry.waker.take()));
             self.disarm(key);
         }
     }
+}
 
-    /// Also hands out the waker that was replaced, which must be dropped outside of all borrows.
-    fn poll(&mut self, key: Key, context: &Context<'_>) -> (Poll<()>, Option<Waker>) {
-        let now_ms = self.now_ms;
-        let Some(entry) = self.entries.get_mut(key) else {
-            return (Poll::Ready(()), None);
-        };
-        if entry.target_ms <= now_ms {
-            return (Poll::Ready(()), None);
-        }
-        if entry
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(context.waker()))
-        {
-            return (Poll::Pending, None);
-        }
-        (Poll::Pending, entry.waker.replace(context.waker().clone()))
+/// Tells wakers apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct WakerId(*const (), *const RawWakerVTable);
+
+impl WakerId {
+    fn of(waker: &Waker) -> Self {
+        WakerId(waker.data(), waker.vtable())
     }
 }
 
 /// A time after which something is given up; it can be moved as often as a connection makes
-/// progress, which costs next to nothing while it moves to later times.
+/// progress, which costs nothing while it moves to later times.
 pub struct Deadline {
+    time: Cell<Option<Instant>>,
+    /// When its timer wakes whom, unless that is over.
+    armed: Cell<Option<(Instant, WakerId)>>,
     key: Key,
-    is_set: Cell<bool>,
     local: PhantomData<*const ()>,
 }
 
@@ -218,27 +199,42 @@ impl Deadline {
     pub fn new() -> Self {
         let key = core::with(|core| core.timers.borrow_mut().create());
         Deadline {
+            time: Cell::new(None),
+            armed: Cell::new(None),
             key,
-            is_set: Cell::new(false),
             local: PhantomData,
         }
     }
 
-    /// Moves the deadline; `None` lifts it.
+    /// Moves the deadline; `None` lifts it. Who waits for it has to poll it again, or may not be woken
+    /// in time.
     #[inline]
     pub fn set(&self, time: Option<Instant>) {
-        let was_set = self.is_set.replace(time.is_some());
-        if !was_set && time.is_none() {
-            return;
-        }
-        core::try_with(|core| core.timers.borrow_mut().set(self.key, time));
+        self.time.set(time);
     }
 
-    /// Ready when the time has passed. The last task that polled is woken at the deadline.
+    /// Ready when the time has passed. The last task that polled while one was set is woken then, and
+    /// perhaps before.
     #[inline]
     pub fn poll_expired(&self, context: &mut Context<'_>) -> Poll<()> {
-        let polled = core::try_with(|core| core.timers.borrow_mut().poll(self.key, context));
-        polled.map_or(Poll::Ready(()), |(expired, _replaced)| expired)
+        let Some(time) = self.time.get() else {
+            return Poll::Pending;
+        };
+        let now = super::now();
+        if time <= now {
+            return Poll::Ready(());
+        }
+        let waker = WakerId::of(context.waker());
+        let is_armed = |(at, known)| now < at && at <= time && known == waker;
+        if !self.armed.get().is_some_and(is_armed) {
+            self.armed.set(Some((time, waker)));
+            let arm = |core: &core::Core| {
+                let mut timers = core.timers.borrow_mut();
+                timers.arm(self.key, time, context.waker())
+            };
+            let _replaced = core::try_with(arm);
+        }
+        Poll::Pending
     }
 }
 

@@ -85,6 +85,42 @@ fn deadlines_move() {
 }
 
 #[test]
+fn a_deadline_that_has_moved_wakes_whoever_polled_last() {
+    on_both(|| async {
+        let deadline = Rc::new(Deadline::new());
+        let is_pending = || async {
+            let polled = poll_fn(|context| deadline.poll_expired(context));
+            poll_and_drop(polled).await.is_none()
+        };
+        let begin = now();
+        deadline.set(Some(begin + Duration::from_millis(5)));
+        assert!(is_pending().await);
+        // Later, and another task waits: what is armed would wake this one.
+        deadline.set(Some(begin + Duration::from_millis(20)));
+        let ended = Rc::new(Cell::new(false));
+        spawn({
+            let (deadline, ended) = (deadline.clone(), ended.clone());
+            async move {
+                poll_fn(|context| deadline.poll_expired(context)).await;
+                ended.set(true);
+            }
+        });
+        until(|| ended.get()).await;
+        assert!(begin.elapsed() >= Duration::from_millis(20));
+        // Lifted while it is armed for later, then set to earlier.
+        deadline.set(Some(now() + Duration::from_secs(3600)));
+        assert!(is_pending().await);
+        deadline.set(None);
+        assert!(is_pending().await);
+        deadline.set(Some(now() + Duration::from_millis(5)));
+        poll_fn(|context| deadline.poll_expired(context)).await;
+        // What it was armed for has passed when it is set again.
+        deadline.set(Some(now() + Duration::from_millis(5)));
+        poll_fn(|context| deadline.poll_expired(context)).await;
+    });
+}
+
+#[test]
 fn timers_and_sockets_move_while_tasks_never_rest() {
     on_both(|| async {
         let stop = Rc::new(Cell::new(false));
