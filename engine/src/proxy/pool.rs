@@ -13,6 +13,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -33,18 +34,12 @@ pub struct Endpoint {
     pub expects_bulk: Cell<bool>,
     pub series: RefCell<SeriesList>,
     /// Idle connections, the one used last at the end. None while a request waits.
-    idle: RefCell<Vec<IdleConnection>>,
+    #[expect(clippy::vec_box, reason = "the boxes themselves are handed on")]
+    idle: RefCell<Vec<Box<OpenConnection>>>,
     /// Requests that wait for a connection because the limit is reached, oldest first.
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     /// Connections of HTTP/2; made when a request first wants one.
     pub(super) shared: OnceCell<Box<SharedPool>>,
-}
-
-struct IdleConnection {
-    stream: Transport,
-    slot: ConnectionSlot,
-    age: Age,
-    since: Instant,
 }
 
 /// What a connection that waits for requests is closed for.
@@ -65,10 +60,17 @@ pub(super) struct Age {
     pub ejections: u32,
 }
 
-/// A connection to an endpoint. Dropping it closes it.
+/// A connection to an endpoint, while a request has it. Dropping it closes it. Two words, since it is
+/// handed on with each request.
 pub struct UpstreamConnection {
-    pub stream: Transport,
     pub endpoint: Rc<Endpoint>,
+    /// `None` when it is over, or back in the pool.
+    open: Option<Box<OpenConnection>>,
+}
+
+/// The connection itself.
+pub struct OpenConnection {
+    pub stream: Transport,
     /// It has carried a request before, so the upstream may have closed it meanwhile.
     pub reused: bool,
     age: Age,
@@ -77,8 +79,36 @@ pub struct UpstreamConnection {
     max_duration: Option<Duration>,
     /// The request on it, while there is one.
     pub(super) in_flight: Option<InFlight>,
-    // Dropped after the stream: who waits for room connects only when there is some.
-    lease: Lease,
+    /// Since when it waits in the pool.
+    idle_since: Instant,
+    /// Its room; a stream of a shared connection, which has the room, has none. Dropped after the
+    /// stream: who waits for room connects only when there is some.
+    slot: Option<ConnectionSlot>,
+}
+
+impl Deref for UpstreamConnection {
+    type Target = OpenConnection;
+
+    fn deref(&self) -> &OpenConnection {
+        self.open.as_deref().expect("only what ends it takes it")
+    }
+}
+
+impl DerefMut for UpstreamConnection {
+    fn deref_mut(&mut self) -> &mut OpenConnection {
+        self.open
+            .as_deref_mut()
+            .expect("only what ends it takes it")
+    }
+}
+
+impl Drop for UpstreamConnection {
+    fn drop(&mut self) {
+        let had_room = self.open.take().is_some_and(|open| open.slot.is_some());
+        if had_room {
+            self.endpoint.offer_room();
+        }
+    }
 }
 
 /// Room for a connection; offered to whoever waits when it is dropped.
@@ -173,17 +203,8 @@ impl Endpoint {
                 continue;
             }
             return Some(UpstreamConnection {
-                stream: connection.stream,
                 endpoint: self.clone(),
-                reused: connection.age.requests > 0,
-                age: connection.age,
-                is_last: false,
-                max_duration: None,
-                in_flight: None,
-                lease: Lease {
-                    slot: Some(connection.slot),
-                    endpoint: self.clone(),
-                },
+                open: Some(connection),
             });
         }
         None
@@ -211,7 +232,7 @@ impl Endpoint {
     /// What a pooled connection is to be closed for, if anything.
     fn end_of(
         &self,
-        connection: &IdleConnection,
+        connection: &OpenConnection,
         cluster: &Cluster,
         now: Instant,
     ) -> Option<IdleEnd<'_>> {
@@ -221,7 +242,7 @@ impl Endpoint {
             return Some(IdleEnd::Peer(state));
         }
         let patience = cluster.upstream_idle_timeout_ms.map(Duration::from_millis);
-        if patience.is_some_and(|limit| connection.since + limit < now) {
+        if patience.is_some_and(|limit| connection.idle_since + limit < now) {
             return Some(IdleEnd::Limit(&stats.upstream_cx_idle_timeout));
         }
         if connection.age.is_over(max_duration(cluster), now) {
@@ -258,20 +279,15 @@ impl Endpoint {
     ) -> Result<UpstreamConnection, ConnectError> {
         let ejections = self.share.health.ejections();
         match self.dial(cluster, worker, carries, header).await {
-            Ok(stream) => Ok(UpstreamConnection {
-                stream,
-                endpoint: self.clone(),
-                reused: false,
-                age: Age {
+            Ok(stream) => {
+                let age = Age {
                     opened_at: rt::now(),
                     requests: 0,
                     ejections,
-                },
-                is_last: false,
-                max_duration: None,
-                in_flight: None,
-                lease,
-            }),
+                };
+                let slot = lease.into_slot();
+                Ok(UpstreamConnection::new(stream, self.clone(), age, slot))
+            }
             Err(error) => {
                 let waiting = self.waiting.take();
                 lease.note_failure(&error);
@@ -411,13 +427,19 @@ impl Drop for Lease {
     }
 }
 
-impl IdleConnection {
+impl OpenConnection {
     /// Notes what it is closed for, before it is.
     fn note(&mut self, end: &IdleEnd<'_>) {
         match end {
-            IdleEnd::Peer(Idle::Closed) => self.slot.note_end_by_peer(),
+            IdleEnd::Peer(Idle::Closed) => self.note_end_by_peer(),
             IdleEnd::Limit(counter) => counter.add(1),
             IdleEnd::Peer(_) | IdleEnd::Ejection => {}
+        }
+    }
+
+    fn note_end_by_peer(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.note_end_by_peer();
         }
     }
 }
@@ -438,52 +460,59 @@ impl Lease {
 }
 
 impl UpstreamConnection {
-    /// A stream of a shared connection, which has the room.
-    pub(super) fn of_stream(stream: Transport, endpoint: Rc<Endpoint>, age: Age) -> Self {
+    /// One that was just opened, or a stream of a shared one.
+    pub(super) fn new(
+        stream: Transport,
+        endpoint: Rc<Endpoint>,
+        age: Age,
+        slot: Option<ConnectionSlot>,
+    ) -> Self {
         Self {
-            stream,
-            reused: age.requests > 0,
-            age,
-            is_last: false,
-            max_duration: None,
-            in_flight: None,
-            lease: Lease {
-                slot: None,
-                endpoint: endpoint.clone(),
-            },
             endpoint,
+            open: Some(Box::new(OpenConnection {
+                stream,
+                reused: age.requests > 0,
+                age,
+                is_last: false,
+                max_duration: None,
+                in_flight: None,
+                idle_since: rt::now(),
+                slot,
+            })),
         }
     }
 
     /// A request begins on it.
     pub(super) fn begin(&mut self, request: InFlight, cluster: &Cluster) {
-        self.in_flight = Some(request);
-        self.reused = self.age.requests > 0;
-        self.age.requests += 1;
-        self.max_duration = max_duration(cluster);
+        let stats = &self.endpoint.cluster_stats;
+        let Some(open) = &mut self.open else { return };
+        open.in_flight = Some(request);
+        open.reused = open.age.requests > 0;
+        open.age.requests += 1;
+        open.max_duration = max_duration(cluster);
         let most = cluster.connection_pool.max_requests_per_connection;
-        if most > 0 && self.age.requests >= most {
-            self.endpoint.cluster_stats.upstream_cx_max_requests.add(1);
-            self.is_last = true;
+        let is_spent = most > 0 && open.age.requests >= most;
+        if is_spent {
+            stats.upstream_cx_max_requests.add(1);
         }
-        // It has named one client, so it carries nothing of others.
-        self.is_last |= cluster.proxy_protocol.is_some();
+        // One that has named a client carries nothing of others.
+        open.is_last = is_spent || cluster.proxy_protocol.is_some();
     }
 
     /// Back to the pool, or to a request that waits: the exchange on it is over, and both sides
     /// mean to go on.
     pub fn release(mut self) {
         self.in_flight = None;
-        if self.lease.slot.is_none() {
+        if self.slot.is_none() {
             // A stream, whose connection is in the pool all the while.
             return;
         }
-        let endpoint = self.endpoint.clone();
-        let stats = &endpoint.cluster_stats;
+        let endpoint = &self.endpoint;
         if self.is_last || self.age.ejections != endpoint.share.health.ejections() {
             return;
         }
         if self.age.is_over(self.max_duration, rt::now()) {
+            let stats = &endpoint.cluster_stats;
             stats.upstream_cx_max_duration_reached.add(1);
             return;
         }
@@ -495,19 +524,9 @@ impl UpstreamConnection {
         if let Some(waiter) = next {
             return waiter.give(Turn::Connection(self));
         }
-        let Self {
-            stream,
-            age,
-            mut lease,
-            ..
-        } = self;
-        if let Some(slot) = lease.slot.take() {
-            endpoint.idle.borrow_mut().push(IdleConnection {
-                stream,
-                slot,
-                age,
-                since: rt::now(),
-            });
+        if let Some(mut open) = self.open.take() {
+            open.idle_since = rt::now();
+            self.endpoint.idle.borrow_mut().push(open);
         }
     }
 
@@ -521,11 +540,8 @@ impl UpstreamConnection {
 
     /// Closes the connection, because the exchange on it went wrong or it was not to be kept.
     pub fn close(mut self) {
-        let Some(slot) = &mut self.lease.slot else {
-            return;
-        };
-        if self.stream.peek_state() == Idle::Closed {
-            slot.note_end_by_peer();
+        if self.slot.is_some() && self.stream.peek_state() == Idle::Closed {
+            self.note_end_by_peer();
         }
     }
 }

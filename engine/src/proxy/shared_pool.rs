@@ -189,7 +189,7 @@ impl Endpoint {
             ejections: connection.ejections,
         };
         let transport = Transport::Http2(Box::new(stream));
-        Some(UpstreamConnection::of_stream(transport, self.clone(), age))
+        Some(UpstreamConnection::new(transport, self.clone(), age, None))
     }
 
     /// A stream: of a connection that is open, or of one that is opened for it, or, where no more
