@@ -6,9 +6,6 @@ use ringroad_policy::snapshot::{
     Cluster, ConnectionFacts, Direction, Endpoint, PeerIdentity, WorkloadLabels,
 };
 
-/// Where requests go for which there is no service.
-pub const BLACK_HOLE: &str = "BlackHoleCluster";
-
 /// Whom certificates name at the two ends of a connection: on the way in of the client's, else of
 /// that to the endpoint.
 #[derive(Debug, Clone, Copy, Default)]

@@ -17,15 +17,13 @@ use crate::resource::destination_rule;
 use crate::resource::protocol::Protocol;
 use crate::settings::{ProxySettings, Role, duration};
 use crate::snapshot::{
-    Balancer, Cluster, ClusterId, ConnectionPool, Discovery, Http2Keepalive, OutlierDetection,
-    PolicyOrigins, TcpKeepalive, UNLIMITED, UpstreamProtocol,
+    BLACK_HOLE, Balancer, Cluster, ClusterId, ConnectionPool, Discovery, Http2Keepalive,
+    OutlierDetection, PolicyOrigins, TcpKeepalive, UNLIMITED, UpstreamProtocol,
 };
 use crate::source::Origin;
 
 /// Where requests go that no service is known for.
 pub const PASSTHROUGH: &str = "PassthroughCluster";
-/// Where nothing answers.
-pub const BLACK_HOLE: &str = "BlackHoleCluster";
 
 /// Where connections to the workload go at ports that nobody speaks of.
 pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";

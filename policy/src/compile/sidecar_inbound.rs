@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::clusters::{
-    BLACK_HOLE, INBOUND_PASSTHROUGH, apply_pool, inbound_name, protocol_of, retry_budget_of,
+    INBOUND_PASSTHROUGH, apply_pool, inbound_name, protocol_of, retry_budget_of,
 };
 use super::destination_rules::Sourced;
 use super::peer_authentication::MtlsMode;
@@ -23,7 +23,7 @@ use crate::resource::protocol::Protocol;
 use crate::resource::sidecar::{Ingress, Sidecar};
 use crate::settings::{InterceptionMode, ProxySettings};
 use crate::snapshot::{
-    ChainHandler, ChainMatch, Cluster, Direction, Discovery, DownstreamTls, Endpoint,
+    BLACK_HOLE, ChainHandler, ChainMatch, Cluster, Direction, Discovery, DownstreamTls, Endpoint,
     EndpointAddress, FilterChain, FilterChains, Inspection, Listener, ListenerKind, RouteTable,
     ServiceLabels, TransportProtocol,
 };

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Compiler;
-use super::clusters::BLACK_HOLE;
 use super::layer4::Layer4Scope;
 use super::registry::{Port, Registry};
 use super::sidecar_bytes::{Offer, chains_of_bytes, offers};
@@ -15,8 +14,8 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::protocol::Protocol;
 use crate::settings::{InterceptionMode, OutboundTrafficPolicy};
 use crate::snapshot::{
-    ChainHandler, ChainMatch, Direction, FilterChain, FilterChains, Inspection, Interception,
-    Listener, ListenerKind, RouteTable, TcpRoute, TransportProtocol,
+    BLACK_HOLE, ChainHandler, ChainMatch, Direction, FilterChain, FilterChains, Inspection,
+    Interception, Listener, ListenerKind, RouteTable, TcpRoute, TransportProtocol,
 };
 use crate::source::Origin;
 

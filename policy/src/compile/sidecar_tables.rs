@@ -11,7 +11,7 @@ use super::routes::{RouteScope, build_routes, default_route};
 use super::sidecar_scope::{EgressScope, Scope};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::settings::{OutboundTrafficPolicy, ProxySettings};
-use crate::snapshot::{ExcludedRule, RouteAction, RouteTable, VirtualHost};
+use crate::snapshot::{BLOCK_ALL, ExcludedRule, RouteAction, RouteTable, VirtualHost};
 use crate::source::{FieldPath, Origin};
 
 /// Builds the virtual hosts of one port, in Istio's order: by rule, then the services without.
@@ -355,7 +355,7 @@ fn catch_all(table: &str, scope: &Scope<'_>, compiler: &mut Compiler<'_>) -> Vir
                 status: 502,
                 body: Vec::new(),
             };
-            "block_all"
+            BLOCK_ALL
         }
     };
     route.name = name.to_string();

@@ -10,6 +10,9 @@ use crate::health::{EjectionCause, RetryBudget};
 pub use crate::resource::destination_rule::ProxyVersion;
 use crate::source::Origin;
 
+/// Istio's name of the cluster where nothing answers.
+pub const BLACK_HOLE: &str = "BlackHoleCluster";
+
 /// Index of a cluster in its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(pub u32);

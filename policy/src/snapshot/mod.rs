@@ -43,9 +43,9 @@ pub use balancing::{
     WarmUp, ZoneAware, label_of, locality_of,
 };
 pub use cluster::{
-    Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint, EndpointAddress,
-    Http2Keepalive, OutlierDetection, PolicyOrigins, ProxyVersion, ServiceLabels, TcpKeepalive,
-    UNLIMITED, UpstreamProtocol, WorkloadLabels,
+    BLACK_HOLE, Balancer, Cluster, ClusterId, ConnectionPool, Discovery, DnsTarget, Endpoint,
+    EndpointAddress, Http2Keepalive, OutlierDetection, PolicyOrigins, ProxyVersion, ServiceLabels,
+    TcpKeepalive, UNLIMITED, UpstreamProtocol, WorkloadLabels,
 };
 pub use connection::{ConnectionFacts, PeerIdentity};
 pub use dns::{DnsName, DnsTable};
@@ -73,8 +73,8 @@ pub use route_policy::{
     AbortAnswer, CorsPolicy, Fault, FaultAbort, FaultDelay, FaultSide, Mirror, PartsPerMillion,
 };
 pub use routes::{
-    Decision, Destination, ExcludedRoute, ExcludedRule, NO_SPLIT, NoTrace, Route, RouteAction,
-    RouteTable, RuleOrigin, TimeoutStatus, Trace, VirtualHost,
+    BLOCK_ALL, Decision, Destination, ExcludedRoute, ExcludedRule, NO_SPLIT, NoTrace, Route,
+    RouteAction, RouteTable, RuleOrigin, TimeoutStatus, Trace, VirtualHost,
 };
 pub use secrets::Secrets;
 pub use seen_headers::{ForwardedCert, SeenHeaders, is_taken_from_callers, names_trailers};

@@ -14,6 +14,9 @@ use super::rewrite::{PathRewrite, Redirect};
 use super::route_policy::{CorsPolicy, Fault, Mirror};
 use crate::source::Origin;
 
+/// Istio's name of the route that refuses hosts that the mesh does not know.
+pub const BLOCK_ALL: &str = "block_all";
+
 /// All virtual hosts behind one listener.
 #[derive(Debug, Clone)]
 pub struct RouteTable {

@@ -1,12 +1,12 @@
 //! What Istio's metrics are told of a request.
 
 use super::super::connection::Connection;
-use super::super::labels::{BLACK_HOLE, Ends, peer_labels};
+use super::super::labels::{Ends, peer_labels};
 use super::Record;
 use crate::rt;
 use crate::stats::{CallKind, Principals, Series, SeriesKey};
 use crate::worker::Rules;
-use ringroad_policy::snapshot::{Cluster, Direction};
+use ringroad_policy::snapshot::{BLACK_HOLE, BLOCK_ALL, Cluster, Direction};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Record<'_> {
         let apart = match identity {
             Some(identity) => Some(identity.principal.as_str()),
             // As in Istio the name of the route tells that the mesh refuses the host.
-            None if self.cluster.is_none() && self.route_name == "block_all" => Some(BLACK_HOLE),
+            None if self.cluster.is_none() && self.route_name == BLOCK_ALL => Some(BLACK_HOLE),
             None => None,
         };
         let create = |met: Option<&Principals>| {
