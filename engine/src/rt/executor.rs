@@ -2,6 +2,7 @@
 //! it is free, and waking a task that is gone does nothing.
 
 use super::core;
+use super::prefetch::prefetch;
 use super::remote;
 use super::slab::{Key, Slab};
 use std::cell::{Cell, RefCell};
@@ -112,6 +113,9 @@ impl Executor {
             && !task.scheduled
         {
             task.scheduled = true;
+            if let Some(future) = &task.future {
+                prefetch(&**future);
+            }
             self.ready.borrow_mut().push_back(key);
         }
     }

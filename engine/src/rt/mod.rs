@@ -20,6 +20,7 @@ mod executor;
 mod listener;
 mod notify;
 mod pool;
+mod prefetch;
 mod remote;
 mod slab;
 mod stream;

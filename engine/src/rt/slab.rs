@@ -1,6 +1,7 @@
 //! Slots with stable indices and generations: a handle that outlives its slot is told apart from
 //! the slot's next tenant.
 
+use super::prefetch::prefetch;
 use std::cell::Cell;
 
 thread_local! {
@@ -124,6 +125,14 @@ impl<T> Slab<T> {
                 content: Content::Used(value),
             }) if *generation == key.generation => Some(value),
             _ => None,
+        }
+    }
+
+    /// Has the processor fetch a slot that is about to be used.
+    #[inline]
+    pub fn prefetch(&self, index: u32) {
+        if let Some(entry) = self.entry(index) {
+            prefetch(entry);
         }
     }
 

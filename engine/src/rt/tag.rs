@@ -54,6 +54,12 @@ impl Tag {
             .unwrap_or(Kind::Cancel)
     }
 
+    /// Has the processor fetch the slot that it names in `slab`.
+    #[inline]
+    pub fn prefetch<T>(self, slab: &Slab<T>) {
+        slab.prefetch(self.0 as u32);
+    }
+
     /// The key in `slab`, unless the slot has another tenant by now.
     #[inline]
     pub fn find<T>(self, slab: &Slab<T>) -> Option<Key> {

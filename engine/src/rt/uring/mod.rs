@@ -305,6 +305,15 @@ impl Uring {
             let filled = self.ring.completion().fill(&mut batch).len();
             for entry in &batch[..filled] {
                 // SAFETY: `fill` wrote the first `filled` entries.
+                let tag = Tag(unsafe { entry.assume_init_ref() }.user_data());
+                match tag.kind() {
+                    Kind::Receive => tag.prefetch(&self.table.streams),
+                    Kind::Send => tag.prefetch(&self.table.sends),
+                    _ => {}
+                }
+            }
+            for entry in &batch[..filled] {
+                // SAFETY: `fill` wrote the first `filled` entries.
                 let entry = unsafe { entry.assume_init_ref() };
                 self.complete(entry);
             }
