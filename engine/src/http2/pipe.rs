@@ -8,7 +8,7 @@ use crate::transport::Transport;
 use ringroad_codec::http2::{FrameWalk, Misconduct};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -125,7 +125,7 @@ impl PipeShared {
     /// Sends what was collected; the task is woken when more may be sent.
     pub fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_sending.get() {
-            match pin!(self.transport.flushed()).poll(context) {
+            match self.transport.poll_flushed(context) {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Poll::Pending,
             }
@@ -216,7 +216,7 @@ impl AsyncWrite for Pipe {
             Poll::Ready(sent) => sent?,
             Poll::Pending => return Poll::Pending,
         }
-        match pin!(self.shared.transport.flushed()).poll(context) {
+        match self.shared.transport.poll_flushed(context) {
             Poll::Ready(result) => result?,
             Poll::Pending => return Poll::Pending,
         }

@@ -8,11 +8,10 @@ use super::answer::Answer;
 use super::check::{CheckEffects, Grant};
 use super::connection::Connection;
 use super::edits::EditLevels;
-use super::head_bytes::HeadBytes;
 use super::request_id::RequestId;
 use super::seen_head::SeenHead;
 use super::target::with_facts;
-use crate::rt::Buffer;
+use crate::rt::Chunk;
 use crate::stats::ListenerStats;
 use crate::worker::{Rules, Worker, WorkerLimits};
 use ringroad_codec::http1::{
@@ -49,7 +48,7 @@ pub struct Incoming<'a> {
     /// How it was chosen what the connection carries, if that had to be.
     pub chain: Option<&'a ChosenChain>,
     pub head: &'a mut RequestHead,
-    pub bytes: &'a mut HeadBytes,
+    pub bytes: &'a mut Chunk,
     pub request_id: &'a RequestId,
 }
 
@@ -224,9 +223,9 @@ pub fn whom_to_ask_of_connection<'p>(
 pub fn apply_grant(
     grant: &Grant,
     head: &mut RequestHead,
-    bytes: &mut HeadBytes,
+    bytes: &mut Chunk,
     limits: &WorkerLimits,
-) -> Result<Option<HeadBytes>, Answer> {
+) -> Result<Option<Chunk>, Answer> {
     let is_named = |name: &[u8]| {
         let mut names = grant.set.iter().map(|(name, _)| name).chain(&grant.remove);
         names.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
@@ -320,8 +319,8 @@ fn write_again<'h>(
     removes: impl Fn(&[u8]) -> bool,
     appended: &[(String, Vec<u8>)],
     added: impl Iterator<Item = (&'h [u8], &'h [u8])>,
-) -> Buffer {
-    let mut out = Buffer::lease();
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
     out.extend_from_slice(head.method.of(bytes));
     out.push(b' ');
     out.extend_from_slice(target);
@@ -367,10 +366,10 @@ fn write_again<'h>(
 /// Takes a head that we have written in place of the one that came, whose bytes it returns.
 fn replace(
     head: &mut RequestHead,
-    bytes: &mut HeadBytes,
-    written: Buffer,
+    bytes: &mut Chunk,
+    written: Vec<u8>,
     limits: &WorkerLimits,
-) -> Result<HeadBytes, Answer> {
+) -> Result<Chunk, Answer> {
     // What we add must not run into the limits for what clients send.
     let limits = HeadLimits {
         max_head_bytes: limits.head.max_head_bytes * 2 + written.len(),
@@ -379,7 +378,7 @@ fn replace(
     };
     head.reset();
     parse_request(&written, &limits, head).map_err(|error| Answer::malformed(&error))?;
-    Ok(std::mem::replace(bytes, HeadBytes::Joined(written)))
+    Ok(std::mem::replace(bytes, Chunk::from_vec(written)))
 }
 
 fn count(decision: &Decision<'_>, stages: &Stages, stats: &ListenerStats) {

@@ -15,8 +15,8 @@ use super::target::Plan;
 use super::timeouts::Timeouts;
 use super::tunnel::carry_upgraded;
 use super::upstream::{Carrier, ConnectError, Endpoint, UpstreamConnection};
-use super::upstream_exchange::{Sent, exchange_on};
-use crate::stats::{ClusterStats, ResponseFlags};
+use super::upstream_exchange::{Sent, Upgraded, exchange_on};
+use crate::stats::ClusterStats;
 use crate::worker::{Rules, Worker, WorkerLimits};
 use ringroad_codec::http1::{BodyError, BodyFraming, ResponseHead, Upgrade};
 use ringroad_policy::health::TryOutcome;
@@ -45,7 +45,7 @@ pub struct RequestBody<'a> {
     /// Whether the client was told to send it.
     pub is_asked_for: bool,
     /// Copies that wait for its end.
-    pub mirrors: Mirrors,
+    pub mirrors: Option<Box<Mirrors>>,
 }
 
 impl RequestBody<'_> {
@@ -75,13 +75,9 @@ pub enum Outcome {
     Unanswered(Box<Answer>),
     /// The client ended or broke its side.
     Client(ClientFailure),
-    /// The answer broke off after its head had gone downstream; `ended_by_close` says that a mere
-    /// close would make it look whole.
-    BrokenOff {
-        flags: ResponseFlags,
-        details: &'static str,
-        ended_by_close: bool,
-    },
+    /// The answer broke off after its head had gone downstream, which is recorded; `ended_by_close`
+    /// says that a mere close would make it look whole.
+    BrokenOff { ended_by_close: bool },
 }
 
 /// Sends the request to `endpoint` and passes the response on, unless it is to be tried again.
@@ -150,7 +146,8 @@ pub async fn attempt(
                 upstream.leave(upstream_goes_on);
                 return Outcome::Answered;
             }
-            Sent::Upgraded { head, first } => {
+            Sent::Upgraded(upgraded) => {
+                let Upgraded { head, first } = *upgraded;
                 // Boxed: requests without an upgrade keep no room for it.
                 Box::pin(carry_upgraded(
                     request, connection, &upstream, head, first, record,

@@ -16,7 +16,6 @@ use ringroad_codec::http1::{
 use ringroad_policy::authenticate::Authentication;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 
 /// Bodies with more than this to come are received in large buffers.
 const BULK_BYTES: u64 = 64 * 1024;
@@ -250,16 +249,24 @@ pub struct Download<'a, 'b> {
 impl Download<'_, '_> {
     /// Sends `head` with the first piece of the body, in one send, and then the rest. The last
     /// send is left in `sending`.
-    pub async fn run(&mut self, head: Buffer, first: Chunk) -> Result<(), BodyFailure> {
-        match self.delivery {
-            Delivery::AsReceived => self.pass_on(head, first).await,
-            Delivery::Chunked => self.put_into_chunks(head, first).await,
-            Delivery::Dechunked => self.take_out_of_chunks(head).await,
+    pub fn run(
+        &mut self,
+        head: Buffer,
+        first: Chunk,
+    ) -> impl Future<Output = Result<(), BodyFailure>> {
+        async move {
+            match self.delivery {
+                Delivery::AsReceived => {
+                    self.send(head, first).await?;
+                    self.pass_on().await
+                }
+                Delivery::Chunked => self.put_into_chunks(head, first).await,
+                Delivery::Dechunked => self.take_out_of_chunks(head).await,
+            }
         }
     }
 
-    async fn pass_on(&mut self, head: Buffer, first: Chunk) -> Result<(), BodyFailure> {
-        self.send(head, first).await?;
+    async fn pass_on(&mut self) -> Result<(), BodyFailure> {
         while !self.body.complete {
             let piece = self.receive().await?;
             if !piece.is_empty() {
@@ -332,30 +339,29 @@ impl Download<'_, '_> {
     }
 
     /// Waits until the client has taken what was sent before, then begins this send.
-    async fn send(&mut self, head: Buffer, piece: Chunk) -> Result<(), BodyFailure> {
-        self.flushed().await?;
-        self.sent.add(head.len() + piece.len(), 0);
-        self.sent.payload.set(self.body.received.payload.get());
-        self.sink.send_detached(head, piece);
-        Ok(())
+    fn send(&self, head: Buffer, piece: Chunk) -> impl Future<Output = Result<(), BodyFailure>> {
+        async move {
+            self.flushed().await?;
+            self.sent.add(head.len() + piece.len(), 0);
+            self.sent.payload.set(self.body.received.payload.get());
+            self.sink.send_detached(head, piece);
+            Ok(())
+        }
     }
 
     /// Waits until the client has taken what was sent before.
-    async fn flushed(&self) -> Result<(), BodyFailure> {
-        let mut flushed = pin!(self.sink.flushed());
+    fn flushed(&self) -> impl Future<Output = Result<(), BodyFailure>> {
         let mut waits = false;
-        let flushed = poll_fn(|cx| {
-            let polled = flushed.as_mut().poll(cx);
-            if polled.is_pending() && !waits {
-                waits = true;
-                self.timeouts.client_takes(self.deadline);
+        poll_fn(move |cx| {
+            let polled = self.sink.poll_flushed(cx);
+            if waits != polled.is_pending() {
+                waits = !waits;
+                match waits {
+                    true => self.timeouts.client_takes(self.deadline),
+                    false => self.timeouts.client_has_taken(self.deadline),
+                }
             }
-            polled
+            polled.map_err(|_| BodyFailure::Sink)
         })
-        .await;
-        if waits {
-            self.timeouts.client_has_taken(self.deadline);
-        }
-        flushed.map_err(|_| BodyFailure::Sink)
     }
 }

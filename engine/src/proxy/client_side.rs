@@ -70,8 +70,9 @@ impl ClientSide<'_, '_> {
             self.send(piece, &look_at).await?;
             if self.body.body.complete {
                 self.request.timeouts.request_complete(self.deadline);
-                let mirrors = &mut self.body.mirrors;
-                mirrors.launch(self.request.worker, self.body.replay);
+                if let Some(mirrors) = self.body.mirrors.take() {
+                    mirrors.launch(self.request.worker, self.body.replay);
+                }
             }
         }
         self.uploaded.set(true);

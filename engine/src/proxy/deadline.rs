@@ -4,7 +4,7 @@ use crate::rt::Deadline;
 use crate::worker::Worker;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// The deadline passed before the future was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +38,24 @@ pub fn alongside<T, S: Future>(
     mut side: Pin<&mut S>,
     mut main: Pin<&mut impl Future<Output = T>>,
 ) -> impl Future<Output = Result<T, Interrupted<S::Output>>> {
-    poll_fn(move |cx| {
-        if let Poll::Ready(value) = main.as_mut().poll(cx) {
-            return Poll::Ready(Ok(value));
-        }
-        if let Poll::Ready(outcome) = side.as_mut().poll(cx) {
-            return Poll::Ready(Err(Interrupted::Side(outcome)));
-        }
-        deadline
-            .poll_expired(cx)
-            .map(|()| Err(Interrupted::Elapsed))
-    })
+    poll_fn(move |cx| poll_alongside(deadline, side.as_mut(), main.as_mut(), cx))
+}
+
+/// As [`alongside`], once.
+pub fn poll_alongside<T, S: Future>(
+    deadline: &Deadline,
+    side: Pin<&mut S>,
+    main: Pin<&mut impl Future<Output = T>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, Interrupted<S::Output>>> {
+    if let Poll::Ready(value) = main.poll(cx) {
+        return Poll::Ready(Ok(value));
+    }
+    if let Poll::Ready(outcome) = side.poll(cx) {
+        return Poll::Ready(Err(Interrupted::Side(outcome)));
+    }
+    let expired = deadline.poll_expired(cx);
+    expired.map(|()| Err(Interrupted::Elapsed))
 }
 
 /// Waits for `future`; `None` when the worker ends before it. Pinned by the caller, so that a future

@@ -9,10 +9,11 @@ use super::check::ask;
 use super::connection::Connection;
 use super::deadline::unless_ending;
 use super::filters::{Edits, Filtered, filter};
+use super::format::OnDemand;
 use super::grpc::{self, is_grpc};
-use super::head_bytes::receive_request_head;
 use super::local_reply::{answer_request, linger, refuse, refuse_body};
 use super::mirror::Mirrors;
+use super::receive_head::receive_request_head;
 use super::record::Record;
 use super::replay::Replay;
 use super::request_id::{RequestId, request_id_needed};
@@ -94,10 +95,10 @@ async fn exchange(
     let limits = worker.limits();
 
     // The request head.
-    let mut head_bytes = match receive_request_head(connection, &limits, head).await {
-        Ok(bytes) => bytes,
-        Err(failure) => return refuse(connection, worker, failure).await,
-    };
+    if let Err(failure) = receive_request_head(connection, &limits, head).await {
+        return refuse(connection, worker, failure).await;
+    }
+    let mut head_bytes = connection.unread.split_to(head.head_len);
     connection.requests = connection.requests.saturating_add(1);
     connection.deadline.set(None);
 
@@ -148,7 +149,7 @@ async fn exchange(
         body: Body::of_request(head.framing, &limits.body, &received),
         replay,
         is_asked_for: false,
-        mirrors: Mirrors::default(),
+        mirrors: None,
     };
     body.body.guard_trailers(
         rules
@@ -172,7 +173,7 @@ async fn exchange(
         .and_then(|check| check.routed_by.as_ref());
     // Blocks and whole matches from here on, so that the future has no room for what was moved out of:
     // what a request needs in memory should stay in the nearest cache.
-    let planned = {
+    let mut planned = {
         let claims = admission.token.as_ref().map(|token| &token.claims);
         let by = match routed_by {
             Some((head, bytes)) => SeenHead {
@@ -186,8 +187,8 @@ async fn exchange(
     };
     let no_edits = admission.response_edits();
     if let Some(answer) = &admission.refusal {
-        match planned {
-            Ok(plan) => record.set_plan(&plan),
+        match &planned {
+            Ok(plan) => record.set_plan(plan),
             Err(refusal) => record.route_name = refusal.route.map_or("", |route| &route.name),
         }
         // A broken body is not read on, so the connection ends.
@@ -202,7 +203,8 @@ async fn exchange(
             return answer_request(connection, head, false, &answer, no_edits, record).await;
         }
     };
-    let mut plan = match planned {
+    // Left where it is: a plan is too long to be moved for each request.
+    let plan = match &mut planned {
         Ok(plan) => plan,
         Err(refusal) => {
             record.route_name = refusal.route.map_or("", |route| &route.name);
@@ -227,20 +229,25 @@ async fn exchange(
                 }
                 None => Filtered::Passed(edits.of_route),
             };
+            let injected;
             let (answer, edits) = match filtered {
-                Filtered::Passed(edits) => (refusal.answer, edits),
-                Filtered::Answered(answer, edits) => (answer, edits),
+                Filtered::Passed(edits) => (&refusal.answer, edits),
+                Filtered::Answered(answer, edits) => {
+                    injected = answer;
+                    (&injected, edits)
+                }
                 Filtered::ClientGone => return client_left(connection, record),
             };
             let body_read = body.body.complete;
-            return answer_request(connection, head, body_read, &answer, edits, record).await;
+            return answer_request(connection, head, body_read, answer, edits, record).await;
         }
     };
     if routed_by.is_some() {
         // The route goes by what the client sent, the upstream gets what the service made of it.
         plan.query = query(head, &head_bytes);
     }
-    record.set_plan(&plan);
+    let plan = &*plan;
+    record.set_plan(plan);
     let (route, cluster) = (plan.route, &plan.cluster);
     let headers = head.headers(&head_bytes);
 
@@ -285,7 +292,7 @@ async fn exchange(
         seen: &seen,
         is_grpc,
         started: record.started(),
-        plan: &plan,
+        plan,
         response_edits,
         timeouts: Timeouts::new(
             timeout_ms,
@@ -295,16 +302,15 @@ async fn exchange(
         ),
     };
     body.mirrors = Mirrors::draw(worker, &rules, route);
-    if !body.mirrors.is_empty() {
-        let format = request.format(connection.told(), None);
+    if let Some(mirrors) = &mut body.mirrors {
+        let format = || request.format(connection.told(), None);
         let mut copy = Buffer::lease();
-        request.write_head(&format, 1, &mut copy);
+        request.write_head(&OnDemand(&format), 1, &mut copy);
         let to_head_request = head.method.of(&head_bytes) == b"HEAD";
         let speaks_http2 = connection.stream.is_http2();
-        body.mirrors
-            .set_head(copy, to_head_request, speaks_http2, timeout_ms);
+        mirrors.set_head(copy, to_head_request, speaks_http2, timeout_ms);
     }
-    let most_replayed = match retry.is_some() || !body.mirrors.is_empty() {
+    let most_replayed = match retry.is_some() || body.mirrors.is_some() {
         true => limits.settings.max_replay_body_bytes as usize,
         false => 0,
     };
@@ -313,7 +319,9 @@ async fn exchange(
     }
     if body.body.complete {
         request.timeouts.request_complete(&connection.deadline);
-        body.mirrors.launch(worker, body.replay);
+        if let Some(mirrors) = body.mirrors.take() {
+            mirrors.launch(worker, body.replay);
+        }
     }
     let mut retries = Retries::new(retry, cluster, tried);
     record.forwarded();
@@ -373,12 +381,7 @@ async fn exchange(
                 return After::Reset;
             }
             Outcome::Client(_) => return client_left(connection, record),
-            Outcome::BrokenOff {
-                flags,
-                details,
-                ended_by_close,
-            } => {
-                record.broken_off(flags, details);
+            Outcome::BrokenOff { ended_by_close } => {
                 record.finish(connection);
                 // A length or chunks tell the client that something is missing; a body that the
                 // close ends would look whole, and so would a stream of HTTP/2 that is closed.

@@ -71,6 +71,19 @@ impl FormatContext for RequestFormat<'_> {
     }
 }
 
+/// A format that is made when a value asks for it: most heads have no such value.
+pub struct OnDemand<'a, 'f>(pub &'a dyn Fn() -> RequestFormat<'f>);
+
+impl FormatContext for OnDemand<'_, '_> {
+    fn render(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
+        (self.0)().render(operator, out)
+    }
+
+    fn response_has(&self, name: &str) -> bool {
+        (self.0)().response_has(name)
+    }
+}
+
 impl RequestFormat<'_> {
     fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
         let local = || self.client.stream.local_addr().ok();

@@ -6,7 +6,7 @@ use super::deadline::until;
 use super::edits::EditLevels;
 use super::exchange::After;
 use super::grpc;
-use super::head_bytes::RequestHeadFailure;
+use super::receive_head::RequestHeadFailure;
 use super::record::Record;
 use super::request_head::write_number_line;
 use super::response_head::{server_name, write_connection};
@@ -25,11 +25,11 @@ const LINGER_MS: u64 = 1_000;
 pub async fn refuse(
     connection: &mut Connection,
     worker: &Rc<Worker>,
-    failure: RequestHeadFailure,
+    failure: Box<RequestHeadFailure>,
 ) -> After {
     let stats = &connection.listener.stats;
     let mut began = None;
-    let answer = match failure {
+    let answer = match *failure {
         RequestHeadFailure::EmptyLine => {
             connection.unread = Chunk::default();
             return After::Next;

@@ -2,7 +2,7 @@
 
 use super::body::{Body, ByteCount};
 use super::deadline::until;
-use super::head_bytes::receive_response_head;
+use super::receive_head::receive_response_head;
 use super::replay::Replay;
 use super::upstream::{ClusterView, UpstreamConnection};
 use crate::rt::{self, Buffer, Chunk, Deadline};
@@ -24,9 +24,12 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
-    /// Draws which mirrors of `route` get a copy of this request.
-    pub fn draw(worker: &Worker, rules: &Rules, route: &Route) -> Self {
-        let mut mirrors = Self::default();
+    /// Draws which mirrors of `route` get a copy of this request; `None`: none does.
+    pub fn draw(worker: &Worker, rules: &Rules, route: &Route) -> Option<Box<Self>> {
+        if route.mirrors.is_empty() {
+            return None;
+        }
+        let mut mirrors = Box::<Self>::default();
         for mirror in &route.mirrors {
             let is_drawn = mirror.share.hits(&mut worker.random.borrow_mut());
             // Nobody would hear that a mirror's cluster does not exist.
@@ -35,11 +38,7 @@ impl Mirrors {
                 mirrors.clusters.push(cluster);
             }
         }
-        mirrors
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty()
+        (!mirrors.clusters.is_empty()).then_some(mirrors)
     }
 
     /// Takes the head that the copies begin with.
@@ -57,12 +56,11 @@ impl Mirrors {
     }
 
     /// Sends the copies: the request is complete. Without all of its body there are none.
-    pub fn launch(&mut self, worker: &Rc<Worker>, body: &Replay) {
-        let clusters = std::mem::take(&mut self.clusters);
+    pub fn launch(self, worker: &Rc<Worker>, body: &Replay) {
         if !body.is_whole() {
             return;
         }
-        for cluster in clusters {
+        for cluster in self.clusters {
             let most = worker.limits().settings.max_mirrors_in_flight;
             let in_flight = &worker.fleet.mirrors_in_flight;
             cluster.stats.shadow_rq_total.add(1);
@@ -178,6 +176,7 @@ impl RequestCopy {
                 &mut response,
             );
             received.await.ok()?;
+            unread.advance(response.head_len);
             if !response.is_interim() {
                 break;
             }

@@ -42,6 +42,8 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
             ..
         } = *self.seen;
         let is_edge = self.seen.is_edge();
+        let has_edits = !self.edits.is_empty();
+        let keeps = |name: &[u8]| !has_edits || self.edits.keeps(name, self.format);
         out.extend_from_slice(self.seen.method());
         out.push(b' ');
         out.extend_from_slice(self.path);
@@ -84,7 +86,7 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
                 HeaderKind::XEnvoy => !is_taken_from_callers(name, self.seen.direction),
                 kind => !kind.is_hop_by_hop(),
             };
-            if kept && self.edits.keeps(name, self.format) {
+            if kept && keeps(name) {
                 write_header(out, name, span.value.of(bytes));
             }
         }
@@ -96,27 +98,27 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         } else if !has_length && should_tell_length(self.seen.method()) {
             write_header(out, b"content-length", b"0");
         }
-        if takes_trailers && self.edits.keeps(b"te", self.format) {
+        if takes_trailers && keeps(b"te") {
             write_header(out, b"te", b"trailers");
         }
         let mut peer_written_at = None;
-        if is_edge && self.edits.keeps(b"x-forwarded-for", self.format) {
+        if is_edge && keeps(b"x-forwarded-for") {
             out.extend_from_slice(b"x-forwarded-for: ");
             peer_written_at = Some(self.seen.write_forwarded_for(out));
             out.extend_from_slice(b"\r\n");
         }
-        if !has_proto && self.edits.keeps(b"x-forwarded-proto", self.format) {
+        if !has_proto && keeps(b"x-forwarded-proto") {
             write_header(out, b"x-forwarded-proto", self.seen.scheme.as_bytes());
         }
-        if self.edits.keeps(b"x-forwarded-client-cert", self.format) {
+        if keeps(b"x-forwarded-client-cert") {
             self.seen.write_client_cert(out);
         }
         if let Some(id) = request_id.get()
-            && self.edits.keeps(b"x-request-id", self.format)
+            && keeps(b"x-request-id")
         {
             write_header(out, b"x-request-id", id);
         }
-        if is_edge && self.edits.keeps(b"x-envoy-external-address", self.format) {
+        if is_edge && keeps(b"x-envoy-external-address") {
             out.extend_from_slice(b"x-envoy-external-address: ");
             match peer_written_at {
                 Some(text) => out.extend_from_within(text),
@@ -125,16 +127,14 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
             out.extend_from_slice(b"\r\n");
         }
         if let Some(timeout_ms) = self.timeout_ms
-            && self
-                .edits
-                .keeps(b"x-envoy-expected-rq-timeout-ms", self.format)
+            && keeps(b"x-envoy-expected-rq-timeout-ms")
         {
             write_number_line(out, "x-envoy-expected-rq-timeout-ms: ", timeout_ms);
         }
         if let Some(timeout_ms) = grpc_timeout_ms {
             grpc::write_timeout(timeout_ms, out);
         }
-        if self.edits.keeps(b"x-envoy-attempt-count", self.format) {
+        if keeps(b"x-envoy-attempt-count") {
             write_number_line(out, "x-envoy-attempt-count: ", u64::from(self.attempt));
         }
         if let Some(original) = self.original_path {

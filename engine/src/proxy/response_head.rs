@@ -58,6 +58,8 @@ pub fn server_name(direction: Direction) -> &'static str {
 impl<C: FormatContext> DownstreamHead<'_, C> {
     /// Appends the whole head to `out`.
     pub fn write(&self, worker: &Worker, out: &mut Vec<u8>) {
+        let has_edits = !self.edits.is_empty();
+        let keeps = |name: &[u8]| !has_edits || self.edits.keeps(name, self.format);
         write_status_line(out, self.head.status);
         let mut has_date = false;
         for span in &self.head.headers {
@@ -69,7 +71,7 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
                 HeaderKind::XEnvoy => !name.eq_ignore_ascii_case(b"x-envoy-upstream-service-time"),
                 kind => !kind.is_hop_by_hop(),
             };
-            if kept && self.edits.keeps(name, self.format) {
+            if kept && keeps(name) {
                 write_header(out, name, span.value.of(self.bytes));
                 has_date |= span.kind == HeaderKind::Date;
             }
@@ -85,10 +87,7 @@ impl<C: FormatContext> DownstreamHead<'_, C> {
             worker.write_date(out);
             out.extend_from_slice(b"\r\n");
         }
-        if self
-            .edits
-            .keeps(b"x-envoy-upstream-service-time", self.format)
-        {
+        if keeps(b"x-envoy-upstream-service-time") {
             write_number_line(
                 out,
                 "x-envoy-upstream-service-time: ",

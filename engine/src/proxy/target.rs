@@ -198,6 +198,22 @@ pub fn plan<'a>(
     seen: &SeenHead<'a>,
     memory: &'a mut PlanMemory,
 ) -> Result<Plan<'a>, Refusal<'a>> {
+    let mut planned = plan_route(connection, claims, rules, table, seen, memory);
+    if let Ok(plan) = &mut planned {
+        plan.hash = plan.hash_key(connection, seen);
+    }
+    planned
+}
+
+/// A plan without its hash. Returned as it is made: what is changed in between is copied.
+fn plan_route<'a>(
+    connection: &Connection,
+    claims: Option<&Claims>,
+    rules: &'a Rules,
+    table: Option<&'a RouteTable>,
+    seen: &SeenHead<'a>,
+    memory: &'a mut PlanMemory,
+) -> Result<Plan<'a>, Refusal<'a>> {
     let SeenHead { head, bytes, .. } = *seen;
     let PlanMemory { target, rewritten } = memory;
     let known = connection.facts.get();
@@ -282,7 +298,7 @@ pub fn plan<'a>(
     } else {
         (into_bytes(normal), None)
     };
-    let mut plan = Plan {
+    Ok(Plan {
         route,
         destination,
         cluster,
@@ -292,9 +308,7 @@ pub fn plan<'a>(
         path,
         query,
         authority: host.unwrap_or(authority),
-    };
-    plan.hash = plan.hash_key(connection, seen);
-    Ok(plan)
+    })
 }
 
 fn into_bytes(path: Cow<'_, str>) -> Cow<'_, [u8]> {

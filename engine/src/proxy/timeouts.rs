@@ -1,13 +1,14 @@
 //! The time limits of a request and of each of its tries.
 
 use super::connection::deadline_after;
-use super::deadline::{Interrupted, alongside};
+use super::deadline::{Interrupted, poll_alongside};
 use super::send_stall::SendStall;
 use crate::rt::{self, Deadline};
 use crate::transport::Transport;
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Instant;
 
 /// How long a request may take. The clocks start when the client has sent all of it.
@@ -111,21 +112,23 @@ impl Timeouts {
 
     /// Waits until `main` has handed the answer to `client`, with `side` beside it. It has elapsed
     /// when the request has, or when the client takes nothing for too long.
-    pub async fn delivered<T, S: Future>(
+    pub fn delivered<T, S: Future>(
         &self,
         client: &Transport,
         deadline: &Deadline,
         mut side: Pin<&mut S>,
         mut main: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<T, Interrupted<S::Output>> {
-        loop {
-            let ended = alongside(deadline, side.as_mut(), main.as_mut()).await;
-            let has_elapsed = matches!(ended, Err(Interrupted::Elapsed));
-            if !has_elapsed || self.request_is_over() || self.send_stall.is_over(client) {
-                return ended;
+    ) -> impl Future<Output = Result<T, Interrupted<S::Output>>> {
+        poll_fn(move |cx| {
+            loop {
+                let ended = ready!(poll_alongside(deadline, side.as_mut(), main.as_mut(), cx));
+                let has_elapsed = matches!(ended, Err(Interrupted::Elapsed));
+                if !has_elapsed || self.request_is_over() || self.send_stall.is_over(client) {
+                    return Poll::Ready(ended);
+                }
+                self.arm(deadline);
             }
-            self.arm(deadline);
-        }
+        })
     }
 
     /// Whether the whole request has taken too long.

@@ -2,7 +2,7 @@
 
 use super::connection::deadline_after;
 use super::deadline::until;
-use super::head_bytes::receive_response_head;
+use super::receive_head::receive_response_head;
 use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::transport::Transport;
 use crate::worker::Worker;
@@ -38,6 +38,7 @@ pub async fn open_tunnel(
             let received =
                 receive_response_head(upstream, &mut unread, false, &limits.head, false, &mut head);
             received.await.ok()?;
+            unread.advance(head.head_len);
             if !head.is_interim() {
                 return (head.status == 200).then_some(unread);
             }

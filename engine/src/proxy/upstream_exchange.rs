@@ -6,9 +6,9 @@ use super::body::{Body, BodyFailure, ByteCount, Download, SourceFailure};
 use super::client_side::ClientSide;
 use super::connection::Connection;
 use super::deadline::{Interrupted, alongside, poll_once};
-use super::format::{Client, Response};
+use super::format::{Client, OnDemand, RequestFormat, Response};
 use super::grpc;
-use super::head_bytes::{ResponseHeadFailure, receive_response_head};
+use super::receive_head::{ResponseHeadFailure, receive_response_head};
 use super::record::Record;
 use super::response_head::{Delivery, DownstreamHead, write_interim};
 use super::retries::Retries;
@@ -28,12 +28,8 @@ pub(super) enum Sent {
     Answered {
         upstream_goes_on: bool,
     },
-    /// Both sides have agreed to another protocol: the head that tells the client, and what the
-    /// upstream has sent behind it.
-    Upgraded {
-        head: Buffer,
-        first: Chunk,
-    },
+    /// Both sides have agreed to another protocol.
+    Upgraded(Box<Upgraded>),
     Repeat {
         upstream_goes_on: bool,
     },
@@ -47,6 +43,13 @@ pub(super) enum Sent {
     LeftBehind,
     /// That was it, whatever the retry policy; neither is the connection good for more.
     Over(Outcome),
+}
+
+/// What tells the client that its upgrade is agreed.
+pub(super) struct Upgraded {
+    pub head: Buffer,
+    /// What the upstream has sent behind its head.
+    pub first: Chunk,
 }
 
 /// Sends the request on one connection, and its response downstream.
@@ -70,9 +73,9 @@ pub(super) async fn exchange_on(
     // comes back. What is needed only here is in a block of its own, so that the future has no room
     // for it: what a request needs in memory should stay in the nearest cache.
     let (mut sending, must_continue) = {
-        let format = request.format(connection.told(), endpoint.socket_address());
+        let format = || request.format(connection.told(), endpoint.socket_address());
         let mut out = Buffer::lease();
-        request.write_head(&format, retries.number(), &mut out);
+        request.write_head(&OnDemand(&format), retries.number(), &mut out);
         let piece = body.replay.first();
         let must_continue =
             head.expect_continue && !body.body.complete && piece.is_empty() && !body.is_asked_for;
@@ -111,7 +114,7 @@ pub(super) async fn exchange_on(
             alongside(&connection.deadline, client_side.as_mut(), head).await
         };
         let response_bytes = match received {
-            Ok(Ok(bytes)) => bytes,
+            Ok(Ok(())) => unread.split_to(response_head.head_len),
             Ok(Err(ResponseHeadFailure::Malformed)) => {
                 return malformed_response(cluster, endpoint);
             }
@@ -208,23 +211,26 @@ pub(super) async fn exchange_on(
         && !ends_by_close
         && !request.worker.is_leaving(&connection.listener);
     let out = {
-        let (flags, details) = record.told();
-        let response = Response {
-            headers: Some(response_head.headers(&response_bytes)),
-            code: response_head.status,
-            flags,
-            details,
-            received: record.bytes_received(),
-            attempts: retries.number(),
+        let format = || {
+            let (flags, details) = record.told();
+            let client = Client {
+                peer: connection.peer,
+                stream: &connection.stream,
+                number: connection.number,
+                facts: connection.facts.get().map(|facts| &**facts),
+            };
+            RequestFormat {
+                response: Some(Response {
+                    headers: Some(response_head.headers(&response_bytes)),
+                    code: response_head.status,
+                    flags,
+                    details,
+                    received: record.bytes_received(),
+                    attempts: retries.number(),
+                }),
+                ..request.format(client, endpoint.socket_address())
+            }
         };
-        let client = Client {
-            peer: connection.peer,
-            stream: &connection.stream,
-            number: connection.number,
-            facts: connection.facts.get().map(|facts| &**facts),
-        };
-        let mut format = request.format(client, endpoint.socket_address());
-        format.response = Some(response);
         let mut out = Buffer::lease();
         DownstreamHead {
             head: response_head,
@@ -236,17 +242,17 @@ pub(super) async fn exchange_on(
             upstream_service_time_ms: record.upstream_service_time_ms(),
             edits: &request.response_edits,
             made_cookie: request.plan.made_cookie(),
-            format: &format,
+            format: &OnDemand(&format),
         }
         .write(request.worker, &mut out);
         out
     };
     record.set_response_head_bytes(out.len());
     if is_upgraded {
-        return Sent::Upgraded {
+        return Sent::Upgraded(Box::new(Upgraded {
             head: out,
             first: unread,
-        };
+        }));
     }
     let delivered = {
         let mut download = Download {
@@ -309,9 +315,8 @@ pub(super) async fn exchange_on(
             return Sent::Over(Outcome::Client(ClientFailure::TakesNothing));
         }
     };
+    record.broken_off(flags, details);
     Sent::Over(Outcome::BrokenOff {
-        flags,
-        details,
         ended_by_close: response_head.framing == BodyFraming::UntilClose
             || head.version == Version::Http10,
     })

@@ -1,7 +1,7 @@
 //! A routed request as it is written: its head, and what header values are rendered from.
 
 use super::attempt::RoutedRequest;
-use super::format::{Client, RequestFormat};
+use super::format::{Client, OnDemand, RequestFormat};
 use super::request_head::UpstreamHead;
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ impl RoutedRequest<'_> {
     }
 
     /// Appends the head of the `number`th try to `out`.
-    pub fn write_head(&self, format: &RequestFormat<'_>, number: u32, out: &mut Vec<u8>) {
+    pub fn write_head(&self, format: &OnDemand<'_, '_>, number: u32, out: &mut Vec<u8>) {
         UpstreamHead {
             seen: self.seen,
             path: &self.plan.path,

@@ -54,11 +54,46 @@ impl Drop for HeapBlock {
 
 /// Received bytes. Returns its buffer to the worker's pool when the last chunk that shares it is
 /// dropped. The default chunk is empty and holds no buffer.
+///
+/// Of two words, which are passed on in registers: three would go through memory, written one by one
+/// and read at once by the next move, which stalls the processor.
 pub struct Chunk {
-    data: NonNull<u8>,
-    length: usize,
     header: Option<NonNull<Header>>,
+    place: Place,
     local: PhantomData<*const ()>,
+}
+
+/// Which bytes of its buffer a chunk is over: where they start in the upper half, how many there are
+/// in the lower.
+#[derive(Clone, Copy)]
+struct Place(u64);
+
+impl Place {
+    /// # Panics
+    /// When a buffer is of 4 GiB or more.
+    fn first(length: usize) -> Self {
+        let length = u32::try_from(length).expect("buffers are shorter than 4 GiB");
+        Place(length.into())
+    }
+
+    fn start(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    fn length(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    /// Without the first `count` bytes, of which there are as many.
+    fn without(self, count: usize) -> Self {
+        let count = count as u64;
+        Place(self.0 + (count << 32) - count)
+    }
+
+    /// The first `count` bytes, of which there are as many.
+    fn up_to(self, count: usize) -> Self {
+        Place(self.0 >> 32 << 32 | count as u64)
+    }
 }
 
 impl Chunk {
@@ -68,12 +103,9 @@ impl Chunk {
     /// `header` is live, `length` bytes from its base are initialised, nobody writes to the
     /// buffer, and one of its counted references is handed over to the chunk.
     pub(super) unsafe fn over(header: NonNull<Header>, length: usize) -> Self {
-        // SAFETY: the caller says that the header is live.
-        let data = unsafe { header.as_ref() }.base;
         Chunk {
-            data,
-            length,
             header: Some(header),
+            place: Place::first(length),
             local: PhantomData,
         }
     }
@@ -120,10 +152,8 @@ impl Chunk {
     /// # Panics
     /// When there are fewer.
     pub fn advance(&mut self, count: usize) {
-        assert!(count <= self.length, "advance past the end of a chunk");
-        // SAFETY: the result is at most one past the end of the same buffer.
-        self.data = unsafe { self.data.add(count) };
-        self.length -= count;
+        assert!(count <= self.len(), "advance past the end of a chunk");
+        self.place = self.place.without(count);
     }
 
     /// Takes the first `count` bytes out as a chunk that shares the buffer.
@@ -131,8 +161,8 @@ impl Chunk {
     /// # Panics
     /// When there are fewer.
     pub fn split_to(&mut self, count: usize) -> Chunk {
-        assert!(count <= self.length, "split past the end of a chunk");
-        let whole = count == self.length;
+        assert!(count <= self.len(), "split past the end of a chunk");
+        let whole = count == self.len();
         if whole {
             return std::mem::take(self);
         }
@@ -153,11 +183,21 @@ impl Chunk {
             references.set(references.get() + 1);
         }
         Chunk {
-            data: self.data,
-            length: self.length,
             header: self.header,
+            place: self.place,
             local: PhantomData,
         }
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.place.length()
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The bytes to be changed in place; `None` when another chunk shares the buffer.
@@ -166,27 +206,30 @@ impl Chunk {
             return Some(&mut []);
         };
         // SAFETY: a header is live as long as a chunk refers to it.
-        if unsafe { header.as_ref() }.references.get() > 1 {
+        let buffer = unsafe { header.as_ref() };
+        if buffer.references.get() > 1 {
             return None;
         }
         // SAFETY: the bytes were filled before the chunk was made. Whoever reads or writes the
         // buffer holds a counted reference; the only one is this chunk's, which is borrowed for as
         // long as the slice lives, so that no other can be made of it either.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.length) })
+        Some(unsafe {
+            let start = buffer.base.add(self.place.start());
+            std::slice::from_raw_parts_mut(start.as_ptr(), self.len())
+        })
     }
 
     /// Keeps the first `count` bytes only.
     pub fn truncate(&mut self, count: usize) {
-        self.length = self.length.min(count);
+        self.place = self.place.up_to(count.min(self.len()));
     }
 }
 
 impl Default for Chunk {
     fn default() -> Self {
         Chunk {
-            data: NonNull::dangling(),
-            length: 0,
             header: None,
+            place: Place(0),
             local: PhantomData,
         }
     }
@@ -197,16 +240,23 @@ impl Deref for Chunk {
 
     #[inline]
     fn deref(&self) -> &[u8] {
+        let Some(header) = self.header else {
+            return &[];
+        };
         // SAFETY: the bytes were filled before the chunk was made, nobody writes to a buffer that
-        // a chunk refers to, and it is not given back before the last of them is dropped.
-        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.length) }
+        // a chunk refers to, and neither it nor its header is given back before the last of them is
+        // dropped. The place lies within the bytes that the chunk was made over.
+        unsafe {
+            let start = header.as_ref().base.add(self.place.start());
+            std::slice::from_raw_parts(start.as_ptr(), self.len())
+        }
     }
 }
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chunk")
-            .field("length", &self.length)
+            .field("length", &self.len())
             .finish()
     }
 }

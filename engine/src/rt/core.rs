@@ -49,9 +49,13 @@ pub(super) fn try_with<R>(with: impl FnOnce(&Core) -> R) -> Option<R> {
 ///
 /// # Panics
 /// When there is none.
-#[inline]
+// Always inlined: what the closure captures would go through memory.
+#[inline(always)]
 pub(super) fn with<R>(with: impl FnOnce(&Core) -> R) -> R {
-    try_with(with).expect("this needs a runtime on this thread: rt::run")
+    let current = CURRENT.get();
+    let current = current.expect("this needs a runtime on this thread: rt::run");
+    // SAFETY: as in `try_with`, whose result would be copied out of its `Option`.
+    with(unsafe { current.as_ref() })
 }
 
 /// Makes a core the thread's current one as long as it lives.

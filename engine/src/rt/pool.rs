@@ -6,7 +6,6 @@ use super::chunk::{Header, Home};
 use super::core;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -476,45 +475,55 @@ const OUTGOING_BYTES: usize = 2048;
 
 /// Outgoing buffers that wait for their next use.
 #[derive(Default)]
-pub(super) struct Outgoing(Vec<Vec<u8>>);
+#[expect(clippy::vec_box, reason = "the boxes themselves are handed on")]
+pub(super) struct Outgoing(Vec<Box<Vec<u8>>>);
 
-/// An outgoing buffer: a `Vec<u8>` that keeps its capacity from use to use.
+/// An outgoing buffer: a `Vec<u8>` that keeps its capacity from use to use. Handed on as one pointer:
+/// a vector's three words, written one by one and read at once by the next move, stall the processor.
+/// The default buffer is empty and has no memory before it is written to.
 #[derive(Default)]
 pub struct Buffer {
-    bytes: ManuallyDrop<Vec<u8>>,
+    #[expect(clippy::box_collection, reason = "handed on as one pointer")]
+    bytes: Option<Box<Vec<u8>>>,
     local: PhantomData<*const ()>,
 }
 
 impl Buffer {
     /// An empty buffer from the worker's pool.
     pub fn lease() -> Self {
-        let spare = core::try_with(|core| core.outgoing.borrow_mut().0.pop()).flatten();
-        let bytes = spare.unwrap_or_else(|| Vec::with_capacity(OUTGOING_BYTES));
         Buffer {
-            bytes: ManuallyDrop::new(bytes),
+            bytes: Some(spare_bytes()),
             local: PhantomData,
         }
     }
+}
+
+#[expect(clippy::box_collection, reason = "handed on as one pointer")]
+fn spare_bytes() -> Box<Vec<u8>> {
+    let spare = core::try_with(|core| core.outgoing.borrow_mut().0.pop()).flatten();
+    spare.unwrap_or_else(|| Box::new(Vec::with_capacity(OUTGOING_BYTES)))
 }
 
 impl Deref for Buffer {
     type Target = Vec<u8>;
 
     fn deref(&self) -> &Vec<u8> {
-        &self.bytes
+        static NOTHING: Vec<u8> = Vec::new();
+        self.bytes.as_deref().unwrap_or(&NOTHING)
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+        self.bytes.get_or_insert_with(spare_bytes)
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: taken once, here, and not used afterwards.
-        let mut bytes = unsafe { ManuallyDrop::take(&mut self.bytes) };
+        let Some(mut bytes) = self.bytes.take() else {
+            return;
+        };
         if !(1..=LARGEST_SPARE_BYTES).contains(&bytes.capacity()) {
             return;
         }

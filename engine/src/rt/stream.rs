@@ -2,6 +2,7 @@
 
 use super::chunk::Chunk;
 use super::core;
+use super::driver::Driver;
 use super::pool::Buffer;
 use super::slab::Key;
 use super::sys::{self, EndpointAddr, RawAddress};
@@ -98,7 +99,7 @@ impl Stream {
     /// Those of `recv(2)`; they stay.
     #[inline]
     pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
-        core::with(|core| core.driver.borrow_mut().poll_receive(self.key, context))
+        self.queued_or(|driver| driver.poll_receive(self.key, context))
     }
 
     /// As [`poll_receive`](Stream::poll_receive), for long bodies: with large buffers, of which
@@ -108,10 +109,23 @@ impl Stream {
     /// # Errors
     /// Those of `recv(2)`; they stay.
     pub fn poll_receive_bulk(&self, context: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        self.queued_or(|driver| driver.poll_receive_bulk(self.key, context))
+    }
+
+    /// What has been received ahead, or what `poll` says. The usual result is made here, of what is in
+    /// registers: one that another function has written would be copied once more.
+    #[inline]
+    fn queued_or(
+        &self,
+        poll: impl FnOnce(&mut Driver) -> Poll<io::Result<Chunk>>,
+    ) -> Poll<io::Result<Chunk>> {
         core::with(|core| {
-            core.driver
-                .borrow_mut()
-                .poll_receive_bulk(self.key, context)
+            let mut driver = core.driver.borrow_mut();
+            let queued = driver.table().take_received(self.key);
+            match queued.is_empty() {
+                true => poll(&mut driver),
+                false => Poll::Ready(Ok(queued)),
+            }
         })
     }
 
@@ -168,7 +182,7 @@ impl Stream {
         }
     }
 
-    /// As [`send`](Stream::send), for when nobody waits for the end: [`flushed`](Stream::flushed)
+    /// As [`send`](Stream::send), for when nobody waits for the end: [`poll_flushed`](Stream::poll_flushed)
     /// tells when the kernel has taken all. Wakes no task by itself.
     pub fn send_detached(&self, head: Buffer, body: Chunk) {
         core::with(|core| {
@@ -181,20 +195,16 @@ impl Stream {
         });
     }
 
-    /// Waits until the kernel has taken all that was sent so far.
+    /// Ready when the kernel has taken all that was sent so far.
     ///
     /// # Errors
     /// `EPIPE` when a detached send has failed.
-    pub async fn flushed(&self) -> io::Result<()> {
-        poll_fn(|context| {
-            core::with(|core| {
-                core.driver
-                    .borrow_mut()
-                    .table()
-                    .poll_flushed(self.key, context)
-            })
+    #[inline]
+    pub fn poll_flushed(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        core::with(|core| {
+            let mut driver = core.driver.borrow_mut();
+            driver.table().poll_flushed(self.key, context)
         })
-        .await
     }
 
     /// Ends our side; the peer receives the end after all bytes. Await sends before.

@@ -215,6 +215,13 @@ impl Table {
         self.streams.get(key).map(|slot| slot.fd.as_raw_fd())
     }
 
+    /// What a stream has received ahead of its reader; empty when there is nothing of it.
+    #[inline]
+    pub fn take_received(&mut self, key: Key) -> Chunk {
+        let slot = self.streams.get_mut(key);
+        slot.and_then(|slot| slot.queue.pop()).unwrap_or_default()
+    }
+
     pub fn wake_reader(&mut self, key: Key) {
         if let Some(slot) = self.streams.get_mut(key) {
             self.woken.extend(slot.reader.take());

@@ -111,16 +111,25 @@ impl Transport {
         }
     }
 
-    /// Waits until all that was sent so far has been taken.
+    /// Ready when all that was sent so far has been taken.
     ///
     /// # Errors
     /// It could not be sent.
-    pub async fn flushed(&self) -> io::Result<()> {
+    #[inline]
+    pub fn poll_flushed(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => stream.flushed().await,
-            Self::Tls(stream) => stream.flushed().await,
-            Self::Http2(stream) => poll_fn(|context| stream.poll_flush(context)).await,
+            Self::Plain(stream) => stream.poll_flushed(context),
+            Self::Tls(stream) => stream.poll_flushed(context),
+            Self::Http2(stream) => stream.poll_flush(context),
         }
+    }
+
+    /// [`poll_flushed`](Transport::poll_flushed) as a future.
+    ///
+    /// # Errors
+    /// It could not be sent.
+    pub fn flushed(&self) -> impl Future<Output = io::Result<()>> {
+        poll_fn(|context| self.poll_flushed(context))
     }
 
     /// Whether it is one of many on a connection, so that what it keeps counts many times.

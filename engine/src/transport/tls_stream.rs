@@ -170,8 +170,8 @@ impl TlsStream {
     ///
     /// # Errors
     /// The connection is broken.
-    pub async fn flushed(&self) -> io::Result<()> {
-        self.socket.flushed().await
+    pub fn poll_flushed(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_flushed(context)
     }
 
     /// Tells the peer that nothing more comes.

@@ -3,7 +3,7 @@
 use super::super::connection::deadline_after;
 use super::super::deadline::until;
 use super::super::grpc;
-use super::super::head_bytes::{HeadBytes, receive_response_head};
+use super::super::receive_head::receive_response_head;
 use super::super::upstream::{Carrier, ClusterView, UpstreamConnection};
 use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::transport::Transport;
@@ -29,7 +29,7 @@ pub struct Sending<'a> {
 /// What the service answers.
 pub struct CheckAnswer {
     pub head: ResponseHead,
-    pub bytes: HeadBytes,
+    pub bytes: Chunk,
     pub body: Vec<u8>,
     /// Of its trailers.
     pub grpc_status: Option<u16>,
@@ -133,12 +133,13 @@ async fn exchange(
             to_head_request,
             &mut head,
         );
-        let bytes = received
+        received
             .await
             .map_err(|failure| match failure.after_bytes() {
                 true => NoAnswer::Broken,
                 false => NoAnswer::Closed,
             })?;
+        let bytes = unread.split_to(head.head_len);
         if !head.is_interim() {
             break bytes;
         }

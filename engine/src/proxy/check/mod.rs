@@ -12,10 +12,9 @@ use super::admission::{Admission, Incoming, apply_grant};
 use super::answer::Answer;
 use super::deadline::alongside;
 use super::grpc::is_grpc;
-use super::head_bytes::HeadBytes;
 use super::retries::client_gone;
 use super::seen_head::SeenHead;
-use crate::rt::{self, Deadline};
+use crate::rt::{self, Chunk, Deadline};
 use crate::stats::ListenerStats;
 use crate::worker::{Rules, Worker};
 use body::{ShownBody, body_to_show};
@@ -36,7 +35,7 @@ pub struct CheckEffects {
     /// When the check began: the request has lasted since then.
     pub began: Instant,
     /// The head to choose a route by, where what the service has added does not count for that.
-    pub routed_by: Option<(RequestHead, HeadBytes)>,
+    pub routed_by: Option<(RequestHead, Chunk)>,
     /// What the service adds to the answer, whoever gives it.
     pub response_edits: HeaderEdits,
     /// The client left meanwhile.

@@ -80,20 +80,14 @@ impl<'a> Record<'a> {
         seen: &'a SeenHead<'a>,
         received: &'a ByteCount,
     ) -> Self {
-        let mut record = Self::without_request(connection, worker);
         worker.stats.requests.add(1);
-        record.request = Some(seen);
-        record.rules = Some(rules);
-        record.log_format = rules.view.snapshot.settings.access_log;
-        record.received = Some(received);
-        record.direction = rules.listener().direction;
-        record
+        Self::new(connection, worker, Some((rules, seen, received)))
     }
 
     /// A request whose head was refused, so that nothing is known of it. It is logged as Envoy
     /// does, and counted with no service.
     pub fn of_refused_head(connection: &Connection, worker: &Rc<Worker>) -> Self {
-        let mut record = Self::without_request(connection, worker);
+        let mut record = Self::new(connection, worker, None);
         record.is_refused_call = connection.stream.is_call();
         // What was refused at once is still there.
         record.is_refused_head_request = connection.unread.starts_with(b"HEAD ");
@@ -104,19 +98,25 @@ impl<'a> Record<'a> {
         record
     }
 
-    fn without_request(connection: &Connection, worker: &Rc<Worker>) -> Self {
+    /// Written as a whole: what is changed in a record that is then returned is copied.
+    fn new(
+        connection: &Connection,
+        worker: &Rc<Worker>,
+        understood: Option<(&'a Rules, &'a SeenHead<'a>, &'a ByteCount)>,
+    ) -> Self {
+        let rules = understood.map(|(rules, ..)| rules);
         let listener = connection.listener.clone();
         listener.stats.downstream_rq_total.add(1);
         listener.stats.downstream_rq_active.add(1);
         Self {
             worker: worker.clone(),
             listener,
-            request: None,
+            request: understood.map(|(_, seen, _)| seen),
             is_refused_call: false,
-            rules: None,
-            log_format: None,
+            rules,
+            log_format: rules.and_then(|rules| rules.view.snapshot.settings.access_log),
             started: rt::now(),
-            direction: Direction::Gateway,
+            direction: rules.map_or(Direction::Gateway, |rules| rules.listener().direction),
             route_name: "",
             route_stats: None,
             cluster: None,
@@ -131,7 +131,7 @@ impl<'a> Record<'a> {
             upstream_local_address: None,
             has_response: false,
             upstream_service_time_ms: None,
-            received: None,
+            received: understood.map(|(.., received)| received),
             sent: ByteCount::default(),
             response_head_bytes: 0,
             authority: None,
@@ -332,8 +332,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Counts and logs.
-    pub fn finish(self, connection: &Connection) {
+    /// Counts and logs, at its end. Borrows, since a record is too long to be moved for each request.
+    pub fn finish(&self, connection: &Connection) {
         let by_class = match self.status / 100 {
             2 => Some(&self.listener.stats.downstream_rq_2xx),
             3 => Some(&self.listener.stats.downstream_rq_3xx),

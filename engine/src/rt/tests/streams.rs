@@ -1,6 +1,7 @@
 //! Receiving and sending.
 
 use super::*;
+use std::future::poll_fn;
 use std::io::{Read, Write};
 
 #[test]
@@ -161,7 +162,7 @@ fn small_sends_into_a_full_socket_arrive_whole_and_in_order() {
             plain.read_exact(&mut got).unwrap();
             got
         });
-        stream.flushed().await.unwrap();
+        poll_fn(|cx| stream.poll_flushed(cx)).await.unwrap();
         assert!(reader.join().unwrap() == expected);
     });
 }

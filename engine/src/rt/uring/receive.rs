@@ -33,11 +33,10 @@ fn limit_in_all(entry: &mut squeue::Entry, bytes: u32) {
     unsafe { (&raw mut *entry).cast::<u32>().add(OPTLEN_AT).write(bytes) };
 }
 
-/// What is known without asking the kernel: bytes, the end, or an error.
-fn known(slot: &mut StreamSlot) -> Option<io::Result<Chunk>> {
-    if let Some(chunk) = slot.queue.pop() {
-        return Some(Ok(chunk));
-    }
+/// The end or an error, if that is what comes next. What has been received before is taken out of
+/// the queue before a driver is asked.
+fn end_of(slot: &StreamSlot) -> Option<io::Result<Chunk>> {
+    debug_assert!(slot.queue.is_empty(), "received bytes come first");
     if slot.error != 0 {
         return Some(Err(sys::error(slot.error)));
     }
@@ -49,7 +48,7 @@ impl Uring {
         let Some(slot) = self.table.streams.get_mut(key) else {
             return Poll::Ready(Err(sys::error(libc::EBADF)));
         };
-        if let Some(received) = known(slot) {
+        if let Some(received) = end_of(slot) {
             return Poll::Ready(received);
         }
         park(&mut slot.reader, context, &mut self.table.displaced);
@@ -210,7 +209,7 @@ impl Uring {
         let Some(slot) = self.table.streams.get_mut(key) else {
             return Poll::Ready(Err(sys::error(libc::EBADF)));
         };
-        if let Some(received) = known(slot) {
+        if let Some(received) = end_of(slot) {
             return Poll::Ready(received);
         }
         if is_idle(slot.multishot) && slot.readable {
