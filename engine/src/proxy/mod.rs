@@ -44,6 +44,7 @@ pub mod tunnel;
 pub mod tunnel_record;
 mod tunnel_request;
 pub mod upstream;
+mod upstream_connection;
 mod upstream_exchange;
 pub mod upstream_tls;
 mod written_request;

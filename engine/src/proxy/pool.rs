@@ -2,8 +2,9 @@
 
 use super::shared_pool::SharedPool;
 use super::upstream::ConnectError;
+use super::upstream_connection::{Age, OpenConnection, UpstreamConnection, max_duration};
 use super::upstream_tls::{Carries, secure};
-use crate::health::{ConnectionSlot, EndpointShare, InFlight};
+use crate::health::{ConnectionSlot, EndpointShare};
 use crate::rt::{self, Buffer, Chunk, EndpointAddr, Idle, Stream};
 use crate::stats::{ClusterStats, Counter, SeriesList};
 use crate::transport::Transport;
@@ -13,7 +14,6 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -51,66 +51,6 @@ pub(super) enum IdleEnd<'s> {
     Ejection,
 }
 
-/// What ends a connection for its age.
-#[derive(Clone, Copy)]
-pub(super) struct Age {
-    pub opened_at: Instant,
-    pub requests: u32,
-    /// The endpoint's ejections when it was opened.
-    pub ejections: u32,
-}
-
-/// A connection to an endpoint, while a request has it. Dropping it closes it. Two words, since it is
-/// handed on with each request.
-pub struct UpstreamConnection {
-    pub endpoint: Rc<Endpoint>,
-    /// `None` when it is over, or back in the pool.
-    open: Option<Box<OpenConnection>>,
-}
-
-/// The connection itself.
-pub struct OpenConnection {
-    pub stream: Transport,
-    /// It has carried a request before, so the upstream may have closed it meanwhile.
-    pub reused: bool,
-    age: Age,
-    /// It takes no further request.
-    is_last: bool,
-    max_duration: Option<Duration>,
-    /// The request on it, while there is one.
-    pub(super) in_flight: Option<InFlight>,
-    /// Since when it waits in the pool.
-    idle_since: Instant,
-    /// Its room; a stream of a shared connection, which has the room, has none. Dropped after the
-    /// stream: who waits for room connects only when there is some.
-    slot: Option<ConnectionSlot>,
-}
-
-impl Deref for UpstreamConnection {
-    type Target = OpenConnection;
-
-    fn deref(&self) -> &OpenConnection {
-        self.open.as_deref().expect("only what ends it takes it")
-    }
-}
-
-impl DerefMut for UpstreamConnection {
-    fn deref_mut(&mut self) -> &mut OpenConnection {
-        self.open
-            .as_deref_mut()
-            .expect("only what ends it takes it")
-    }
-}
-
-impl Drop for UpstreamConnection {
-    fn drop(&mut self) {
-        let had_room = self.open.take().is_some_and(|open| open.slot.is_some());
-        if had_room {
-            self.endpoint.offer_room();
-        }
-    }
-}
-
 /// Room for a connection; offered to whoever waits when it is dropped.
 pub(super) struct Lease {
     slot: Option<ConnectionSlot>,
@@ -119,7 +59,7 @@ pub(super) struct Lease {
 
 /// A request that waits.
 #[derive(Default)]
-struct Waiter {
+pub(super) struct Waiter {
     turn: RefCell<Option<Turn>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -202,12 +142,23 @@ impl Endpoint {
                 connection.note(&end);
                 continue;
             }
-            return Some(UpstreamConnection {
-                endpoint: self.clone(),
-                open: Some(connection),
-            });
+            return Some(UpstreamConnection::of_pool(connection, self.clone()));
         }
         None
+    }
+
+    /// Takes a connection back that waits for the next request.
+    pub(super) fn keep(&self, connection: Box<OpenConnection>) {
+        self.idle.borrow_mut().push(connection);
+    }
+
+    pub(super) fn somebody_waits(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// The request that has waited longest for a connection, which waits no more.
+    pub(super) fn next_waiter(&self) -> Option<Rc<Waiter>> {
+        self.waiting.borrow_mut().pop_front()
     }
 
     /// Whether nobody but `self`'s owner has it, and no connection waits in it.
@@ -389,14 +340,8 @@ impl Endpoint {
     }
 }
 
-impl Age {
-    fn is_over(self, max_duration: Option<Duration>, now: Instant) -> bool {
-        max_duration.is_some_and(|limit| now.duration_since(self.opened_at) >= limit)
-    }
-}
-
 impl Waiter {
-    fn give(&self, turn: Turn) {
+    pub(super) fn give(&self, turn: Turn) {
         *self.turn.borrow_mut() = Some(turn);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -427,23 +372,6 @@ impl Drop for Lease {
     }
 }
 
-impl OpenConnection {
-    /// Notes what it is closed for, before it is.
-    fn note(&mut self, end: &IdleEnd<'_>) {
-        match end {
-            IdleEnd::Peer(Idle::Closed) => self.note_end_by_peer(),
-            IdleEnd::Limit(counter) => counter.add(1),
-            IdleEnd::Peer(_) | IdleEnd::Ejection => {}
-        }
-    }
-
-    fn note_end_by_peer(&mut self) {
-        if let Some(slot) = &mut self.slot {
-            slot.note_end_by_peer();
-        }
-    }
-}
-
 impl Lease {
     /// Notes why no connection came about in it: by the peer, unless it took too long.
     pub(super) fn note_failure(&mut self, error: &ConnectError) {
@@ -457,98 +385,6 @@ impl Lease {
     pub(super) fn into_slot(mut self) -> Option<ConnectionSlot> {
         self.slot.take()
     }
-}
-
-impl UpstreamConnection {
-    /// One that was just opened, or a stream of a shared one.
-    pub(super) fn new(
-        stream: Transport,
-        endpoint: Rc<Endpoint>,
-        age: Age,
-        slot: Option<ConnectionSlot>,
-    ) -> Self {
-        Self {
-            endpoint,
-            open: Some(Box::new(OpenConnection {
-                stream,
-                reused: age.requests > 0,
-                age,
-                is_last: false,
-                max_duration: None,
-                in_flight: None,
-                idle_since: rt::now(),
-                slot,
-            })),
-        }
-    }
-
-    /// A request begins on it.
-    pub(super) fn begin(&mut self, request: InFlight, cluster: &Cluster) {
-        let stats = &self.endpoint.cluster_stats;
-        let Some(open) = &mut self.open else { return };
-        open.in_flight = Some(request);
-        open.reused = open.age.requests > 0;
-        open.age.requests += 1;
-        open.max_duration = max_duration(cluster);
-        let most = cluster.connection_pool.max_requests_per_connection;
-        let is_spent = most > 0 && open.age.requests >= most;
-        if is_spent {
-            stats.upstream_cx_max_requests.add(1);
-        }
-        // One that has named a client carries nothing of others.
-        open.is_last = is_spent || cluster.proxy_protocol.is_some();
-    }
-
-    /// Back to the pool, or to a request that waits: the exchange on it is over, and both sides
-    /// mean to go on.
-    pub fn release(mut self) {
-        self.in_flight = None;
-        if self.slot.is_none() {
-            // A stream, whose connection is in the pool all the while.
-            return;
-        }
-        let endpoint = &self.endpoint;
-        if self.is_last || self.age.ejections != endpoint.share.health.ejections() {
-            return;
-        }
-        if self.age.is_over(self.max_duration, rt::now()) {
-            let stats = &endpoint.cluster_stats;
-            stats.upstream_cx_max_duration_reached.add(1);
-            return;
-        }
-        let somebody_waits = !endpoint.waiting.borrow().is_empty();
-        if somebody_waits && self.stream.peek_state() != Idle::Quiet {
-            return self.close();
-        }
-        let next = endpoint.waiting.borrow_mut().pop_front();
-        if let Some(waiter) = next {
-            return waiter.give(Turn::Connection(self));
-        }
-        if let Some(mut open) = self.open.take() {
-            open.idle_since = rt::now();
-            self.endpoint.idle.borrow_mut().push(open);
-        }
-    }
-
-    /// Releases the connection if it `goes_on`, and closes it otherwise.
-    pub fn leave(self, goes_on: bool) {
-        match goes_on {
-            true => self.release(),
-            false => self.close(),
-        }
-    }
-
-    /// Closes the connection, because the exchange on it went wrong or it was not to be kept.
-    pub fn close(mut self) {
-        if self.slot.is_some() && self.stream.peek_state() == Idle::Closed {
-            self.note_end_by_peer();
-        }
-    }
-}
-
-pub(super) fn max_duration(cluster: &Cluster) -> Option<Duration> {
-    let limit = cluster.connection_pool.max_connection_duration_ms;
-    limit.map(Duration::from_millis)
 }
 
 fn keep_alive(stream: &Transport, keepalive: &TcpKeepalive) {

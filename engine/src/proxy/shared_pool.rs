@@ -1,8 +1,9 @@
 //! Connections of HTTP/2 to one endpoint, each shared by many requests: one pool for each endpoint
 //! and worker.
 
-use super::pool::{Age, Endpoint, IdleEnd, Lease, UpstreamConnection, max_duration};
+use super::pool::{Endpoint, IdleEnd, Lease};
 use super::upstream::ConnectError;
+use super::upstream_connection::{Age, UpstreamConnection, max_duration};
 use super::upstream_tls::Carries;
 use crate::health::ConnectionSlot;
 use crate::http2::{ConnectionEnd, ConnectionTimes, Http2Connection, Http2Driver};

@@ -1,7 +1,8 @@
 //! A cluster as one worker uses it: choosing an endpoint, getting a connection to it, telling how
 //! the try went.
 
-pub use super::pool::{Endpoint, UpstreamConnection};
+pub use super::pool::Endpoint;
+pub use super::upstream_connection::UpstreamConnection;
 
 use super::connection::Connection;
 use super::pool::{Lease, Turn};
