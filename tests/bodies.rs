@@ -492,3 +492,43 @@ fn the_log_shows_the_head_after_the_proxys_own_edits() {
         assert!(seen.contains(&format!("x-request-id: {id}\r\n")), "{seen}");
     }
 }
+
+/// A head is kept as long as its request lasts, and lies in the buffer that the first of the body
+/// came in.
+#[test]
+fn uploads_whose_heads_fill_the_receive_buffers_all_end() {
+    const CLIENTS: usize = 120;
+    const FIRST_BYTES: usize = 20_000;
+    const BODY_BYTES: usize = 60_000;
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                connection.body(BODY_BYTES);
+                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            }
+        });
+        let limits = "{role: gateway, limits: {maxReceiveBuffers: 32}}";
+        let (_proxy, address) = start(driver, upstream.address, limits);
+        let begin = || {
+            let mut client = TcpStream::connect(address).expect("connects");
+            client.set_read_timeout(Some(PATIENCE)).expect("set");
+            let mut first =
+                format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {BODY_BYTES}\r\n\r\n")
+                    .into_bytes();
+            first.resize(first.len() + FIRST_BYTES, b'x');
+            client.write_all(&first).expect("sent");
+            client
+        };
+        let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| begin()).collect();
+        until("each upload to have begun", || {
+            upstream.heads().len() == CLIENTS
+        });
+        for mut client in clients {
+            let rest = vec![b'x'; BODY_BYTES - FIRST_BYTES];
+            client.write_all(&rest).expect("sent");
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).expect("is answered");
+            assert_eq!(&answer, b"HTTP/1.1 200", "{driver}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use super::format::OnDemand;
 use super::grpc::{self, is_grpc};
 use super::local_reply::{answer_request, linger, refuse, refuse_body};
 use super::mirror::Mirrors;
-use super::receive_head::receive_request_head;
+use super::receive_head::{receive_request_head, take_head};
 use super::record::Record;
 use super::replay::Replay;
 use super::request_id::{RequestId, request_id_needed};
@@ -98,7 +98,7 @@ async fn exchange(
     if let Err(failure) = receive_request_head(connection, &limits, head).await {
         return refuse(connection, worker, failure).await;
     }
-    let mut head_bytes = connection.unread.split_to(head.head_len);
+    let mut head_bytes = take_head(&mut connection.unread, head.head_len);
     connection.requests = connection.requests.saturating_add(1);
     connection.deadline.set(None);
 

@@ -120,6 +120,16 @@ pub fn receive_response_head(
     receive(stream, unread, expects_bulk, parse)
 }
 
+/// Takes a head of `len` bytes out of what was received. It is kept as long as its request lasts, and
+/// with it the buffer that it came in: where buffers are short, it is copied.
+pub fn take_head(unread: &mut Chunk, len: usize) -> Chunk {
+    let head = unread.split_to(len);
+    match rt::buffers_are_short() {
+        true => Chunk::copy_of(&head),
+        false => head,
+    }
+}
+
 /// Receives until `parse` finds a whole head at the start of `unread`. A block, whose captures stay
 /// where they are: the arguments of an `async fn` are moved once more when it begins.
 fn receive<F: From<Ended>>(

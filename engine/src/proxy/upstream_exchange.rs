@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::deadline::{Interrupted, alongside, poll_once};
 use super::format::{Client, OnDemand, RequestFormat, Response};
 use super::grpc;
-use super::receive_head::{ResponseHeadFailure, receive_response_head};
+use super::receive_head::{ResponseHeadFailure, receive_response_head, take_head};
 use super::record::Record;
 use super::response_head::{Delivery, DownstreamHead, write_interim};
 use super::retries::Retries;
@@ -114,7 +114,7 @@ pub(super) async fn exchange_on(
             alongside(&connection.deadline, client_side.as_mut(), head).await
         };
         let response_bytes = match received {
-            Ok(Ok(())) => unread.split_to(response_head.head_len),
+            Ok(Ok(())) => take_head(&mut unread, response_head.head_len),
             Ok(Err(ResponseHeadFailure::Malformed)) => {
                 return malformed_response(cluster, endpoint);
             }
