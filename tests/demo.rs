@@ -203,7 +203,8 @@ fn the_five_things_to_try_happen_as_printed() {
     until("the refusal", || demo.stat("last_reload_successful") == 0);
     until("the diagnostic", || demo.log().contains("reviews.yaml:"));
     let share = demo.count(is_v3);
-    assert!(share.abs_diff(50) <= 2, "{share} of 100");
+    // Two workers, each within one of its share where the hundred begins and where it ends.
+    assert!(share.abs_diff(50) <= 4, "{share} of 100");
     demo.run_from_guide("sed -i '$d'", 0);
     until("the mended file", || {
         demo.stat("last_reload_successful") == 1
