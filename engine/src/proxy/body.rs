@@ -247,8 +247,7 @@ pub struct Download<'a, 'b> {
 }
 
 impl Download<'_, '_> {
-    /// Sends `head` with the first piece of the body, in one send, and then the rest. The last
-    /// send is left in `sending`.
+    /// Sends `head` with the first piece of the body, in one send, and then the rest.
     pub fn run(
         &mut self,
         head: Buffer,

@@ -182,7 +182,8 @@ impl Stream {
         }
     }
 
-    /// As [`send`](Stream::send), for when nobody waits for the end: [`poll_flushed`](Stream::poll_flushed)
+    /// As [`send`](Stream::send), for when nobody waits for the end:
+    /// [`poll_flushed`](Stream::poll_flushed)
     /// tells when the kernel has taken all. Wakes no task by itself.
     pub fn send_detached(&self, head: Buffer, body: Chunk) {
         core::with(|core| {
