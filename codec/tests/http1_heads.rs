@@ -135,6 +135,22 @@ fn headers_are_counted() {
         (error.status(), error.details()),
         (431, "http1.too_many_headers")
     );
+    for lines in [63, 64, 65, 100] {
+        let usual = with_lines("GET / HTTP/1.1", &"A: 1\r\n".repeat(lines - 1));
+        let mut head = RequestHead::default();
+        assert_eq!(
+            parse_request(&usual, &HeadLimits::default(), &mut head),
+            Ok(Progress::Complete)
+        );
+        assert_eq!(head.headers(&usual).iter().count(), lines);
+        let usual = with_lines("HTTP/1.1 204 Fine", &"A: 1\r\n".repeat(lines - 1));
+        let mut head = ResponseHead::default();
+        assert_eq!(
+            parse_response(&usual, &HeadLimits::default(), false, false, &mut head),
+            Ok(Progress::Complete)
+        );
+        assert_eq!(head.headers(&usual).iter().count(), lines);
+    }
     let many = HeadLimits {
         max_headers: usize::MAX,
         ..HeadLimits::default()

@@ -1,5 +1,9 @@
 //! Limits on what a peer may make us hold or walk through. Each has a default.
 
+/// Header lines of a usual head. Places for more of them would take pages of the stack, which each
+/// head would touch.
+pub(super) const USUAL_HEADERS: usize = 64;
+
 /// Limits on a request or response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadLimits {

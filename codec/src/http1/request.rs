@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use super::authority::valid_authority;
 use super::fields::{self, Expectation, TransferCoding};
 use super::head_end::{EndSearch, Side, diagnose, line_ends_are_crlf};
+use super::limits::USUAL_HEADERS;
 use super::target::{self, TargetForm};
 use super::{
     BodyFraming, HeadError, HeadErrorKind, HeadLimits, HeaderSpan, Headers, Progress, Span,
@@ -114,20 +115,30 @@ fn parse(
     limits: &HeadLimits,
     head: &mut RequestHead,
 ) -> Result<Progress, HeadErrorKind> {
-    let mut slots = [const { MaybeUninit::uninit() }; HeadLimits::HEADERS_CEILING];
-    let slots = &mut slots[..limits.max_headers.min(HeadLimits::HEADERS_CEILING)];
     // The common case: the whole head is here and nothing is wrong with it. Everything else takes
     // the search below, which alone decides what is wrong.
     if head.search.is_fresh() && buf.first().is_some_and(|b| !matches!(b, b'\r' | b'\n')) {
+        let mut slots = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
+        let slots = &mut slots[..limits.max_headers.min(USUAL_HEADERS)];
         let mut tokens = httparse::Request::new(&mut []);
-        if let Ok(httparse::Status::Complete(len)) =
-            tokens.parse_with_uninit_headers(buf, &mut *slots)
+        if let Ok(httparse::Status::Complete(len)) = tokens.parse_with_uninit_headers(buf, slots)
             && len <= limits.max_head_bytes
             && line_ends_are_crlf(buf, name_starts(buf, tokens.headers), len)
         {
             return finish(buf, len, &tokens, limits, head);
         }
     }
+    search(buf, limits, head)
+}
+
+/// What is not whole, not usual or not right.
+#[cold]
+#[inline(never)]
+fn search(
+    buf: &[u8],
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Progress, HeadErrorKind> {
     let found = head.search.advance(buf, limits, Side::Request, |line| {
         request_line(line)
             .and_then(|l| target::classify(l.method, l.target, 0))
@@ -137,6 +148,8 @@ fn parse(
         return Ok(Progress::Incomplete);
     };
     let start = head.search.start;
+    let mut slots = [const { MaybeUninit::uninit() }; HeadLimits::HEADERS_CEILING];
+    let slots = &mut slots[..limits.max_headers.min(HeadLimits::HEADERS_CEILING)];
     let mut tokens = httparse::Request::new(&mut []);
     match tokens.parse_with_uninit_headers(&buf[start..len], slots) {
         Ok(httparse::Status::Complete(used)) if start + used == len => {

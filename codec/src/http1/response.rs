@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::fields::{self, TransferCoding};
 use super::head_end::{EndSearch, Side, diagnose, line_ends_are_crlf};
+use super::limits::USUAL_HEADERS;
 use super::request::{name_starts, version_fault};
 use super::{
     BodyFraming, HeadError, HeadErrorKind, HeadLimits, HeaderSpan, Headers, Progress, Span,
@@ -99,33 +100,42 @@ fn parse(
     to_connect: bool,
     head: &mut ResponseHead,
 ) -> Result<Progress, HeadErrorKind> {
-    let mut slots = [const { MaybeUninit::uninit() }; HeadLimits::HEADERS_CEILING];
-    let slots = &mut slots[..limits.max_headers.min(HeadLimits::HEADERS_CEILING)];
-    let config = httparse::ParserConfig::default();
     // As in requests: the good case at once, every other by the search.
     if head.search.is_fresh() && buf.first() == Some(&b'H') {
+        let mut slots = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
+        let slots = &mut slots[..limits.max_headers.min(USUAL_HEADERS)];
         let mut tokens = httparse::Response::new(&mut []);
-        if let Ok(httparse::Status::Complete(len)) =
-            config.parse_response_with_uninit_headers(&mut tokens, buf, &mut *slots)
+        if let Ok(httparse::Status::Complete(len)) = httparse::ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut tokens, buf, slots)
             && len <= limits.max_head_bytes
             && line_ends_are_crlf(buf, name_starts(buf, tokens.headers), len)
         {
-            return finish(
-                buf,
-                len,
-                tokens.headers,
-                limits,
-                (to_head, to_connect),
-                head,
-            );
+            let asked = (to_head, to_connect);
+            return finish(buf, len, tokens.headers, limits, asked, head);
         }
     }
+    search(buf, limits, to_head, to_connect, head)
+}
+
+/// What is not whole, not usual or not right.
+#[cold]
+#[inline(never)]
+fn search(
+    buf: &[u8],
+    limits: &HeadLimits,
+    to_head: bool,
+    to_connect: bool,
+    head: &mut ResponseHead,
+) -> Result<Progress, HeadErrorKind> {
     let found = head.search.advance(buf, limits, Side::Response, |line| {
         status_line(line).map(drop)
     })?;
     let Some(len) = found else {
         return Ok(Progress::Incomplete);
     };
+    let mut slots = [const { MaybeUninit::uninit() }; HeadLimits::HEADERS_CEILING];
+    let slots = &mut slots[..limits.max_headers.min(HeadLimits::HEADERS_CEILING)];
+    let config = httparse::ParserConfig::default();
     let mut tokens = httparse::Response::new(&mut []);
     match config.parse_response_with_uninit_headers(&mut tokens, &buf[..len], slots) {
         Ok(httparse::Status::Complete(used)) if used == len => finish(
