@@ -38,21 +38,32 @@ pub const BUCKETS: [f64; 19] = [
     60000.0, 300000.0, 600000.0, 1800000.0, 3600000.0,
 ];
 
+/// The same in thousandths, which values are recorded in.
+const BUCKETS_THOUSANDTHS: [u64; 19] = {
+    let mut bounds = [0; 19];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = (BUCKETS[at] * 1000.0) as u64;
+        at += 1;
+    }
+    bounds
+};
+
 /// A histogram with fixed bounds and one writer.
 #[derive(Debug, Default)]
 pub struct Histogram {
+    /// Sum of the recorded values, in thousandths. Beside the buckets of small values, so that to
+    /// record one changes few cache lines.
+    sum_thousandths: Counter,
     /// One count a bucket, not cumulative; the last is for values above every bound.
     buckets: [Counter; 20],
-    /// Sum of the recorded values, in thousandths.
-    sum_thousandths: Counter,
 }
 
 impl Histogram {
     /// Records `value_thousandths` / 1000. Only the owning worker may call this.
     #[inline]
     pub fn record_thousandths(&self, value_thousandths: u64) {
-        let value = value_thousandths as f64 / 1000.0;
-        let bucket = BUCKETS.partition_point(|bound| *bound < value);
+        let bucket = BUCKETS_THOUSANDTHS.partition_point(|bound| *bound < value_thousandths);
         self.buckets[bucket].add(1);
         self.sum_thousandths.add(value_thousandths);
     }
