@@ -136,6 +136,15 @@ impl<T> Slab<T> {
         }
     }
 
+    /// What a slot holds, whoever its tenant is.
+    #[inline]
+    pub fn tenant(&self, index: u32) -> Option<&T> {
+        match &self.entry(index)?.content {
+            Content::Used(value) => Some(value),
+            Content::Free { .. } => None,
+        }
+    }
+
     /// The full key of a slot of which only the low bits of the generation are known.
     #[inline]
     pub fn find(&self, index: u32, generation: u32, mask: u32) -> Option<Key> {

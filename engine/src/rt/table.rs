@@ -64,7 +64,8 @@ enum SendState {
 }
 
 /// Outgoing bytes until the kernel has taken them. Boxed, since the kernel is given the addresses
-/// of its parts.
+/// of its parts. What its completion needs stands first, in two cache lines.
+#[repr(C, align(64))]
 pub(super) struct SendOp {
     pub stream: Key,
     next: Option<Key>,
@@ -75,6 +76,8 @@ pub(super) struct SendOp {
     head: Buffer,
     body: Chunk,
     sent: usize,
+    /// Of both parts together.
+    length: usize,
     waker: Option<Waker>,
     pub parts: [libc::iovec; 2],
     pub message: libc::msghdr,
@@ -91,7 +94,7 @@ impl SendOp {
 
     pub fn note_sent(&mut self, count: usize) -> bool {
         self.sent += count;
-        self.sent >= self.head.len() + self.body.len()
+        self.sent >= self.length
     }
 }
 
@@ -273,6 +276,7 @@ impl Table {
         let mut op = self.spare_sends.pop().unwrap_or_else(blank_send);
         self.long_sends += usize::from(head.len() > LONG_HEAD_BYTES);
         op.stream = stream;
+        op.length = head.len() + body.len();
         op.head = head;
         op.body = body;
         let key = self.sends.insert(op);
@@ -535,6 +539,7 @@ fn blank_send() -> Box<SendOp> {
         head: Buffer::default(),
         body: Chunk::default(),
         sent: 0,
+        length: 0,
         waker: None,
         parts,
         message,

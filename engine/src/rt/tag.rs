@@ -54,10 +54,10 @@ impl Tag {
             .unwrap_or(Kind::Cancel)
     }
 
-    /// Has the processor fetch the slot that it names in `slab`.
+    /// The slot that it names.
     #[inline]
-    pub fn prefetch<T>(self, slab: &Slab<T>) {
-        slab.prefetch(self.0 as u32);
+    pub fn index(self) -> u32 {
+        self.0 as u32
     }
 
     /// The key in `slab`, unless the slot has another tenant by now.

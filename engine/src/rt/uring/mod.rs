@@ -7,6 +7,7 @@ mod setup;
 
 use super::Wait;
 use super::pool::Pool;
+use super::prefetch::prefetch;
 use super::slab::Key;
 use super::sys;
 use super::table::{Multishot, Table};
@@ -302,23 +303,27 @@ impl Uring {
         loop {
             let mut batch =
                 [const { std::mem::MaybeUninit::<cqueue::Entry>::uninit() }; REAP_BATCH];
-            let filled = self.ring.completion().fill(&mut batch).len();
-            for entry in &batch[..filled] {
-                // SAFETY: `fill` wrote the first `filled` entries.
-                let tag = Tag(unsafe { entry.assume_init_ref() }.user_data());
-                match tag.kind() {
-                    Kind::Receive => tag.prefetch(&self.table.streams),
-                    Kind::Send => tag.prefetch(&self.table.sends),
-                    _ => {}
-                }
-            }
-            for entry in &batch[..filled] {
-                // SAFETY: `fill` wrote the first `filled` entries.
-                let entry = unsafe { entry.assume_init_ref() };
-                self.complete(entry);
-            }
-            if filled < REAP_BATCH {
+            let filled = self.ring.completion().fill(&mut batch);
+            self.expect(filled);
+            filled.iter().for_each(|entry| self.complete(entry));
+            if filled.len() < REAP_BATCH {
                 break;
+            }
+        }
+    }
+
+    /// Has the processor fetch what completions are about, before the first of them is worked on.
+    fn expect(&self, completions: &[cqueue::Entry]) {
+        for completion in completions {
+            let tag = Tag(completion.user_data());
+            match tag.kind() {
+                Kind::Receive => self.table.streams.prefetch(tag.index()),
+                Kind::Send => {
+                    if let Some(op) = self.table.sends.tenant(tag.index()) {
+                        prefetch(&**op);
+                    }
+                }
+                _ => {}
             }
         }
     }
