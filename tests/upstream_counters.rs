@@ -8,7 +8,11 @@ use harness::pool::{
     Backend, CLUSTER, cluster_stat, pool, start_pool, start_retrying_pool, until_cluster_stat,
 };
 use harness::raw::{ScriptedUpstream, converse, status};
-use harness::{DRIVERS, Proxy, folder, free_address, gateway, get, settings, until, until_equal};
+use harness::{
+    DRIVERS, PATIENCE, Proxy, folder, free_address, gateway, get, settings, until, until_equal,
+};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 
 /// The figures of the service's cluster whose names hold `upstream_rq_` and begin with `prefix`,
@@ -75,6 +79,57 @@ fn responses_are_counted_by_status_and_those_that_are_retried_apart() {
         let families = families.filter(|line| *line == "# TYPE envoy_cluster_upstream_rq counter");
         assert_eq!(families.count(), 1);
     }
+}
+
+/// Many clients in step, so that a worker learns of the end of an upload and of its answer at once.
+#[test]
+fn uploads_that_end_together_with_their_answers_keep_their_connections() {
+    const CLIENTS: usize = 64;
+    const ROUNDS: usize = 12;
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while connection.head().is_some() {
+                connection.body(10);
+                connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            }
+        });
+        let (proxy, address) = start_pool(driver, "1", &[upstream.address], "tls: {}");
+        let mut clients: Vec<TcpStream> = (0..CLIENTS)
+            .map(|_| TcpStream::connect(address).expect("connects"))
+            .collect();
+        for round in 1..=ROUNDS {
+            for client in &mut clients {
+                client.set_read_timeout(Some(PATIENCE)).expect("set");
+                let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nfirst";
+                client.write_all(head).expect("sent");
+            }
+            until("each upload to have begun", || {
+                upstream.heads().len() == CLIENTS * round
+            });
+            for client in &mut clients {
+                client.write_all(b"later").expect("sent");
+            }
+            for client in &mut clients {
+                let answer = read_answer(client);
+                assert!(answer.starts_with("HTTP/1.1 200"), "{driver}: {answer}");
+                assert!(!answer.contains("connection: close"), "{driver}: {answer}");
+            }
+        }
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), CLIENTS as u64);
+    }
+}
+
+/// An answer with a body of two bytes.
+fn read_answer(client: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok") {
+        let mut piece = [0; 1024];
+        match client.read(&mut piece).expect("is answered") {
+            0 => break,
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[test]

@@ -179,6 +179,12 @@ pub(super) async fn exchange_on(
             return malformed_response(cluster, endpoint);
         }
     }
+    // The end of the upload may have come together with the answer, which was looked at first.
+    if !uploaded.get()
+        && let Some(failure) = poll_once(&mut client_side).await
+    {
+        return Sent::Over(Outcome::Client(failure));
+    }
     cluster.report(endpoint, request.outcome_of(response_head, &response_bytes));
     request.timeouts.try_ended(&connection.deadline);
     let received = ByteCount::default();
