@@ -18,7 +18,7 @@ use crate::payload::Payload;
 use crate::peers::HOST;
 use crate::response::{Fault, Progress, ResponseReader};
 use crate::schedule::Schedule;
-use crate::sys::{self, Epoll, NO_EVENT, READABLE, WRITABLE};
+use crate::sys::{self, ENDED, Epoll, NO_EVENT, READABLE, WRITABLE};
 use crate::upstream::ID_HEADER;
 use crate::wire::{Security, Wire};
 
@@ -306,7 +306,8 @@ impl<'p> Load<'p> {
             let timeout = until.saturating_duration_since(now).min(FLAG_INTERVAL);
             let count = self.epoll.wait(&mut events, Some(timeout))?;
             for event in &events[..count] {
-                self.progress(event.u64 as usize, &mut scratch);
+                let ended = event.events & ENDED != 0;
+                while self.progress(event.u64 as usize, ended, &mut scratch) {}
             }
         }
         for _ in 0..self.slots.len() - self.idle.len() {
@@ -412,19 +413,25 @@ impl<'p> Load<'p> {
         }
     }
 
-    fn progress(&mut self, index: usize, scratch: &mut [u8]) {
+    /// Reads once, or sends; whether there may be more to read.
+    fn progress(&mut self, index: usize, ended: bool, scratch: &mut [u8]) -> bool {
         if self.slots[index].state == State::Connecting {
-            return self.send(index);
+            self.send(index);
+            return false;
         }
         let slot = &mut self.slots[index];
         let Some(stream) = &mut slot.stream else {
-            return;
+            return false;
         };
         let received = match stream.read(scratch) {
             Ok(received) => received,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(_) => return self.fail(index, Fault::Broken),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(_) => {
+                self.fail(index, Fault::Broken);
+                return false;
+            }
         };
+        let more = received > 0 && (ended || stream.may_have_more(received, scratch.len()));
         match (slot.state, received) {
             (State::Closing, 0) => {
                 slot.stream = None;
@@ -442,6 +449,7 @@ impl<'p> Load<'p> {
             (_, 0) => self.fail(index, Fault::Broken),
             _ => self.fail(index, Fault::Surplus),
         }
+        more
     }
 
     fn finish(&mut self, index: usize, close: bool) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::{LoadOutcome, LoadPlan, Phase};
 use crate::response::Fault;
-use crate::sys::{Epoll, NO_EVENT, READABLE};
+use crate::sys::{ENDED, Epoll, NO_EVENT, READABLE};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -99,9 +99,17 @@ pub fn run(
         let timeout = next.saturating_duration_since(now).min(FLAG_INTERVAL);
         let count = load.epoll.wait(&mut events, Some(timeout))?;
         for event in &events[..count] {
-            if let Err(fault) = load.progress(event.u64 as usize, &mut scratch) {
-                *load.outcome.faults.entry(fault.label()).or_default() += 1;
-                load.open(event.u64 as usize)?;
+            let (index, ended) = (event.u64 as usize, event.events & ENDED != 0);
+            loop {
+                match load.progress(index, &mut scratch) {
+                    Ok(received) if received == scratch.len() || (ended && received > 0) => {}
+                    Ok(_) => break,
+                    Err(fault) => {
+                        *load.outcome.faults.entry(fault.label()).or_default() += 1;
+                        load.open(index)?;
+                        break;
+                    }
+                }
             }
         }
     }
@@ -159,12 +167,13 @@ impl<'p> Load<'p> {
         Ok(())
     }
 
-    fn progress(&mut self, index: usize, scratch: &mut [u8]) -> Result<(), Fault> {
+    /// Reads once and works on it; how many bytes there were.
+    fn progress(&mut self, index: usize, scratch: &mut [u8]) -> Result<usize, Fault> {
         let connection = &mut self.connections[index];
         let received = match connection.socket.read(scratch) {
             Ok(0) => return Err(Fault::Broken),
             Ok(received) => received,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
             Err(_) => return Err(Fault::Broken),
         };
         let mut kept = std::mem::take(&mut connection.partial);
@@ -197,14 +206,14 @@ impl<'p> Load<'p> {
         connection.partial = rest.to_vec();
         connection.give_back();
         if connection.out.is_empty() {
-            return Ok(());
+            return Ok(received);
         }
         // What is asked for is less than any socket's buffer.
         let written = connection.socket.write(&connection.out);
         let is_whole = matches!(written, Ok(len) if len == connection.out.len());
         connection.out.clear();
         match is_whole {
-            true => Ok(()),
+            true => Ok(received),
             false => Err(Fault::Broken),
         }
     }

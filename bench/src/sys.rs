@@ -117,11 +117,16 @@ pub fn connect_nonblocking(address: SocketAddr) -> io::Result<TcpStream> {
 /// One ready descriptor: the token it was registered with, and the epoll flags.
 pub use libc::epoll_event as Event;
 
-/// A level-triggered epoll set.
+/// An edge-triggered epoll set: it tells each change once, in the order in which they came. A
+/// level-triggered one puts what it has just told before what came meanwhile, so that clients of one
+/// set overtake each other, and the longest latencies would tell about that.
 pub struct Epoll(OwnedFd);
 
-pub const READABLE: u32 = libc::EPOLLIN as u32;
+/// There is something to read, or an end.
+pub const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
 pub const WRITABLE: u32 = libc::EPOLLOUT as u32;
+/// The other side has ended, which is told once, behind all that it has sent before.
+pub const ENDED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
 impl Epoll {
     pub fn new() -> io::Result<Self> {
@@ -131,17 +136,19 @@ impl Epoll {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Watches a descriptor until it is closed.
+    /// Watches a descriptor until it is closed. Who is told has to read until less comes than would
+    /// have fitted, and until the end when that was told as well.
     pub fn add(&self, fd: &impl AsRawFd, interest: u32, token: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), interest, token)
     }
 
-    /// Changes what is watched for.
+    /// Changes what is watched for. What there is of it already is told anew.
     pub fn modify(&self, fd: &impl AsRawFd, interest: u32, token: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), interest, token)
     }
 
     fn control(&self, operation: i32, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
+        let events = events | libc::EPOLLET as u32;
         let mut event = Event { events, u64: token };
         // SAFETY: `event` outlives the call.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &mut event) }).map(|_| ())

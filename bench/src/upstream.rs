@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use memchr::memmem;
 
 use crate::payload::Payload;
-use crate::sys::{Epoll, NO_EVENT, READABLE, WRITABLE};
+use crate::sys::{ENDED, Epoll, NO_EVENT, READABLE, WRITABLE};
 
 /// The header that carries a request's own number when requests are counted one by one.
 pub const ID_HEADER: &str = "x-bench-id";
@@ -145,7 +145,10 @@ impl Server {
         };
         let kept = (|| {
             if events & !WRITABLE != 0 && !connection.waits_for_room {
-                self.receive(&mut connection, scratch)?;
+                let ended = events & ENDED != 0;
+                while self.receive(&mut connection, ended, scratch)? {
+                    self.flush(&mut connection)?;
+                }
             }
             self.flush(&mut connection)?;
             let done = connection.closing && connection.outgoing.is_empty();
@@ -167,11 +170,17 @@ impl Server {
         }
     }
 
-    fn receive(&mut self, connection: &mut Connection, scratch: &mut [u8]) -> io::Result<()> {
+    /// Reads once and queues answers; whether there may be more to read.
+    fn receive(
+        &mut self,
+        connection: &mut Connection,
+        ended: bool,
+        scratch: &mut [u8],
+    ) -> io::Result<bool> {
         let received = match connection.stream.read(scratch) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(received) => received,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
         if connection.partial.is_empty() {
@@ -189,7 +198,7 @@ impl Server {
         if connection.partial.len() > MAX_HEAD_BYTES {
             return Err(ErrorKind::InvalidData.into());
         }
-        Ok(())
+        Ok(ended || received == scratch.len())
     }
 
     /// Queues an answer for each whole head in `input`; returns where the first unfinished starts.

@@ -114,6 +114,15 @@ impl Wire {
             Self::Tls(tls) => Some(tls.session.handshake_kind() == Some(HandshakeKind::Resumed)),
         }
     }
+
+    /// Whether a read of `received` bytes into a buffer of `capacity` may have left some.
+    pub fn may_have_more(&self, received: usize, capacity: usize) -> bool {
+        match self {
+            Self::Plain(_) => received == capacity,
+            // Records are read one after the other.
+            Self::Tls(_) => true,
+        }
+    }
 }
 
 impl AsRawFd for Wire {
