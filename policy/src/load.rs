@@ -1,6 +1,8 @@
 //! The whole pipeline in one call.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use crate::compile::compile;
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -9,7 +11,7 @@ use crate::settings::{Overrides, ProxySettings, ProxySettingsSpec};
 use crate::snapshot::{DnsTable, Snapshot};
 use crate::source::{FieldPath, SourceFile};
 use crate::validate::validate;
-use crate::yaml;
+use crate::yaml::{self, Document};
 
 /// What a directory of files comes to.
 #[derive(Debug)]
@@ -24,17 +26,15 @@ pub struct Loaded {
 /// have no endpoints until [`Snapshot::with_resolved`] is given them.
 pub fn load(files: &[SourceFile], overrides: &Overrides, resolved: &DnsTable) -> Loaded {
     let (documents, mut diagnostics) = yaml::parse(files);
-    diagnostics.extend(validate(&documents));
+    let (found, (resources, unreadable)) = validate_and_read(&documents);
+    diagnostics.extend(found);
     if has_error(&diagnostics) {
         return Loaded {
             snapshot: None,
             diagnostics,
         };
     }
-    let (resources, unreadable) = Resources::read(&documents);
     diagnostics.extend(unreadable);
-    // What compiling takes can be what they took.
-    drop(documents);
     let settings = settings_of(&resources, overrides, &mut diagnostics);
     if has_error(&diagnostics) {
         return Loaded {
@@ -42,13 +42,32 @@ pub fn load(files: &[SourceFile], overrides: &Overrides, resolved: &DnsTable) ->
             diagnostics,
         };
     }
-    let (snapshot, found) = compile(&resources, Arc::new(settings), resolved);
+    let (snapshot, found) = thread::scope(|scope| {
+        // To free so many small values takes as long as to compile them.
+        let _ = thread::Builder::new().spawn_scoped(scope, move || drop(documents));
+        compile(&resources, Arc::new(settings), resolved)
+    });
     diagnostics.extend(found);
     let snapshot = (!has_error(&diagnostics)).then_some(snapshot);
     Loaded {
         snapshot,
         diagnostics,
     }
+}
+
+/// Both at a time: each of them takes a good part of a reload.
+fn validate_and_read(documents: &[Document]) -> (Vec<Diagnostic>, (Resources, Vec<Diagnostic>)) {
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().spawn_scoped(scope, || Resources::read(documents));
+        let found = validate(documents);
+        let read = match reader.map(|thread| thread.join()) {
+            Ok(Ok(read)) => read,
+            Ok(Err(panic)) => resume_unwind(panic),
+            // There can be no second thread.
+            Err(_) => Resources::read(documents),
+        };
+        (found, read)
+    })
 }
 
 fn has_error(diagnostics: &[Diagnostic]) -> bool {

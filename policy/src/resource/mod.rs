@@ -74,8 +74,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Reads documents that passed validation; those of other kinds are left out. A document
-    /// whose shape still cannot be read is an error that names it.
+    /// Reads documents; those of other kinds are left out. What comes of documents that validation
+    /// refuses is of no use, and one that passed it but cannot be read is an error that names it.
     pub fn read(documents: &[Document]) -> (Self, Vec<Diagnostic>) {
         let mut resources = Self::default();
         let mut problems = Vec::new();
