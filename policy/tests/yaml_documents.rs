@@ -1,6 +1,6 @@
 //! From text to documents: what a file gives, and what it is refused for.
 
-use ringroad_policy::diagnostic::{Diagnostic, Place, render_text};
+use ringroad_policy::diagnostic::{Diagnostic, Place, Severity, render_text};
 use ringroad_policy::source::{FieldPath, FileId, Position, SourceFile};
 use ringroad_policy::yaml::{self, Document};
 
@@ -219,6 +219,39 @@ fn aliases_are_written_out() {
         documents[0].value["spec"]["a"],
         documents[0].value["spec"]["b"]
     );
+}
+
+#[test]
+fn json_of_another_program_does_not_refuse_the_directory() {
+    let of = |path: &str, text: &str| {
+        let (documents, found) = yaml::parse(&[
+            SourceFile {
+                path: "a.yaml".to_string(),
+                text: HEAD.to_string(),
+            },
+            SourceFile {
+                path: path.to_string(),
+                text: text.to_string(),
+            },
+        ]);
+        let found = found.iter().map(|it| (it.code, it.severity));
+        (documents.len(), found.collect::<Vec<_>>())
+    };
+    let left_out = (1, vec![("foreign-file", Severity::Warning)]);
+    assert_eq!(
+        of("case.json", "{\"name\": \"x\", \"expect\": []}"),
+        left_out
+    );
+    // What was meant as a resource is refused.
+    let refused = (1, vec![("missing-kind", Severity::Error)]);
+    for meant in [
+        "{\"Kind\": \"Gateway\"}",
+        "{\"spec\": {}}",
+        "{\"items\": []}",
+    ] {
+        assert_eq!(of("case.json", meant), refused, "{meant}");
+    }
+    assert_eq!(of("case.yaml", "name: x\nexpect: []\n"), refused);
 }
 
 #[test]

@@ -105,6 +105,36 @@ pub(super) fn read(
     }
 }
 
+/// Whether this is data of some other program: JSON without any of the fields that a resource, or what
+/// was meant as one, begins with.
+pub(super) fn is_foreign(path: &str, value: &Value) -> bool {
+    const HEAD: [&str; 6] = [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "spec",
+        "items",
+        "testCases",
+    ];
+    let is_of_head = |key: &Value| {
+        let key = key.as_str().unwrap_or_default();
+        HEAD.iter().any(|field| key.eq_ignore_ascii_case(field))
+    };
+    let is_json = path.ends_with(".json");
+    is_json
+        && value
+            .as_mapping()
+            .is_some_and(|it| !it.keys().any(is_of_head))
+}
+
+/// Names a file that is left out since it [is foreign](is_foreign).
+pub(super) fn foreign(file: FileId) -> Diagnostic {
+    let message =
+        "this file holds no resource, and is left out: it has neither `apiVersion` nor `kind`";
+    Diagnostic::warning(code::FOREIGN_FILE, Place::File(file), message)
+        .with_help("keep files of other programs out of the configuration's directory")
+}
+
 const EXAMPLE_HEAD: &str = "begin the document with `apiVersion: networking.istio.io/v1`, \
     `kind: VirtualService` and `metadata:` with a `name:`";
 

@@ -45,6 +45,7 @@ pub mod code {
     pub const CONFIGURATION_TOO_LARGE: &str = "configuration-too-large";
     pub const NOT_A_MAPPING: &str = "not-a-mapping";
     pub const MISSING_KIND: &str = "missing-kind";
+    pub const FOREIGN_FILE: &str = "foreign-file";
     pub const MISSING_API_VERSION: &str = "missing-api-version";
     pub const MISSING_NAME: &str = "missing-name";
     pub const BAD_METADATA: &str = "bad-metadata";
@@ -64,6 +65,11 @@ pub fn parse(files: &[SourceFile]) -> (Vec<Document>, Vec<Diagnostic>) {
 pub fn parse_within(files: &[SourceFile], limits: &YamlLimits) -> (Vec<Document>, Vec<Diagnostic>) {
     let mut documents = Vec::new();
     let diagnostics = parse_values(files, limits, |file, next_index, value, diagnostics| {
+        if document::is_foreign(&files[file.0 as usize].path, &value) {
+            *next_index += 1;
+            diagnostics.push(document::foreign(file));
+            return;
+        }
         document::read(file, next_index, value, &mut documents, diagnostics);
     });
     (documents, diagnostics)
