@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::figures;
 use crate::load::{self, LoadPlan};
 use crate::measure::{Durations, Sample, measure};
 use crate::payload::Payload;
@@ -212,10 +213,9 @@ impl Bench<'_> {
                 }
             }
         }
+        let rounds = self.plan.rounds * figures::rounds_factor(&result.row);
         let mut turn = 0;
-        while result.rounds.len() < self.plan.rounds
-            && turn < self.plan.rounds * ROUND_ATTEMPTS
-            && !running.is_empty()
+        while result.rounds.len() < rounds && turn < rounds * ROUND_ATTEMPTS && !running.is_empty()
         {
             running.rotate_left(usize::from(turn > 0));
             turn += 1;

@@ -84,6 +84,16 @@ fn bars() -> Vec<Bar> {
     ]
 }
 
+/// How many times the rounds of other rows one needs: p99 of a few seconds moves several times as
+/// much from run to run as the CPU of a request does.
+pub fn rounds_factor(row: &Row) -> usize {
+    let of_p99 = |bar: &Bar| bar.row == *row && matches!(bar.figure, Figure::P99);
+    match bars().iter().any(of_p99) {
+        true => 3,
+        false => 1,
+    }
+}
+
 impl Figure {
     fn of(self, round: &Round, peer: Peer) -> Option<f64> {
         let sample = round.sample(peer)?;

@@ -74,7 +74,7 @@ enum Command {
 
 #[derive(Args)]
 struct CompareOptions {
-    /// Rounds that have to count for each row
+    /// Rounds that have to count for each row; for those judged by p99, three times as many
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Only the rows of the figures to reach, and shorter runs
