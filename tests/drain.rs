@@ -105,10 +105,14 @@ fn the_deadline_ends_what_does_not_finish() {
 
 /// People and log rotation send them by habit.
 #[test]
-fn sighup_and_sigusr1_do_not_end_the_process() {
+fn signals_that_reload_other_proxies_do_not_end_the_process() {
     let upstream = Upstream::start("here");
     let (mut proxy, address) = start("auto", &upstream, "{role: gateway}");
-    for (signal, name) in [(libc::SIGHUP, "SIGHUP"), (libc::SIGUSR1, "SIGUSR1")] {
+    for (signal, name) in [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGUSR2, "SIGUSR2"),
+    ] {
         proxy.signal(signal);
         until("the notice", || proxy.log().contains(name));
         assert!(proxy.is_running());

@@ -527,3 +527,17 @@ fn a_head_request_that_is_refused_gets_no_body() {
         }
     }
 }
+
+#[test]
+fn a_method_named_pri_is_no_preface_of_http2() {
+    for driver in DRIVERS {
+        let (_proxy, _upstream, address) = start(driver);
+        let pieces: [&[u8]; 2] = [
+            b"PR",
+            b"I /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        ];
+        let (answer, end) = converse(address, &pieces);
+        assert_eq!((status(&answer), end), (200, End::Closed), "{answer}");
+        assert!(answer.ends_with("/x 0"), "{answer}");
+    }
+}

@@ -418,3 +418,45 @@ fn heads_that_are_refused_count_among_all_requests() {
         assert_eq!(count("downstream_rq_total"), 4, "{driver}");
     }
 }
+
+#[test]
+fn every_response_counts_as_completed_whatever_its_status() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::start(|connection| {
+            while let Some((path, _)) = connection.head() {
+                let status = path.trim_start_matches('/');
+                if status == "103" {
+                    connection.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+                }
+                if status == "100" {
+                    connection.body(1);
+                }
+                let last = if status < "200" { "200" } else { status };
+                connection.send(format!("HTTP/1.1 {last} X\r\ncontent-length: 0\r\n\r\n"));
+            }
+        });
+        let (proxy, address) = start_pool(driver, "1", &[upstream.address], "");
+        let listener = format!("http.{}_{}", address.ip(), address.port());
+        let count = |name: &str| proxy.stat(&format!("{listener}.downstream_rq_{name}"));
+        let head = "host: a.test\r\nconnection: close\r\n";
+        let upload = format!(
+            "POST /100 HTTP/1.1\r\n{head}content-length: 1\r\nexpect: 100-continue\r\n\r\n"
+        );
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        client.write_all(upload.as_bytes()).expect("sent");
+        let mut interim = [0; 25];
+        client.read_exact(&mut interim).expect("100 Continue");
+        client.write_all(b"x").expect("sent");
+        client.read_to_string(&mut String::new()).expect("the rest");
+        until_equal("100 and 200", (2, 1), || (count("completed"), count("1xx")));
+        for (at, (path, of_it)) in [("999", 1), ("600", 1), ("103", 2)].into_iter().enumerate() {
+            let before = count("completed");
+            let request = format!("GET /{path} HTTP/1.1\r\n{head}\r\n");
+            converse(address, &[request.as_bytes()]);
+            until_equal(path, before + of_it, || count("completed"));
+            assert_eq!(count("total"), at as u64 + 2, "{driver}");
+        }
+        assert_eq!(count("1xx"), 2, "{driver}");
+    }
+}

@@ -120,6 +120,8 @@ struct Signals {
     hangup: Signal,
     /// Elsewhere it means to open the logs again.
     user1: Signal,
+    /// Elsewhere it means to take another configuration or program up.
+    user2: Signal,
 }
 
 impl Signals {
@@ -129,6 +131,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -143,6 +146,7 @@ impl Signals {
                     true => return SignalKind::hangup(),
                     false => tracing::info!("SIGHUP: files are followed as they change"),
                 },
+                _ = self.user2.recv() => tracing::info!("SIGUSR2: files are followed as they change"),
                 _ = self.user1.recv() => tracing::info!("SIGUSR1: no log has to be opened again"),
             }
         }

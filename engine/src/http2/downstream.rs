@@ -28,8 +28,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// How the connection preface begins (RFC 9113 section 3.4). No request of HTTP/1.1 begins so.
-pub const PREFACE_START: &[u8] = b"PRI ";
+/// How the connection preface begins (RFC 9113 section 3.4), as far as Envoy looks at it too. No request
+/// of HTTP/1.1 begins so.
+pub const PREFACE_START: &[u8] = b"PRI * HTTP/2";
 
 /// Most bytes of one stream that are ready to be sent: a frame, and more the next turn.
 const MOST_BUFFERED_BYTES: usize = 16 * 1024;

@@ -5,6 +5,7 @@ use super::body::{BodyFailure, SourceFailure};
 use super::deadline::{Elapsed, until};
 use super::retries::client_gone;
 use crate::rt::{self, Buffer, Chunk, Deadline};
+use crate::stats::ListenerStats;
 use crate::transport::Transport;
 use ringroad_codec::http1::CONTINUE;
 use std::cell::Cell;
@@ -26,6 +27,7 @@ pub struct ClientSide<'a, 'b> {
     pub uploaded: &'a Cell<bool>,
     pub can_repeat: &'a Cell<bool>,
     pub deadline: &'a Deadline,
+    pub listener_stats: &'a ListenerStats,
     pub request: &'a RoutedRequest<'a>,
 }
 
@@ -54,6 +56,7 @@ impl ClientSide<'_, '_> {
             out.extend_from_slice(CONTINUE);
             // If it cannot be sent, nothing comes.
             self.stream.send_detached(out, Chunk::default());
+            self.listener_stats.count_interim();
         }
         let look_at = Deadline::new();
         // What earlier tries have sent already.

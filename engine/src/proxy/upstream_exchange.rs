@@ -94,6 +94,7 @@ pub(super) async fn exchange_on(
         uploaded: &uploaded,
         can_repeat: &can_repeat,
         deadline: &connection.deadline,
+        listener_stats: &connection.listener.stats,
         request,
     };
     let mut client_side = pin!(client_side.serve());
@@ -160,7 +161,7 @@ pub(super) async fn exchange_on(
             return malformed_response(cluster, endpoint);
         }
         if response_head.status != 100 && head.version == Version::Http11 {
-            connection.listener.stats.downstream_rq_1xx.add(1);
+            connection.listener.stats.count_interim();
             let mut out = Buffer::lease();
             write_interim(response_head, &response_bytes, &mut out);
             // An interim response that cannot be sent shows with the final one.

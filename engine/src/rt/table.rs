@@ -149,7 +149,7 @@ pub(super) enum SendStart {
     Done(io::Result<()>),
     /// The driver begins it now.
     Start(Key),
-    /// It waits for the one before it.
+    /// It waits for the one before it, or for the next turn.
     Queued(Key),
 }
 

@@ -76,8 +76,8 @@ stat_set! {
         Counter downstream_cx_handed_over: "Connections accepted here and handed to another worker (ours)",
         Counter downstream_rq_total: "Requests received",
         Gauge downstream_rq_active: "Requests in flight",
-        Counter downstream_rq_completed: "Requests that got an answer",
-        Counter downstream_rq_1xx: "Interim responses sent",
+        Counter downstream_rq_completed: "Responses begun, interim ones among them",
+        Counter downstream_rq_1xx: "Responses 1xx, interim ones among them",
         Counter downstream_rq_2xx: "Responses 2xx",
         Counter downstream_rq_3xx: "Responses 3xx",
         Counter downstream_rq_4xx: "Responses 4xx",
@@ -121,6 +121,14 @@ stat_set! {
         Counter rq_reset_after_downstream_response_started: "Responses of gRPC that broke off after their head had gone downstream",
         Counter no_route: "Requests with no virtual host or no route",
         Counter no_cluster: "Requests routed to a cluster that does not exist",
+    }
+}
+
+impl ListenerStats {
+    /// An interim response counts as one that a request got, and so does the final one: as in Envoy.
+    pub fn count_interim(&self) {
+        self.downstream_rq_1xx.add(1);
+        self.downstream_rq_completed.add(1);
     }
 }
 

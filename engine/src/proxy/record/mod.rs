@@ -335,6 +335,7 @@ impl<'a> Record<'a> {
     /// Counts and logs, at its end. Borrows, since a record is too long to be moved for each request.
     pub fn finish(&self, connection: &Connection) {
         let by_class = match self.status / 100 {
+            1 => Some(&self.listener.stats.downstream_rq_1xx),
             2 => Some(&self.listener.stats.downstream_rq_2xx),
             3 => Some(&self.listener.stats.downstream_rq_3xx),
             4 => Some(&self.listener.stats.downstream_rq_4xx),
@@ -343,6 +344,8 @@ impl<'a> Record<'a> {
         };
         if let Some(counter) = by_class {
             counter.add(1);
+        }
+        if self.status != 0 {
             self.listener.stats.downstream_rq_completed.add(1);
         }
         let head_bytes = self.request.map_or(0, |seen| seen.head.head_len as u64);

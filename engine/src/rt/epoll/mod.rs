@@ -15,6 +15,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 const EVENTS_A_TURN: usize = 256;
+/// What is received, sent or accepted at once before the next turn, for each task that this turn wakes
+/// and beyond: who always finds more to do would keep all others waiting.
+const CALLS_A_WAKE: usize = 4;
+const SPARE_CALLS_A_TURN: usize = 16;
 const STREAM_EVENTS: libc::c_int =
     libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
 const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
@@ -27,6 +31,16 @@ pub(super) struct Epoll {
     mailbox_rang: bool,
     events: Box<[libc::epoll_event]>,
     enters: u64,
+    /// System calls that are left to the tasks of this turn.
+    calls_left: usize,
+    /// What goes on in the next turn.
+    deferred: Vec<Deferred>,
+}
+
+/// What found no system call left.
+enum Deferred {
+    Stream(Key),
+    Listener(Key),
 }
 
 impl Epoll {
@@ -47,6 +61,8 @@ impl Epoll {
             mailbox_rang: false,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_A_TURN].into(),
             enters: 0,
+            calls_left: SPARE_CALLS_A_TURN,
+            deferred: Vec::new(),
         };
         epoll.watch(mailbox, libc::EPOLLIN, Tag::new(Kind::Mailbox, NO_KEY))?;
         Ok(epoll)
@@ -97,7 +113,7 @@ impl Epoll {
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
         self.feed_starved();
         let timeout_ms = match wait {
-            _ if !self.table.woken.is_empty() => 0,
+            _ if !self.table.woken.is_empty() || !self.deferred.is_empty() => 0,
             Wait::No => 0,
             Wait::UntilEvent => -1,
             Wait::AtMost { limit_ms, .. } => {
@@ -121,7 +137,27 @@ impl Epoll {
             let libc::epoll_event { events, u64: data } = self.events[index];
             self.happened(Tag(data), events);
         }
+        self.go_on_with_deferred();
+        self.calls_left = self.table.woken.len() * CALLS_A_WAKE + SPARE_CALLS_A_TURN;
         Ok(())
+    }
+
+    fn go_on_with_deferred(&mut self) {
+        let mut deferred = std::mem::take(&mut self.deferred);
+        for one in deferred.drain(..) {
+            match one {
+                Deferred::Stream(key) => {
+                    self.table.wake_reader(key);
+                    self.drive_sends(key);
+                }
+                Deferred::Listener(key) => {
+                    if let Some(slot) = self.table.listeners.get_mut(key) {
+                        self.table.woken.extend(slot.waker.take());
+                    }
+                }
+            }
+        }
+        self.deferred = deferred;
     }
 
     fn happened(&mut self, tag: Tag, events: u32) {

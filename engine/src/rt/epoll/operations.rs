@@ -1,6 +1,6 @@
 //! Receiving, sending, connecting and accepting on epoll.
 
-use super::{Epoll, STREAM_EVENTS};
+use super::{Deferred, Epoll, STREAM_EVENTS};
 use crate::rt::chunk::Chunk;
 use crate::rt::pool::Buffer;
 use crate::rt::slab::Key;
@@ -46,10 +46,14 @@ impl Epoll {
         if slot.ended {
             return Poll::Ready(Ok(Chunk::default()));
         }
-        if !slot.readable {
+        if !slot.readable || self.calls_left == 0 {
+            if slot.readable {
+                self.deferred.push(Deferred::Stream(key));
+            }
             park(&mut slot.reader, context, &mut self.table.displaced);
             return Poll::Pending;
         }
+        self.calls_left -= 1;
         let (leased, length) = {
             let mut pool = self.pool.borrow_mut();
             let large = bulk.then(|| pool.lease_bulk(long_sends)).flatten();
@@ -124,6 +128,11 @@ impl Epoll {
         let SendStart::Start(key) = start else {
             return start;
         };
+        if self.calls_left == 0 {
+            self.deferred.push(Deferred::Stream(stream));
+            return SendStart::Queued(key);
+        }
+        self.calls_left -= 1;
         self.drive_sends(stream);
         match self.table.take_outcome(key) {
             Some(outcome) => SendStart::Done(outcome),
@@ -237,6 +246,11 @@ impl Epoll {
             return Poll::Ready(Err(sys::error(libc::EBADF)));
         };
         while slot.readable {
+            if self.calls_left == 0 {
+                self.deferred.push(Deferred::Listener(key));
+                break;
+            }
+            self.calls_left -= 1;
             match sys::accept(slot.fd.as_raw_fd()) {
                 Ok(fd) => return Poll::Ready(Ok(fd)),
                 Err(libc::EAGAIN) => slot.readable = false,

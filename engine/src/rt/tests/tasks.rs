@@ -2,7 +2,7 @@
 
 use super::*;
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::task::Poll;
 
 #[test]
@@ -147,6 +147,38 @@ fn timers_and_sockets_move_while_tasks_never_rest() {
         }
         assert!(turns.get() > 100, "the other tasks ran meanwhile");
         stop.set(true);
+    });
+}
+
+#[test]
+fn a_task_that_always_finds_room_and_bytes_leaves_others_their_turn() {
+    const ROUNDS: u64 = 1_000;
+    on_both(|| async {
+        let turns = Rc::new(Cell::new(0u64));
+        let counted = turns.clone();
+        spawn(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                next_turn().await;
+            }
+        });
+        let (stream, mut plain) = pair();
+        let all = vec![b'x'; ROUNDS as usize];
+        plain.write_all(&all).unwrap();
+        stream.ready().await;
+        let before = turns.get();
+        for _ in 0..ROUNDS {
+            stream.send(buffer(b"y"), Chunk::default()).await.unwrap();
+        }
+        let passed = turns.get() - before;
+        assert!(passed >= ROUNDS / 64, "{passed} turns");
+        let mut received = 0;
+        while received < all.len() {
+            received += stream.receive().await.unwrap().len();
+        }
+        let mut echoed = all;
+        plain.read_exact(&mut echoed).unwrap();
+        assert!(echoed.iter().all(|byte| *byte == b'y'));
     });
 }
 
