@@ -13,6 +13,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
+thread_local! {
+    static POLLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Which poll of a task runs on this thread, by their number.
+pub(super) fn poll_number() -> u64 {
+    POLLS.get()
+}
+
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("the waker word needs 64-bit pointers");
 
@@ -158,6 +167,7 @@ impl Executor {
             task.future.take()
         });
         let Some(mut future) = taken else { return };
+        POLLS.set(POLLS.get() + 1);
         let waker = ManuallyDrop::new(TaskWord::new(self.runtime, key).waker());
         let mut context = Context::from_waker(&waker);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));

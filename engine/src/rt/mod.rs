@@ -7,7 +7,7 @@
 //! One turn of the loop runs the tasks that were ready when it began, fires the timers that are
 //! due, and then enters the kernel once, to submit all operations and to collect all completions.
 //! What a task wakes runs in the next turn, so that no task starves the sockets. On epoll, whose system
-//! calls end at once, a turn has a number of them to spend.
+//! calls end at once, each poll of a task has a number of them to spend.
 //!
 //! All futures here may be dropped at any time. A dropped receive or accept loses nothing; a
 //! dropped send or connect is given up, and its buffers and descriptor are kept until the kernel

@@ -4,6 +4,7 @@
 mod operations;
 
 use super::Wait;
+use super::executor;
 use super::pool::Pool;
 use super::slab::Key;
 use super::sys;
@@ -15,10 +16,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 const EVENTS_A_TURN: usize = 256;
-/// What is received, sent or accepted at once before the next turn, for each task that this turn wakes
-/// and beyond: who always finds more to do would keep all others waiting.
-const CALLS_A_WAKE: usize = 4;
-const SPARE_CALLS_A_TURN: usize = 16;
+/// What a task receives, sends or accepts at once each time it is polled; more waits for the next turn.
+/// Who always finds more to do would keep all others waiting.
+const CALLS_A_POLL: u32 = 16;
 const STREAM_EVENTS: libc::c_int =
     libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
 const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
@@ -31,8 +31,9 @@ pub(super) struct Epoll {
     mailbox_rang: bool,
     events: Box<[libc::epoll_event]>,
     enters: u64,
-    /// System calls that are left to the tasks of this turn.
-    calls_left: usize,
+    /// The poll of a task that made the last system call, and how many it has left.
+    poll_number: u64,
+    calls_left: u32,
     /// What goes on in the next turn.
     deferred: Vec<Deferred>,
 }
@@ -61,7 +62,8 @@ impl Epoll {
             mailbox_rang: false,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_A_TURN].into(),
             enters: 0,
-            calls_left: SPARE_CALLS_A_TURN,
+            poll_number: 0,
+            calls_left: CALLS_A_POLL,
             deferred: Vec::new(),
         };
         epoll.watch(mailbox, libc::EPOLLIN, Tag::new(Kind::Mailbox, NO_KEY))?;
@@ -138,8 +140,20 @@ impl Epoll {
             self.happened(Tag(data), events);
         }
         self.go_on_with_deferred();
-        self.calls_left = self.table.woken.len() * CALLS_A_WAKE + SPARE_CALLS_A_TURN;
         Ok(())
+    }
+
+    /// Whether the task that is being polled may make another system call; else its stream or listener
+    /// is to be deferred.
+    fn take_call(&mut self) -> bool {
+        let poll_number = executor::poll_number();
+        if self.poll_number != poll_number {
+            self.poll_number = poll_number;
+            self.calls_left = CALLS_A_POLL;
+        }
+        let left = self.calls_left.checked_sub(1);
+        self.calls_left = left.unwrap_or_default();
+        left.is_some()
     }
 
     fn go_on_with_deferred(&mut self) {

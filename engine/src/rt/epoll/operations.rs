@@ -46,14 +46,19 @@ impl Epoll {
         if slot.ended {
             return Poll::Ready(Ok(Chunk::default()));
         }
-        if !slot.readable || self.calls_left == 0 {
-            if slot.readable {
-                self.deferred.push(Deferred::Stream(key));
-            }
+        if !slot.readable {
             park(&mut slot.reader, context, &mut self.table.displaced);
             return Poll::Pending;
         }
-        self.calls_left -= 1;
+        let may_call = self.take_call();
+        let Some(slot) = self.table.streams.get_mut(key) else {
+            return Poll::Ready(Err(sys::error(libc::EBADF)));
+        };
+        if !may_call {
+            park(&mut slot.reader, context, &mut self.table.displaced);
+            self.deferred.push(Deferred::Stream(key));
+            return Poll::Pending;
+        }
         let (leased, length) = {
             let mut pool = self.pool.borrow_mut();
             let large = bulk.then(|| pool.lease_bulk(long_sends)).flatten();
@@ -128,11 +133,10 @@ impl Epoll {
         let SendStart::Start(key) = start else {
             return start;
         };
-        if self.calls_left == 0 {
+        if !self.take_call() {
             self.deferred.push(Deferred::Stream(stream));
             return SendStart::Queued(key);
         }
-        self.calls_left -= 1;
         self.drive_sends(stream);
         match self.table.take_outcome(key) {
             Some(outcome) => SendStart::Done(outcome),
@@ -242,15 +246,16 @@ impl Epoll {
     }
 
     pub fn poll_accept(&mut self, key: Key, context: &Context<'_>) -> Poll<io::Result<OwnedFd>> {
+        let may_call = self.take_call();
         let Some(slot) = self.table.listeners.get_mut(key) else {
             return Poll::Ready(Err(sys::error(libc::EBADF)));
         };
+        if slot.readable && !may_call {
+            park(&mut slot.waker, context, &mut self.table.displaced);
+            self.deferred.push(Deferred::Listener(key));
+            return Poll::Pending;
+        }
         while slot.readable {
-            if self.calls_left == 0 {
-                self.deferred.push(Deferred::Listener(key));
-                break;
-            }
-            self.calls_left -= 1;
             match sys::accept(slot.fd.as_raw_fd()) {
                 Ok(fd) => return Poll::Ready(Ok(fd)),
                 Err(libc::EAGAIN) => slot.readable = false,

@@ -162,6 +162,15 @@ fn a_task_that_always_finds_room_and_bytes_leaves_others_their_turn() {
                 next_turn().await;
             }
         });
+        let (busy, _other_end) = pair();
+        let sent_beside = Rc::new(Cell::new(0u64));
+        let beside = sent_beside.clone();
+        spawn(async move {
+            loop {
+                busy.send(buffer(b"z"), Chunk::default()).await.unwrap();
+                beside.set(beside.get() + 1);
+            }
+        });
         let (stream, mut plain) = pair();
         let all = vec![b'x'; ROUNDS as usize];
         plain.write_all(&all).unwrap();
@@ -172,6 +181,11 @@ fn a_task_that_always_finds_room_and_bytes_leaves_others_their_turn() {
         }
         let passed = turns.get() - before;
         assert!(passed >= ROUNDS / 64, "{passed} turns");
+        let beside = sent_beside.get();
+        assert!(
+            (ROUNDS / 2..ROUNDS * 2).contains(&beside),
+            "{beside} beside {ROUNDS}"
+        );
         let mut received = 0;
         while received < all.len() {
             received += stream.receive().await.unwrap().len();
