@@ -6,7 +6,7 @@ use harness::{
     DRIVERS, PATIENCE, Proxy, answering, folder, free_address, gateway, settings, until,
 };
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
 const REQUESTS: usize = 20_000;
@@ -19,20 +19,16 @@ fn turns(proxy: &Proxy) -> u64 {
     values.filter_map(|value| value.parse::<u64>().ok()).sum()
 }
 
-fn start(driver: &str) -> (Proxy, SocketAddr) {
-    let address = free_address();
-    let config = folder(&[
-        ("gate.yaml", &gateway(address)),
-        ("answer.yaml", &answering("ok")),
-        ("settings.yaml", &settings("{role: gateway}")),
-    ]);
-    (Proxy::start(config, &["--driver", driver]), address)
-}
-
 #[test]
 fn pipelined_requests_do_not_keep_the_worker_to_themselves() {
     for driver in DRIVERS {
-        let (proxy, address) = start(driver);
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("answer.yaml", &answering("ok")),
+            ("settings.yaml", &settings("{role: gateway}")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
         until("the first figures", || turns(&proxy) > 0);
         let before = turns(&proxy);
         let client = TcpStream::connect(address).expect("a connection");

@@ -31,11 +31,32 @@ pub(super) struct Epoll {
     mailbox_rang: bool,
     events: Box<[libc::epoll_event]>,
     enters: u64,
-    /// The poll of a task that made the last system call, and how many it has left.
-    poll_number: u64,
-    calls_left: u32,
+    calls: Calls,
     /// What goes on in the next turn.
     deferred: Vec<Deferred>,
+}
+
+/// The poll of a task that made the last system call, and how many it has made.
+#[derive(Default)]
+struct Calls {
+    poll_number: u64,
+    made: u32,
+}
+
+impl Calls {
+    /// Whether the task that is being polled may make another; else its stream or listener is to be
+    /// deferred.
+    fn take(&mut self) -> bool {
+        let poll_number = executor::poll_number();
+        if self.poll_number != poll_number {
+            *self = Calls {
+                poll_number,
+                made: 0,
+            };
+        }
+        self.made += 1;
+        self.made <= CALLS_A_POLL
+    }
 }
 
 /// What found no system call left.
@@ -62,8 +83,7 @@ impl Epoll {
             mailbox_rang: false,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_A_TURN].into(),
             enters: 0,
-            poll_number: 0,
-            calls_left: CALLS_A_POLL,
+            calls: Calls::default(),
             deferred: Vec::new(),
         };
         epoll.watch(mailbox, libc::EPOLLIN, Tag::new(Kind::Mailbox, NO_KEY))?;
@@ -141,19 +161,6 @@ impl Epoll {
         }
         self.go_on_with_deferred();
         Ok(())
-    }
-
-    /// Whether the task that is being polled may make another system call; else its stream or listener
-    /// is to be deferred.
-    fn take_call(&mut self) -> bool {
-        let poll_number = executor::poll_number();
-        if self.poll_number != poll_number {
-            self.poll_number = poll_number;
-            self.calls_left = CALLS_A_POLL;
-        }
-        let left = self.calls_left.checked_sub(1);
-        self.calls_left = left.unwrap_or_default();
-        left.is_some()
     }
 
     fn go_on_with_deferred(&mut self) {

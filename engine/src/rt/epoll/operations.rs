@@ -50,11 +50,7 @@ impl Epoll {
             park(&mut slot.reader, context, &mut self.table.displaced);
             return Poll::Pending;
         }
-        let may_call = self.take_call();
-        let Some(slot) = self.table.streams.get_mut(key) else {
-            return Poll::Ready(Err(sys::error(libc::EBADF)));
-        };
-        if !may_call {
+        if !self.calls.take() {
             park(&mut slot.reader, context, &mut self.table.displaced);
             self.deferred.push(Deferred::Stream(key));
             return Poll::Pending;
@@ -133,7 +129,7 @@ impl Epoll {
         let SendStart::Start(key) = start else {
             return start;
         };
-        if !self.take_call() {
+        if !self.calls.take() {
             self.deferred.push(Deferred::Stream(stream));
             return SendStart::Queued(key);
         }
@@ -246,11 +242,10 @@ impl Epoll {
     }
 
     pub fn poll_accept(&mut self, key: Key, context: &Context<'_>) -> Poll<io::Result<OwnedFd>> {
-        let may_call = self.take_call();
         let Some(slot) = self.table.listeners.get_mut(key) else {
             return Poll::Ready(Err(sys::error(libc::EBADF)));
         };
-        if slot.readable && !may_call {
+        if slot.readable && !self.calls.take() {
             park(&mut slot.waker, context, &mut self.table.displaced);
             self.deferred.push(Deferred::Listener(key));
             return Poll::Pending;
