@@ -5,6 +5,7 @@ mod harness;
 use harness::{PATIENCE, Proxy, answering, folder, free_address, gateway, get, ringroad, until};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
 const SERVICE: &str =
@@ -164,4 +165,33 @@ fn a_hundred_megabytes_are_refused_quickly() {
         told.contains("the configuration is larger than")
     });
     assert_eq!(get(address, "a", "/").body, "good");
+}
+
+/// As on a network file system whose server is gone: no change was taken any more, without a word.
+/// Here the file waits for who has a lease on it, which the kernel ends after 45 s.
+#[test]
+fn a_file_without_an_answer_is_told_and_read_when_it_answers() {
+    let (proxy, address) = running();
+    let leased = proxy.config.join("leased.yaml");
+    let file = std::fs::File::create(proxy.config.join(".leased")).expect("created");
+    std::fs::write(proxy.config.join(".leased"), "# no documents\n").expect("written");
+    // SAFETY: the call takes no pointers.
+    let before = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    assert_ne!(before, libc::SIG_ERR);
+    // SAFETY: the descriptor is open, and the call takes no pointers.
+    let lease = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    assert_eq!(lease, 0, "{}", std::io::Error::last_os_error());
+    std::fs::rename(proxy.config.join(".leased"), &leased).expect("moved");
+    proxy.until_logged("no answer for 5s");
+    let log = proxy.log();
+    assert!(log.contains("leased.yaml"), "{log}");
+    assert_eq!(get(address, "a", "/").body, "good");
+    let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
+    assert!(told.contains("no answer for 5s"), "{told}");
+    // What else is changed is looked at beside it, and refused with it at once.
+    proxy.put("answer.yaml", &answering("new"));
+    proxy.until_stat("config.reload_rejected", 2);
+    assert_eq!(get(address, "a", "/").body, "good");
+    drop(file);
+    until("what was withheld", || get(address, "a", "/").body == "new");
 }

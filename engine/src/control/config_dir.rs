@@ -10,9 +10,12 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ringroad_policy::diagnostic::{Diagnostic, Place};
 use ringroad_policy::source::{FileId, Position, SourceFile};
+
+use super::stalls::{self, Steps};
 
 /// What one load may read. The limits keep a mistaken path (`/`, a log folder) from filling the
 /// memory.
@@ -26,6 +29,8 @@ pub struct ReadLimits {
     pub max_files: usize,
     /// Levels of subfolders; 16.
     pub max_depth: usize,
+    /// How long a file or folder may give no answer; 5 s.
+    pub max_stall: Duration,
 }
 
 impl Default for ReadLimits {
@@ -35,6 +40,7 @@ impl Default for ReadLimits {
             max_total_bytes: 64 << 20,
             max_files: 20_000,
             max_depth: 16,
+            max_stall: Duration::from_secs(5),
         }
     }
 }
@@ -106,11 +112,44 @@ const MAX_READ_ATTEMPTS: usize = 3;
 /// Reads all `roots` (directories or single files), in the order given and sorted by path in
 /// each. A set of files that changes meanwhile, as when Kubernetes swaps `..data`, is read again.
 pub fn read(roots: &[PathBuf], limits: &ReadLimits) -> Result<Reading, RootError> {
-    let mut listing = list(roots, limits)?;
+    finish(roots, limits, read_all)
+}
+
+/// The fingerprint of everything that [`read`] would read, without reading it.
+pub fn fingerprint(roots: &[PathBuf], limits: &ReadLimits) -> Result<Fingerprint, RootError> {
+    finish(roots, limits, |roots, pass| {
+        Ok(list(roots, pass)?.fingerprint())
+    })
+}
+
+/// What one pass over the directories goes by.
+struct Pass<'a> {
+    limits: ReadLimits,
+    steps: &'a Steps,
+}
+
+fn finish<T: Send + 'static>(
+    roots: &[PathBuf],
+    limits: &ReadLimits,
+    work: fn(&[PathBuf], &Pass) -> Result<T, RootError>,
+) -> Result<T, RootError> {
+    let (all, limits) = (roots.to_vec(), *limits);
+    let finished = stalls::finish(limits.max_stall, move |steps| {
+        work(&all, &Pass { limits, steps })
+    });
+    finished.unwrap_or_else(|| {
+        let path = roots.first().cloned().unwrap_or_default();
+        let cause = io::Error::new(io::ErrorKind::TimedOut, "most of it gives no answer");
+        Err(RootError { path, cause })
+    })
+}
+
+fn read_all(roots: &[PathBuf], pass: &Pass) -> Result<Reading, RootError> {
+    let mut listing = list(roots, pass)?;
     let mut attempt = 1;
     loop {
-        let mut reading = read_listed(&listing, limits);
-        let after = list(roots, limits)?;
+        let mut reading = read_listed(&listing, pass);
+        let after = list(roots, pass)?;
         if after.fingerprint() == listing.fingerprint() {
             return Ok(reading);
         }
@@ -144,11 +183,6 @@ fn forgive_removed(reading: &mut Reading, before: &Listing, after: &Listing) {
             .is_none_or(|file| left.contains(Path::new(&file.path))),
         _ => true,
     });
-}
-
-/// The fingerprint of everything that [`read`] would read, without reading it.
-pub fn fingerprint(roots: &[PathBuf], limits: &ReadLimits) -> Result<Fingerprint, RootError> {
-    Ok(list(roots, limits)?.fingerprint())
 }
 
 struct Entry {
@@ -187,19 +221,31 @@ impl Listing {
     }
 }
 
-fn list(roots: &[PathBuf], limits: &ReadLimits) -> Result<Listing, RootError> {
+/// What stands at `path`, through links. An error also where it gave no answer and still gives none.
+fn look_at(path: &Path, pass: &Pass) -> io::Result<Metadata> {
+    pass.steps.touch(path, None)?;
+    let mut meta = fs::symlink_metadata(path)?;
+    if meta.is_symlink() {
+        pass.steps.touch(path, Some(&meta))?;
+        meta = fs::metadata(path)?;
+    }
+    pass.steps.touch(path, Some(&meta))?;
+    Ok(meta)
+}
+
+fn list(roots: &[PathBuf], pass: &Pass) -> Result<Listing, RootError> {
     let mut listing = Listing::default();
     for root in roots {
         let at_root = |cause| RootError {
             path: root.clone(),
             cause,
         };
-        let meta = fs::metadata(root).map_err(at_root)?;
+        let meta = look_at(root, pass).map_err(at_root)?;
         if meta.is_dir() {
             // The same folder may be given twice, or with one of its own subfolders.
             if listing.folders.insert((meta.dev(), meta.ino())) {
                 let names = sorted_names(root).map_err(at_root)?;
-                list_folder(root, names, limits, 1, &mut listing);
+                list_folder(root, names, pass, 1, &mut listing);
             }
         } else if listing.files.insert((meta.dev(), meta.ino())) {
             listing.entries.push(Entry {
@@ -223,7 +269,7 @@ fn sorted_names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 fn list_folder(
     folder: &Path,
     names: Vec<std::ffi::OsString>,
-    limits: &ReadLimits,
+    pass: &Pass,
     depth: usize,
     listing: &mut Listing,
 ) {
@@ -231,26 +277,26 @@ fn list_folder(
         if name.as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        if listing.entries.len() >= limits.max_files {
+        if listing.entries.len() >= pass.limits.max_files {
             listing.stopped_at_max_files = true;
             return;
         }
         let path = folder.join(&name);
         let named_as_config = is_config_name(&path);
-        let found = match fs::metadata(&path) {
+        let found = match look_at(&path, pass) {
             Ok(meta) if meta.is_dir() => {
                 if !listing.folders.insert((meta.dev(), meta.ino())) {
                     continue;
                 }
-                if depth >= limits.max_depth {
+                if depth >= pass.limits.max_depth {
                     Err(format!(
                         "folders are nested deeper than {} levels",
-                        limits.max_depth
+                        pass.limits.max_depth
                     ))
                 } else {
                     match sorted_names(&path) {
                         Ok(names) => {
-                            list_folder(&path, names, limits, depth + 1, listing);
+                            list_folder(&path, names, pass, depth + 1, listing);
                             continue;
                         }
                         Err(error) => Err(format!("this folder cannot be listed: {error}")),
@@ -264,6 +310,8 @@ fn list_folder(
                 Ok(meta)
             }
             Err(error) if named_as_config => Err(format!("this file cannot be read: {error}")),
+            // It may be a folder of files.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error.to_string()),
             _ => continue,
         };
         listing.entries.push(Entry { path, found });
@@ -281,7 +329,8 @@ pub fn is_config_name(path: &Path) -> bool {
         .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-fn read_listed(listing: &Listing, limits: &ReadLimits) -> Reading {
+fn read_listed(listing: &Listing, pass: &Pass) -> Reading {
+    let limits = &pass.limits;
     let mut reading = Reading::default();
     let mut total_bytes = 0;
     for entry in &listing.entries {
@@ -292,7 +341,10 @@ fn read_listed(listing: &Listing, limits: &ReadLimits) -> Reading {
                 let message = "this is no regular file, so it is not read";
                 Err(unreadable(id, message.to_string()))
             }
-            Ok(_) => read_text(&entry.path, id, limits, &mut total_bytes).map_err(|found| *found),
+            Ok(meta) => match pass.steps.touch(&entry.path, Some(meta)) {
+                Ok(()) => read_text(&entry.path, id, limits, &mut total_bytes).map_err(|it| *it),
+                Err(error) => Err(unreadable(id, format!("this file cannot be read: {error}"))),
+            },
         };
         let text = text.unwrap_or_else(|problem| {
             reading.problems.push(problem);

@@ -192,11 +192,12 @@ fn files_that_are_removed_while_they_are_read_are_no_fault() {
         fs::write(path(name), "a: 1\n").expect("written");
     }
     symlink("nowhere.yaml", path("dangling.yaml")).expect("linked");
-    let limits = ReadLimits::default();
-    let look = || list(&[root.path().to_path_buf()], &limits).expect("is there");
+    let (limits, steps) = (ReadLimits::default(), &Steps::default());
+    let pass = Pass { limits, steps };
+    let look = || list(&[root.path().to_path_buf()], &pass).expect("is there");
     let before = look();
     fs::remove_file(path("b.yaml")).expect("removed");
-    let seen = read_listed(&before, &limits);
+    let seen = read_listed(&before, &pass);
     assert_eq!(seen.problems.len(), 2, "{:?}", seen.problems);
     let mut forgiven = seen.clone();
     forgive_removed(&mut forgiven, &before, &look());
@@ -208,10 +209,10 @@ fn files_that_are_removed_while_they_are_read_are_no_fault() {
     // With the last of them gone, nothing may be taken for a configuration without documents.
     let lone = folder();
     fs::write(lone.path().join("a.yaml"), "a: 1\n").expect("written");
-    let look_alone = || list(&[lone.path().to_path_buf()], &limits).expect("is there");
+    let look_alone = || list(&[lone.path().to_path_buf()], &pass).expect("is there");
     let before_alone = look_alone();
     fs::remove_file(lone.path().join("a.yaml")).expect("removed");
-    let mut last = read_listed(&before_alone, &limits);
+    let mut last = read_listed(&before_alone, &pass);
     forgive_removed(&mut last, &before_alone, &look_alone());
     assert_eq!(last.problems.len(), 1, "{last:?}");
     // It may have got another name.

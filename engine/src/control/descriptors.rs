@@ -39,20 +39,29 @@ pub fn first_spare(limit: u64) -> i32 {
     i32::try_from(limit - spare(limit)).unwrap_or(i32::MAX)
 }
 
-/// Connections of clients that may be open: so few that each of them can have one to an upstream when
-/// what is not for them takes as many as are spare.
-pub fn most_clients(limit: u64) -> usize {
-    usize::try_from(limit / 2 - spare(limit)).unwrap_or(usize::MAX)
+/// What a worker opens besides connections and listeners: its ring or its set, and what wakes it.
+const DESCRIPTORS_OF_WORKER: usize = 2;
+
+/// What is open now, and what as many workers with as many listeners will open.
+pub fn own(workers: usize, listeners: usize) -> u64 {
+    let open_now = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    (open_now + workers * (DESCRIPTORS_OF_WORKER + listeners)) as u64
+}
+
+/// Connections of clients that may be open: so few that each of them can have one to an upstream,
+/// beside the `own` descriptors. Those grow with listeners, and count at least as many as are spare.
+pub fn most_clients(limit: u64, own: u64) -> usize {
+    let for_pairs = (limit - spare(limit)).saturating_sub(own.max(spare(limit)));
+    usize::try_from(for_pairs / 2).unwrap_or(usize::MAX)
 }
 
 /// What to say about a limit that is too low, if it is.
 pub fn warning(limit: u64) -> Option<String> {
     (limit < FEW_DESCRIPTORS).then(|| {
         format!(
-            "only {limit} files may be open, which is {} connections of clients: raise it with \
-             `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or --ulimit nofile=65536 \
-             of the container runtime",
-            most_clients(limit)
+            "only {limit} files may be open, and fewer than half of them for clients: raise it \
+             with `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or \
+             --ulimit nofile=65536 of the container runtime"
         )
     })
 }
@@ -77,14 +86,16 @@ mod tests {
 
     #[test]
     fn each_client_has_a_descriptor_for_an_upstream() {
-        assert_eq!(most_clients(1_024), 384);
-        assert_eq!(most_clients(20_000), 8_976);
-        assert_eq!(most_clients(0), 0);
+        assert_eq!(most_clients(1_024, 20), 384);
+        assert_eq!(most_clients(1_024, 228), 334);
+        assert_eq!(most_clients(64, 20), 18);
+        assert_eq!(most_clients(20_000, 20), 8_976);
+        assert_eq!(most_clients(0, 20), 0);
     }
 
     #[test]
     fn warns_only_when_few() {
-        assert!(warning(1_024).expect("is few").contains("384 connections"));
+        assert!(warning(1_024).expect("is few").contains("1024 files"));
         assert_eq!(warning(FEW_DESCRIPTORS), None);
     }
 }

@@ -17,6 +17,7 @@ pub mod logging;
 pub mod metrics;
 pub mod process;
 pub mod reload;
+mod stalls;
 pub mod status;
 pub mod token_keys;
 mod watch;
