@@ -125,8 +125,10 @@ impl Row {
             row(Payload::Small, 64, Offer::FixedRate),
             row(Payload::Small, 64, Offer::EvenRate),
             row(Payload::Medium, 64, Offer::Saturated),
+            row(Payload::Large, 64, Offer::Saturated),
             row(Payload::Large, 8, Offer::Saturated),
             row(Payload::Small, 64, Offer::ConnectionPerRequest),
+            row(Payload::Small, 64, Offer::Split),
             row(Payload::Small, 64, Offer::Policy),
             row(Payload::Small, 64, Offer::Tls),
             row(Payload::Small, 64, Offer::TlsFull),
@@ -183,6 +185,8 @@ impl Row {
     /// Whether `peer` is measured in this row.
     pub fn measures(&self, peer: Peer) -> bool {
         match self.offer {
+            // Its runs are long, and the figure to reach is about these.
+            Offer::Split => matches!(peer, Peer::Ringroad | Peer::Nginx | Peer::Haproxy),
             Offer::Policy => matches!(peer, Peer::Ringroad | Peer::RingroadRich),
             Offer::TwoHops => matches!(peer, Peer::RingroadPair | Peer::RingroadPairTls),
             _ if self.front() != Front::Plain => matches!(
