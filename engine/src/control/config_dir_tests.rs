@@ -192,7 +192,8 @@ fn files_that_are_removed_while_they_are_read_are_no_fault() {
         fs::write(path(name), "a: 1\n").expect("written");
     }
     symlink("nowhere.yaml", path("dangling.yaml")).expect("linked");
-    let (limits, steps) = (ReadLimits::default(), &Steps::default());
+    let limits = ReadLimits::default();
+    let steps = &Steps::new(limits.max_stall);
     let pass = Pass { limits, steps };
     let look = || list(&[root.path().to_path_buf()], &pass).expect("is there");
     let before = look();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So many stalls end a piece of work: the rest is likely to stall as well.
 const MAX_STALLS: usize = 3;
@@ -28,21 +28,28 @@ struct Target {
     identity: Option<(u64, u64)>,
 }
 
-#[derive(Default)]
 struct Step {
     target: Target,
-    number: u64,
+    since: Instant,
     given_up: bool,
 }
 
 /// How far a piece of work has come.
-#[derive(Default)]
 pub struct Steps {
     patience: Duration,
     step: Mutex<Step>,
 }
 
 impl Steps {
+    pub fn new(patience: Duration) -> Self {
+        let step = Mutex::new(Step {
+            target: Target::default(),
+            since: Instant::now(),
+            given_up: false,
+        });
+        Self { patience, step }
+    }
+
     /// To be called before each call that may not return, with what is known of `path`. An error if
     /// an earlier one is still there.
     pub fn touch(&self, path: &Path, known: Option<&Metadata>) -> io::Result<()> {
@@ -62,7 +69,7 @@ impl Steps {
             return Err(self.stalled());
         }
         step.target = target;
-        step.number += 1;
+        step.since = Instant::now();
         Ok(())
     }
 
@@ -74,16 +81,16 @@ impl Steps {
         io::Error::new(io::ErrorKind::TimedOut, message)
     }
 
-    /// The number of the step under way, or none if it is still `last`, and the work is given up.
-    fn number_after(self: &Arc<Self>, last: u64) -> Option<u64> {
+    /// How long the step under way is still waited for. If no longer, the work is given up.
+    fn patience_left(self: &Arc<Self>) -> Option<Duration> {
         let mut step = locked(&self.step);
-        if step.number != last {
-            return Some(step.number);
+        let left = self.patience.checked_sub(step.since.elapsed());
+        if left.is_none() {
+            step.given_up = true;
+            drop(step);
+            locked(&GIVEN_UP).push(Arc::downgrade(self));
         }
-        step.given_up = true;
-        drop(step);
-        locked(&GIVEN_UP).push(Arc::downgrade(self));
-        None
+        left
     }
 }
 
@@ -103,10 +110,7 @@ where
     T: Send + 'static,
     W: Fn(&Steps) -> T + Send + Sync + 'static,
 {
-    let steps = Arc::new(Steps {
-        patience,
-        ..Steps::default()
-    });
+    let steps = Arc::new(Steps::new(patience));
     let (sender, finished) = mpsc::channel();
     let (its_steps, its_work) = (Arc::clone(&steps), Arc::clone(work));
     let worker = thread::Builder::new().name("reading".into());
@@ -117,11 +121,11 @@ where
     let Ok(worker) = worker else {
         return Some(work(&steps));
     };
-    let mut number = 0;
+    let mut left = patience;
     loop {
-        match finished.recv_timeout(patience) {
+        match finished.recv_timeout(left) {
             Ok(result) => return Some(result),
-            Err(RecvTimeoutError::Timeout) => number = steps.number_after(number)?,
+            Err(RecvTimeoutError::Timeout) => left = steps.patience_left()?,
             Err(RecvTimeoutError::Disconnected) => match worker.join() {
                 Err(panic) => resume_unwind(panic),
                 Ok(()) => return None,
