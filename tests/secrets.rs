@@ -311,6 +311,10 @@ fn files_that_cannot_serve_are_named_before_anything_runs() {
         ("r.pem", &authority.pem),
     ]);
     let path = |name: &str| files.path().join(name).display().to_string();
+    let piped = std::process::Command::new("mkfifo")
+        .arg(path("pipe"))
+        .status();
+    assert!(piped.expect("mkfifo").success());
     let tls = |certificate: &str, key: &str, roots: &str| {
         format!(
             "{{mode: MUTUAL, serverCertificate: {}, privateKey: {}, caCertificates: {}}}",
@@ -336,6 +340,7 @@ fn files_that_cannot_serve_are_named_before_anything_runs() {
             tls("c.pem", "other.pem", "r.pem"),
             "is not that of the certificate",
         ),
+        (tls("pipe", "k.pem", "r.pem"), "pipe is no regular file"),
     ] {
         let config = config(&tls, "");
         let told = joined(&check(config.path()));

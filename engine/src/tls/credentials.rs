@@ -411,8 +411,12 @@ fn certificates(pem: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>>,
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    let len = std::fs::metadata(path).map_err(failed)?.len();
-    if len > MOST_FILE_BYTES {
+    let found = std::fs::metadata(path).map_err(failed)?;
+    // A pipe would be waited for without end.
+    if !found.is_file() {
+        return Err(format!("{} is no regular file", path.display()));
+    }
+    if found.len() > MOST_FILE_BYTES {
         return Err(format!("{} is too long for a certificate", path.display()));
     }
     std::fs::read(path).map_err(failed)
