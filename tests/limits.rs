@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::frames::{END_HEADERS, FrameClient, HEADERS, frame, literal};
-use harness::raw::{End, ScriptedUpstream, converse, status};
+use harness::raw::{ScriptedUpstream, converse, status};
 use harness::{
     Client, DRIVERS, PATIENCE, Proxy, folder, free_address, gateway, settings, splitting, until,
     until_equal,
@@ -194,25 +194,6 @@ fn the_time_of_a_head_begins_with_the_connection_or_with_its_first_byte() {
         assert!(answer[..len].ends_with(b"ok"), "it came in one piece");
         let later = time_left(kept);
         assert!(later > PAUSE && later < LIMIT * 2, "{driver}: {later:?}");
-    }
-}
-
-/// Some clients send one behind a body (RFC 9112 section 2.2).
-#[test]
-fn an_empty_line_behind_a_request_is_not_the_beginning_of_another() {
-    for driver in DRIVERS {
-        let upstream = answering();
-        let limits = "requestHeadTimeout: 300ms, downstreamIdleTimeout: 1s";
-        let (proxy, address) = start(driver, upstream.address, limits);
-        let stat = |name: &str| listener_stat(&proxy, address, name);
-        let (answer, end) = converse(address, &[b"GET / HTTP/1.1\r\nhost: a\r\n\r\n\r\n"]);
-        assert!(answer.ends_with("ok"), "{driver}: {answer}");
-        let mut client = Client::connect(address).expect("connects");
-        assert_eq!(client.send("GET", "a", "/").expect("first").status, 200);
-        client.write(b"\r\n");
-        until_equal("idle connections", 2, || stat("downstream_cx_idle_timeout"));
-        assert_eq!(end, End::Closed);
-        assert_eq!(stat("downstream_rq_header_timeout"), 0);
     }
 }
 

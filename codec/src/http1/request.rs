@@ -50,6 +50,12 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// How many empty lines stood before the request line.
+    #[inline]
+    pub fn blank_lines(&self) -> usize {
+        self.method.start as usize / 2
+    }
+
     /// Forgets everything but the capacity. Needed only when a head that was `Incomplete` is
     /// given up and the value is used for another message.
     pub fn reset(&mut self) {

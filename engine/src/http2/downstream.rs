@@ -317,6 +317,7 @@ impl Client {
             deadline: Deadline::new(),
             accepted_at: rt::now(),
             requests: 0,
+            empty_lines: 0,
             number: self.number,
             facts: self.facts.clone(),
             counted: None,

@@ -3,7 +3,7 @@
 use super::attempt::{ClientFailure, RequestBody, RoutedRequest};
 use super::body::{BodyFailure, SourceFailure};
 use super::deadline::{Elapsed, until};
-use super::retries::client_gone;
+use super::retries::{LOOK_INTERVAL, client_gone};
 use crate::rt::{self, Buffer, Chunk, Deadline};
 use crate::stats::ListenerStats;
 use crate::transport::Transport;
@@ -11,10 +11,6 @@ use ringroad_codec::http1::CONTINUE;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::time::Duration;
-
-/// How often a client is looked at while its upstream takes nothing of what it has sent.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The client's side of a request that is on its way: the rest of its body goes upstream, then the
 /// client is watched, so that one that leaves does not keep an upstream busy.

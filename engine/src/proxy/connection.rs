@@ -35,6 +35,8 @@ pub struct Connection {
     pub deadline: Deadline,
     pub accepted_at: Instant,
     pub requests: u32,
+    /// Empty lines since the last request that came by themselves.
+    pub empty_lines: u8,
     /// Of this worker's connections, from 0; all streams of one have that of it.
     pub number: u32,
     /// What policies may ask about it; made when one does.

@@ -100,6 +100,7 @@ async fn exchange(
     }
     let mut head_bytes = take_head(&mut connection.unread, head.head_len);
     connection.requests = connection.requests.saturating_add(1);
+    connection.empty_lines = 0;
     connection.deadline.set(None);
 
     // The rules: one snapshot for the whole request.

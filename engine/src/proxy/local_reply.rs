@@ -32,6 +32,7 @@ pub async fn refuse(
     let answer = match *failure {
         RequestHeadFailure::EmptyLine => {
             connection.unread = Chunk::default();
+            connection.empty_lines += 1;
             return After::Next;
         }
         RequestHeadFailure::Gone { after_bytes: false } => return After::Close,

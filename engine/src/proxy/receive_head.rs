@@ -8,7 +8,9 @@ use super::deadline::{poll_once, until};
 use crate::rt::{self, Buffer, Chunk};
 use crate::transport::Transport;
 use crate::worker::WorkerLimits;
-use ringroad_codec::http1::{HeadError, HeadLimits, Progress, RequestHead, ResponseHead};
+use ringroad_codec::http1::{
+    HeadError, HeadErrorKind, HeadLimits, Progress, RequestHead, ResponseHead,
+};
 use ringroad_codec::http1::{parse_request, parse_response};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -78,8 +80,16 @@ pub async fn receive_request_head(
 ) -> Result<(), Box<RequestHeadFailure>> {
     head.reset();
     let is_first = connection.requests == 0;
+    let lines_before = usize::from(connection.empty_lines);
     let parse = |bytes: &[u8]| match parse_request(bytes, &limits.head, head) {
-        Ok(Progress::Complete) => Ok(true),
+        // Those that came apart count like those that came with it.
+        Ok(Progress::Complete) => match lines_before + head.blank_lines() {
+            0..=HeadLimits::MAX_LEADING_BLANK_LINES => Ok(true),
+            _ => Err(too_many_empty_lines()),
+        },
+        Ok(_) if bytes == b"\r\n" && lines_before == HeadLimits::MAX_LEADING_BLANK_LINES => {
+            Err(too_many_empty_lines())
+        }
         Ok(_) if bytes == b"\r\n" && !is_first => Err(Box::new(RequestHeadFailure::EmptyLine)),
         Ok(_) => Ok(false),
         Err(error) => Err(Box::new(RequestHeadFailure::Malformed(error))),
@@ -98,6 +108,14 @@ pub async fn receive_request_head(
     connection.deadline.set(deadline_after(began, patience_ms));
     let received = until(&connection.deadline, received).await;
     received.unwrap_or_else(|_| Err(Box::new(RequestHeadFailure::TimedOut { began })))
+}
+
+#[cold]
+fn too_many_empty_lines() -> Box<RequestHeadFailure> {
+    Box::new(RequestHeadFailure::Malformed(HeadError {
+        kind: HeadErrorKind::LeadingBlankLines,
+        in_response: false,
+    }))
 }
 
 /// Receives a response head. Its bytes, `head.head_len` of them, are at the start of `unread`, and

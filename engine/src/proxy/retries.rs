@@ -15,7 +15,7 @@ use ringroad_codec::http1::{Headers, ResponseHead};
 use ringroad_policy::snapshot::{
     PickRequest, RetryConditions, RetryPolicy, TryFailure, TryResponse,
 };
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -240,12 +240,23 @@ fn try_response(policy: &RetryPolicy, status: u16, headers: &Headers<'_>) -> Try
     }
 }
 
+/// How often it is looked at whether a client has left, where its socket tells of other things.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Ends when the client has closed its side, or broken it.
 pub async fn client_gone(stream: &Transport) {
-    poll_fn(|cx| match stream.poll_ready(cx) {
-        Poll::Ready(()) if stream.peek_state() == Idle::Closed => Poll::Ready(()),
-        // A pipelined request waits its turn, and so does the news that follows it.
-        _ => Poll::Pending,
-    })
-    .await;
+    poll_fn(|cx| stream.poll_ready(cx)).await;
+    loop {
+        // A pipelined request waits its turn, and hides from a socket's readiness what follows it.
+        let mut look = pin!(rt::sleep_until(rt::now() + LOOK_INTERVAL));
+        let is_closed = poll_fn(|cx| {
+            if stream.poll_ready(cx).is_ready() && stream.peek_state() == Idle::Closed {
+                return Poll::Ready(true);
+            }
+            look.as_mut().poll(cx).map(|()| false)
+        });
+        if is_closed.await || stream.is_left() {
+            return;
+        }
+    }
 }

@@ -7,11 +7,10 @@ use super::check::ask_of_connection;
 use super::connection::{Connection, deadline_after};
 use super::deadline::{alongside, unless_ending, until};
 use super::record::Record;
-use super::retries::client_gone;
 use super::tunnel_record::{IDLE, TOO_LONG, TunnelRecord};
 use super::tunnel_request::open_tunnel;
 use super::upstream::{ClusterView, ConnectError, UpstreamConnection};
-use crate::rt::{self, Buffer, Chunk, Deadline};
+use crate::rt::{self, Buffer, Chunk, Deadline, Idle};
 use crate::stats::ResponseFlags;
 use crate::transport::Transport;
 use crate::worker::Rules;
@@ -175,7 +174,12 @@ async fn open(
 /// Ends when the client has broken its connection. One that has only ended its side may still wait
 /// for what the server has to say.
 async fn client_broke(stream: &Transport) {
-    client_gone(stream).await;
+    poll_fn(|cx| match stream.poll_ready(cx) {
+        Poll::Ready(()) if stream.peek_state() == Idle::Closed => Poll::Ready(()),
+        // What it has to say first waits for the server.
+        _ => Poll::Pending,
+    })
+    .await;
     if stream.receive().await.is_ok() {
         std::future::pending::<()>().await;
     }

@@ -250,6 +250,12 @@ impl Stream {
         self.raw_fd().is_ok_and(sys::is_over)
     }
 
+    /// Whether the peer has ended its side, or the connection is over. Told also while what came before
+    /// has not been received.
+    pub fn is_left(&self) -> bool {
+        self.raw_fd().is_ok_and(sys::is_left)
+    }
+
     /// The peer's address.
     ///
     /// # Errors

@@ -274,11 +274,24 @@ pub(super) fn confirmed_bytes(fd: RawFd) -> Option<u64> {
     tcp_info(fd)?.last().copied()
 }
 
+/// `TCP_CLOSE` of `net/tcp_states.h`.
+const CLOSED: u8 = 7;
+/// `TCP_CLOSE_WAIT` of `net/tcp_states.h`: the peer has ended its side.
+const CLOSE_WAIT: u8 = 8;
+
+/// `tcpi_state`, the first byte.
+fn tcp_state(fd: RawFd) -> Option<u8> {
+    tcp_info(fd).map(|[first, ..]| first.to_ne_bytes()[0])
+}
+
 /// Whether a TCP connection is over for both sides, as after a reset, whatever was received before.
 pub(super) fn is_over(fd: RawFd) -> bool {
-    /// `TCP_CLOSE` of `net/tcp_states.h`, which `tcpi_state`, the first byte, then has.
-    const CLOSED: u8 = 7;
-    tcp_info(fd).is_some_and(|[first, ..]| first.to_ne_bytes()[0] == CLOSED)
+    tcp_state(fd) == Some(CLOSED)
+}
+
+/// Whether the peer of a TCP connection sends nothing more, whatever was received before.
+pub(super) fn is_left(fd: RawFd) -> bool {
+    matches!(tcp_state(fd), Some(CLOSED | CLOSE_WAIT))
 }
 
 /// Makes closing send a reset.

@@ -203,6 +203,16 @@ impl Transport {
         }
     }
 
+    /// Whether the peer of a connection of its own has ended its side, while bytes from before may wait.
+    /// A stream of HTTP/2 does not tell.
+    pub fn is_left(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_left(),
+            Self::Tls(stream) => stream.is_left(),
+            Self::Http2(_) => false,
+        }
+    }
+
     /// Our own address.
     ///
     /// # Errors

@@ -200,6 +200,10 @@ impl TlsStream {
         self.socket.is_over()
     }
 
+    pub fn is_left(&self) -> bool {
+        self.socket.is_left()
+    }
+
     pub fn confirmed_bytes(&self) -> Option<u64> {
         self.socket.confirmed_bytes()
     }

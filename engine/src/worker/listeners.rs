@@ -157,6 +157,7 @@ pub fn serve(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, socket: OwnedFd, peer
         deadline: Deadline::new(),
         accepted_at: rt::now(),
         requests: 0,
+        empty_lines: 0,
         number: worker.next_connection_number(),
         facts: OnceCell::new(),
         counted: Some(CountedConnection {
