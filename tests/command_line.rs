@@ -208,7 +208,7 @@ fn too_few_descriptors_are_told_with_what_to_do() {
 fn a_start_that_runs_out_of_descriptors_ends_with_an_error() {
     let config = folder(&[("a.yaml", &gateway(free_address()))]);
     let path = config.path().display().to_string();
-    for limit in [8, 10, 12, 14, 15, 16] {
+    for limit in [8, 10, 12, 14, 15, 16, 22, 32] {
         let run = [
             "run",
             "--config",

@@ -50,18 +50,28 @@ pub fn own(workers: usize, listeners: usize) -> u64 {
 
 /// Connections of clients that may be open: so few that each of them can have one to an upstream,
 /// beside the `own` descriptors. Those grow with listeners, and count at least as many as are spare.
-pub fn most_clients(limit: u64, own: u64) -> usize {
+///
+/// # Errors
+/// There is no room for any: what to do.
+pub fn most_clients(limit: u64, own: u64) -> Result<usize, String> {
     let for_pairs = (limit - spare(limit)).saturating_sub(own.max(spare(limit)));
-    usize::try_from(for_pairs / 2).unwrap_or(usize::MAX)
+    if for_pairs < 2 {
+        return Err(format!(
+            "only {limit} files may be open, and the proxy itself needs {own}: none is left for \
+             clients; {RAISE_IT}"
+        ));
+    }
+    Ok(usize::try_from(for_pairs / 2).unwrap_or(usize::MAX))
 }
+
+const RAISE_IT: &str = "raise it with `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or \
+                        --ulimit nofile=65536 of the container runtime";
 
 /// What to say about a limit that is too low, if it is.
 pub fn warning(limit: u64) -> Option<String> {
     (limit < FEW_DESCRIPTORS).then(|| {
         format!(
-            "only {limit} files may be open, and fewer than half of them for clients: raise it \
-             with `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or \
-             --ulimit nofile=65536 of the container runtime"
+            "only {limit} files may be open, and fewer than half of them for clients: {RAISE_IT}"
         )
     })
 }
@@ -86,11 +96,18 @@ mod tests {
 
     #[test]
     fn each_client_has_a_descriptor_for_an_upstream() {
-        assert_eq!(most_clients(1_024, 20), 384);
-        assert_eq!(most_clients(1_024, 228), 334);
-        assert_eq!(most_clients(64, 20), 18);
-        assert_eq!(most_clients(20_000, 20), 8_976);
-        assert_eq!(most_clients(0, 20), 0);
+        assert_eq!(most_clients(1_024, 20), Ok(384));
+        assert_eq!(most_clients(1_024, 228), Ok(334));
+        assert_eq!(most_clients(64, 20), Ok(18));
+        assert_eq!(most_clients(20_000, 20), Ok(8_976));
+    }
+
+    #[test]
+    fn no_room_for_clients_is_an_error() {
+        for (limit, own) in [(0, 20), (24, 20), (2_150, 2_000)] {
+            let why = most_clients(limit, own).expect_err("too few");
+            assert!(why.contains("ulimit -Hn"), "{why}");
+        }
     }
 
     #[test]

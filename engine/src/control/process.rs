@@ -231,13 +231,14 @@ impl Process {
             .map_err(|error| format!("cannot start the writer of the access log: {error}"))?;
         let open_files = descriptors::raise_limit().ok();
         let own_files = descriptors::own(worker_cores.len(), snapshot.listeners.len());
+        let most_clients = open_files
+            .map(|limit| descriptors::most_clients(limit, own_files))
+            .transpose()?;
         let fleet = Fleet::start(FleetOptions {
             cores: worker_cores.clone(),
             driver: options.driver,
             first_spare_descriptor: open_files.map_or(i32::MAX, descriptors::first_spare),
-            most_clients: open_files.map_or(usize::MAX, |limit| {
-                descriptors::most_clients(limit, own_files)
-            }),
+            most_clients: most_clients.unwrap_or(usize::MAX),
             snapshot: Arc::clone(&snapshot),
             config_roots: options.roots.clone(),
             registry: Arc::clone(&registry),
