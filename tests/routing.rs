@@ -47,6 +47,9 @@ spec:
   - name: rewritten
     match: [{uri: {prefix: /api/}}]
     rewrite: {uri: /v1/, authority: inner.test}
+    headers:
+      request:
+        set: {x-envoy-original-path: /forged, x-envoy-original-host: forged.test}
     route: [{destination: {host: echo.test, port: {number: 80}}}]
   - match: [{uri: {prefix: /item}}]
     rewrite: {uriRegexRewrite: {match: '/item/(\d+)', rewrite: '/items?id=\1'}}
@@ -242,6 +245,12 @@ fn a_rewrite_changes_what_the_upstream_sees() {
             seen.contains("x-envoy-original-path: /api/cart?id=7\r\n"),
             "path and query as they came: {seen}"
         );
+        // Operations do not add a second line of these.
+        assert!(
+            seen.contains("x-envoy-original-host: shop.test\r\n"),
+            "{seen}"
+        );
+        assert!(!seen.contains("forged"), "{seen}");
         // The log has the path as the client wrote it, and the name of the route.
         let line = shop.logged("/api/cart?id=7");
         assert_eq!(line["route_name"], "rewritten");

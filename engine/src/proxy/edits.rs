@@ -70,15 +70,31 @@ impl<'a> EditLevels<'a> {
     /// Appends the lines that the operations write.
     #[inline]
     pub fn write(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
+        self.write_but(|_| false, format, out);
+    }
+
+    /// The same without the lines of names that `is_taken` by what is there.
+    #[inline]
+    pub fn write_but(
+        &self,
+        is_taken: impl Fn(&str) -> bool,
+        format: &impl FormatContext,
+        out: &mut Vec<u8>,
+    ) {
         if !self.is_empty() {
-            self.write_lines(format, out);
+            self.write_lines(is_taken, format, out);
         }
     }
 
-    fn write_lines(&self, format: &impl FormatContext, out: &mut Vec<u8>) {
+    fn write_lines(
+        &self,
+        is_taken: impl Fn(&str) -> bool,
+        format: &impl FormatContext,
+        out: &mut Vec<u8>,
+    ) {
         let is_written = |line: &HeaderWrite| {
             let replaces = |cors: &CorsGrant<'_>| cors.replaces(line.name.as_bytes());
-            !self.cors.as_ref().is_some_and(replaces)
+            !self.cors.as_ref().is_some_and(replaces) && !is_taken(&line.name)
         };
         self.levels.visit_lines(format, is_written, &mut |line| {
             write_line(&line.name, &line.value, format, out)

@@ -149,7 +149,13 @@ impl<C: FormatContext> UpstreamHead<'_, C> {
         if let Some(original) = self.original_authority {
             write_header(out, b"x-envoy-original-host", original.as_bytes());
         }
-        self.edits.write(self.format, out);
+        // What was rewritten is told whatever the operations say, as by Envoy.
+        let is_told = |name: &str| match name {
+            "x-envoy-original-path" => self.original_path.is_some(),
+            "x-envoy-original-host" => self.original_authority.is_some(),
+            _ => false,
+        };
+        self.edits.write_but(is_told, self.format, out);
         end_head(out);
     }
 }
