@@ -66,6 +66,21 @@ fn explain_decides_about_requests_that_the_proxy_refuses() {
             "with 400",
         ),
         (
+            vec!["--url", &good, "--header", "host: a", "--header", "host: b"],
+            "more than one",
+        ),
+        (
+            vec![
+                "--url",
+                &good,
+                "--header",
+                "upgrade: websocket, foo",
+                "--header",
+                "connection: upgrade",
+            ],
+            "with 403",
+        ),
+        (
             vec!["--url", &good, "--header", "content-length: -1"],
             "invalid Content-Length",
         ),

@@ -2,7 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ringroad_codec::http1::{HeadLimits, Progress, RequestHead, is_token, parse_request};
+use ringroad_codec::http1::{HeadLimits, Progress, RequestHead, Upgrade};
+use ringroad_codec::http1::{is_token, parse_request};
 use ringroad_policy::explain::{Request, WireProtocol};
 
 use super::ExplainArgs;
@@ -21,9 +22,12 @@ pub fn request(args: &ExplainArgs) -> Result<Request, String> {
     request.method.clone_from(&args.method);
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     request.now_unix_s = now.ok().map(|now| now.as_secs());
+    let mut names_host = false;
     for header in &args.header {
         let (name, value) = header_of(header)?;
-        if name == "host" {
+        // A second one is refused as a client's is.
+        if name == "host" && !names_host {
+            names_host = true;
             request.authority = value;
         } else {
             request.headers.push((name, value));
@@ -133,6 +137,11 @@ fn check_as_received(request: &Request) -> Result<(), String> {
     text += "\r\n";
     let mut head = RequestHead::default();
     match parse_request(text.as_bytes(), &HeadLimits::default(), &mut head) {
+        Ok(Progress::Complete) if head.upgrade == Upgrade::Other => Err(
+            "the proxy answers an upgrade to anything but `websocket` with 403, whatever the \
+             configuration says"
+                .to_string(),
+        ),
         Ok(Progress::Complete) => Ok(()),
         Ok(Progress::Incomplete) => Err("the request is no whole head".to_string()),
         Err(error) => Err(format!(
