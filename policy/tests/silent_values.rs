@@ -201,3 +201,41 @@ fn a_third_certificate_of_a_server_is_named() {
     let at = "spec.servers[0].tls.tlsCertificates";
     assert_eq!(certificates(3), warned("too-many-items", at));
 }
+
+/// `check` found nothing, and nobody could connect.
+#[test]
+fn a_unix_socket_that_nothing_listens_at_is_named() {
+    for socket in ["unix:///run/edge.sock", "unix://@edge"] {
+        let bound = |number: &str| {
+            let server = format!("bind: '{socket}'\n    port: {{number: {number}, ");
+            GATEWAY.replace("port: {number: 8080, ", &server)
+        };
+        let text = bound("0") + &service("a.com", 80, 1);
+        assert_eq!(
+            found_in(&text),
+            warned("value-not-carried", "spec.servers[0].bind"),
+            "{socket}"
+        );
+        let numbered = load_text(&bound("8080")).diagnostics;
+        assert_eq!(
+            codes(&numbered),
+            ["conflicting-fields", "value-not-carried"],
+            "{socket}"
+        );
+        let helps = numbered.iter().filter_map(|found| found.help.as_deref());
+        for help in helps {
+            assert!(help.contains("remove `bind`"), "{help}");
+        }
+        let egress = format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: s}}\n\
+             spec: {{egress: [{{bind: '{socket}', port: {{number: 0, protocol: HTTP, name: http}}, \
+             hosts: ['*/*']}}]}}\n"
+        );
+        let text = sidecar("default") + &egress + &service("a.com", 80, 1);
+        assert_eq!(
+            found_in(&text),
+            warned("value-not-carried", "spec.egress[0].bind"),
+            "{socket}"
+        );
+    }
+}

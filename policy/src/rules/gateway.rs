@@ -3,7 +3,7 @@
 use super::names::{check_wildcard_domain, is_dns_label, is_partial_wildcard, report_host};
 use super::protocol;
 use super::server_tls;
-use super::values::{UNIX, check_ip, check_port, check_unix_path, is_ip, report_missing};
+use super::values::{UNIX, check_ip, check_port, check_unix_listener, is_ip, report_missing};
 use crate::resource::protocol::Protocol;
 use crate::schema::{Node, Report};
 
@@ -66,7 +66,8 @@ fn check_server(server: &Node<'_>, report: &mut Report<'_>) {
         check_server_port(&port, is_unix, report);
     }
     if is_unix {
-        check_unix_path(&bind, report);
+        let help = "write an IP address, or remove `bind`, and a `number:` from 1 to 65535";
+        check_unix_listener(&bind, help, report);
     } else if !bind.text().is_empty() {
         check_ip(&bind, report);
     }
@@ -85,7 +86,9 @@ fn check_server_port(port: &Node<'_>, is_unix: bool, report: &mut Report<'_>) {
         check_port(port, "number", report);
     } else if number.integer() != 0 {
         let message = "a Unix socket has no port number";
-        report.error("conflicting-fields", &number, message, "write `number: 0`");
+        let help = "remove `bind` to listen at this port; with a Unix socket, which nothing listens \
+                    at yet, it is `number: 0`";
+        report.error("conflicting-fields", &number, message, help);
     }
     let target = port.get("targetPort");
     if target.integer() > 0 {

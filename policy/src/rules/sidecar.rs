@@ -7,7 +7,10 @@ use super::protocol;
 use super::selectors::check_workload_selector;
 use super::server_tls;
 use super::traffic_policy::check_connection_pool;
-use super::values::{UNIX, check_ip, check_port_number, check_unix_path, is_port, report_missing};
+use super::values::{
+    UNIX, check_ip, check_port_number, check_unix_listener, check_unix_path, is_port,
+    report_missing,
+};
 use crate::resource::protocol::Protocol;
 use crate::schema::{Node, Report};
 
@@ -201,10 +204,11 @@ fn check_egress_port(
     }
     if !bind.text().starts_with(UNIX) {
         let message = "a listener with the port 0 has no Unix socket to bind";
-        let help = "write `number:`, or `bind: unix:///path`";
+        let help = "write a `number:` from 1 to 65535";
         report.error("invalid-port", port, message, help);
     } else {
-        check_unix_path(&bind, report);
+        let help = "write a `number:` from 1 to 65535, and an IP address or no `bind`";
+        check_unix_listener(&bind, help, report);
     }
     if same_port.any(|earlier| earlier.get("bind").text() == bind.text()) {
         let message = format!("`{}` has a listener already", bind.text());

@@ -58,6 +58,16 @@ pub(super) fn check_unix_path(address: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// The address of a listener that would be a Unix socket.
+pub(super) fn check_unix_listener(bind: &Node<'_>, help: &str, report: &mut Report<'_>) {
+    check_unix_path(bind, report);
+    let message = format!(
+        "`bind: {}` has no effect yet: nothing listens at Unix sockets",
+        bind.text()
+    );
+    report.warning("value-not-carried", bind, message, help);
+}
+
 /// The path of a certificate or a key, where its text is easily put instead.
 pub(super) fn check_file_path(path: &Node<'_>, report: &mut Report<'_>) {
     if is_pem(path.text()) {
