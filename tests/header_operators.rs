@@ -6,7 +6,7 @@ use harness::raw::{ScriptedUpstream, converse};
 use harness::{DRIVERS, Proxy, folder, free_address, gateway};
 
 /// Header and value: what goes upstream and what comes back are set alike.
-const OPERATORS: [(&str, &str); 22] = [
+const OPERATORS: [(&str, &str); 27] = [
     ("hostname", "%HOSTNAME%"),
     ("connection", "%CONNECTION_ID%"),
     ("stream", "%STREAM_ID%"),
@@ -29,6 +29,11 @@ const OPERATORS: [(&str, &str); 22] = [
     ("host", "<%UPSTREAM_HOST%>"),
     ("masked", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(8)%"),
     ("forwarded", "%REQUEST_HEADER(X-FORWARDED-FOR)%"),
+    ("cut-path", "%PATH(WQ:PATH):5%|%REQ(:AUTHORITY):3%"),
+    ("cut-parameter", "%QUERY_PARAM(a):1%"),
+    ("cut-variable", "<%ENVIRONMENT(PATH):1%>"),
+    ("longer", "%REQ(:AUTHORITY):400%"),
+    ("cut-to-nothing", "%REQ(:AUTHORITY):0%"),
 ];
 
 fn rules(upstream: std::net::SocketAddr) -> String {
@@ -104,6 +109,10 @@ fn operators_have_their_value_at_the_moment_that_the_head_is_written() {
             ("host", "<>", &format!("<{}>", upstream.address)),
             ("masked", "127.0.0.0/8", "127.0.0.0/8"),
             ("forwarded", "127.0.0.1", "127.0.0.1"),
+            ("cut-path", "/old/|a.t", "/new/|new"),
+            ("cut-parameter", "1", "1"),
+            ("cut-variable", "</>", "</>"),
+            ("longer", "a.test", "new.test"),
         ] {
             assert_eq!(value(sent, name), Some(in_request), "{name} in {sent}");
             assert_eq!(
@@ -114,6 +123,7 @@ fn operators_have_their_value_at_the_moment_that_the_head_is_written() {
         }
         // One operator that has no value is no header.
         assert_eq!(value(sent, "absent-parameter"), None);
+        assert_eq!(value(sent, "cut-to-nothing"), None);
         let id = sent
             .lines()
             .find_map(|line| line.strip_prefix("x-request-id: "));

@@ -320,7 +320,23 @@ fn header_operations_name_headers_that_can_be_changed() {
         "invalid-header",
         &at("remove[0]"),
     );
-    refused(&request("set: {x: '50%'}"), "invalid-header", &at("set.x"));
+    for operator in [
+        "REQ(user-agent)",
+        "RESP(x)",
+        "PATH(WQ:ORIG)",
+        "QUERY_PARAM(a)",
+        "DYNAMIC_METADATA(a:b)",
+        "ENVIRONMENT(X)",
+    ] {
+        accepted(&request(&format!("set: {{x: 'a %{operator}:3% b'}}")));
+    }
+    for wrong in ["50%", "%REQ(a):%", "%REQ(a):n%", "%REQ()%", "%REQ():4%"] {
+        let text = request(&format!("set: {{x: '{wrong}'}}"));
+        refused(&text, "invalid-header", &at("set.x"));
+    }
+    let nameless = find(&request("set: {x: '%REQ()%'}")).remove(0);
+    assert!(nameless.message.contains("without a name"), "{nameless:?}");
+    assert!(nameless.help.contains("`%REQ(x-user)%`"), "{nameless:?}");
     refused(
         &request("set: {x: \"a\\nb\"}"),
         "invalid-header",

@@ -410,6 +410,31 @@ fn operators_without_a_value_are_named() {
     assert_eq!(warnings("at %TRACE_ID%"), ["value-not-carried"]);
     assert_eq!(warnings("%SPAN_ID%"), ["value-not-carried"]);
     assert_eq!(warnings("%NO_SUCH%"), ["header-format"]);
+    assert_eq!(warnings("%REQ%"), ["header-format"], "of no name");
+    assert_eq!(
+        warnings("%REQ(x-b):4% %DYNAMIC_METADATA(a:b):3%"),
+        ["value-not-carried"]
+    );
+}
+
+/// They pointed at the rule, which may have many headers.
+#[test]
+fn headers_whose_value_has_no_effect_are_named_where_it_is_written() {
+    for (value, code) in [
+        ("%TRACE_ID%", "value-not-carried"),
+        ("%NO_SUCH%", "header-format"),
+    ] {
+        let line = format!("headers: {{response: {{add: {{x-b: b, x-a: '{value}'}}}}}}");
+        let at_rule = format!("http: [{{{TO_A}, {line}}}]\n");
+        let at_destination =
+            format!("http: [{{route: [{{destination: {{host: a.com}}, {line}}}]}}]\n");
+        for (http, at) in [(at_rule, ""), (at_destination, ".route[0]")] {
+            let bound = rule("r", &format!("hosts: ['*']\ngateways: [edge]\n{http}"));
+            let text = GATEWAY.to_string() + &service("a.com", 80, 2) + &bound;
+            let field = format!("spec.http[0]{at}.headers.response.add.x-a");
+            assert_eq!(found_in(&text), [(code, field)]);
+        }
+    }
 }
 
 #[test]

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::findings::Findings;
-use crate::diagnostic::{Diagnostic, Place};
 use crate::resource::virtual_service::{HeaderOperations, Headers};
 use crate::snapshot::{HeaderEdits, HeaderValue, HeaderWrite, WriteMode, is_framing_header};
-use crate::source::Origin;
 
 /// `headers` of a rule or a destination.
 #[derive(Debug, Default)]
@@ -17,21 +14,16 @@ pub struct Edits {
     pub authority: Option<String>,
 }
 
-/// Translates `headers`; `origin` says where they were written.
-pub fn edits(
-    headers: Option<&Headers>,
-    origin: impl FnOnce() -> Origin,
-    findings: &mut Findings,
-) -> Edits {
+/// Translates `headers`.
+pub fn edits(headers: Option<&Headers>) -> Edits {
     let mut edits = Edits::default();
     let Some(headers) = headers else { return edits };
-    let origin = &origin();
     if let Some(request) = &headers.request {
         edits.authority = authority(&request.set).or_else(|| authority(&request.add));
-        edits.request = operations(request, origin, findings);
+        edits.request = operations(request);
     }
     if let Some(response) = &headers.response {
-        edits.response = operations(response, origin, findings);
+        edits.response = operations(response);
         // The proxy names itself last of all, whatever was asked for.
         let is_server = |name: &str| name == "server";
         edits.response.remove.retain(|name| !is_server(name));
@@ -55,7 +47,7 @@ fn is_internal(name: &str) -> bool {
     name.starts_with(':') || name.eq_ignore_ascii_case("host") || is_framing_header(name)
 }
 
-fn operations(written: &HeaderOperations, origin: &Origin, findings: &mut Findings) -> HeaderEdits {
+fn operations(written: &HeaderOperations) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
     for name in written.remove.iter().filter(|name| !is_internal(name)) {
         edits.remove.push(name.to_ascii_lowercase());
@@ -67,28 +59,10 @@ fn operations(written: &HeaderOperations, origin: &Origin, findings: &mut Findin
         // Envoy writes no header whose value is empty, and leaves the one that is there.
         let written = |(name, value): &(&String, &String)| !is_internal(name) && !value.is_empty();
         for (name, value) in entries.iter().filter(written) {
-            match HeaderValue::parse(value) {
-                Ok(value) => {
-                    if let Some(operator) = value.unrendered() {
-                        let place = Place::Field(origin.clone());
-                        let message = format!(
-                            "header `{name}` asks for `%{operator}%`, which has no value here yet: \
-                             that part is empty, and a header of nothing else is left out"
-                        );
-                        let help = "write another operator, or leave the header out";
-                        let warning = Diagnostic::warning("value-not-carried", place, message);
-                        findings.add(warning.with_help(help));
-                    }
-                    let name = name.to_ascii_lowercase();
-                    edits.write.push(HeaderWrite { name, value, mode });
-                }
-                Err(error) => {
-                    let place = Place::Field(origin.clone());
-                    let message = format!("the value of header `{name}` has {error}: not written");
-                    let help = "write `%%` for a percent sign";
-                    findings
-                        .add(Diagnostic::warning("header-format", place, message).with_help(help));
-                }
+            // What is no format was reported where it is written.
+            if let Ok(value) = HeaderValue::parse(value) {
+                let name = name.to_ascii_lowercase();
+                edits.write.push(HeaderWrite { name, value, mode });
             }
         }
     }

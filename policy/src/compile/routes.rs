@@ -176,8 +176,7 @@ impl RouteBuilder<'_, '_> {
                 }
             };
         }
-        let of_rule = || self.metadata.origin(self.place.clone());
-        let headers = edits(rule.headers.as_ref(), of_rule, self.findings);
+        let headers = edits(rule.headers.as_ref());
         let timeout = rule
             .timeout
             .as_deref()
@@ -259,7 +258,7 @@ impl RouteBuilder<'_, '_> {
             let (cluster_name, cluster) =
                 self.cluster(&written.destination, &place, Some("destination"));
             let origin = self.origin(place);
-            let headers = edits(written.headers.as_ref(), || origin.clone(), self.findings);
+            let headers = edits(written.headers.as_ref());
             let mut destination = snapshot::Destination {
                 cluster,
                 cluster_name,

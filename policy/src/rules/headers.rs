@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::regex::check_regex;
 use crate::schema::{Node, Report};
 use crate::settings::is_header_name;
-use crate::snapshot::is_framing_header;
+use crate::snapshot::{HeaderValue, is_framing_header};
 
 /// `@request.auth.claims.name` and `@request.auth.claims[name]`, which route by the claims of a
 /// token instead of a header.
@@ -89,7 +89,7 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
                 if is_authority(name) {
                     check_sendable(&value, report);
                 }
-                check_value(&value, report);
+                check_value(name, &value, report);
             }
         }
         for name in side.get("remove").items() {
@@ -182,7 +182,10 @@ fn may_change(name: &str, may_be_authority: bool) -> Result<(), String> {
     }
 }
 
-fn check_value(value: &Node<'_>, report: &mut Report<'_>) {
+const FORMAT_HELP: &str = "write `%%` for a percent sign, and `%NAME%`, `%NAME(argument)%` or `%NAME(argument):LENGTH%` \
+     for a variable";
+
+fn check_value(name: &str, value: &Node<'_>, report: &mut Report<'_>) {
     let text = value.text();
     let is_control = |c: char| c.is_ascii_control() && c != '\t';
     let (problem, help) = if text.contains(['\r', '\n']) {
@@ -195,18 +198,45 @@ fn check_value(value: &Node<'_>, report: &mut Report<'_>) {
             "remove it: a header holds one line of visible text",
         )
     } else if let Some(problem) = format_problem(text) {
-        let help = "write `%%` for a percent sign, and `%NAME%` or `%NAME(argument)%` for a \
-                    variable";
+        let help = match problem {
+            NO_NAME => {
+                "write a name there, such as `%REQ(x-user)%`; a variable that needs none has no \
+                 parentheses"
+            }
+            _ => FORMAT_HELP,
+        };
         (problem, help)
     } else {
-        return;
+        return check_operators(name, value, report);
     };
     let message = format!("the value `{}` {problem}", text.escape_debug());
     report.error("invalid-header", value, message, help);
 }
 
-/// What is wrong with the `%NAME(arguments)%` variables of a value. Envoy: custom request and
-/// response headers.
+/// What Envoy would take, or find out only when it starts, and what has no effect here.
+fn check_operators(name: &str, value: &Node<'_>, report: &mut Report<'_>) {
+    match HeaderValue::parse(value.text()) {
+        Ok(parsed) => {
+            if let Some(operator) = parsed.unrendered() {
+                let message = format!(
+                    "header `{name}` asks for `%{operator}%`, which has no value here yet: that \
+                     part is empty, and a header of nothing else is left out"
+                );
+                let help = "write another operator, or leave the header out";
+                report.warning("value-not-carried", value, message, help);
+            }
+        }
+        Err(error) => {
+            let message = format!("the value of header `{name}` has {error}: not written");
+            report.warning("header-format", value, message, FORMAT_HELP);
+        }
+    }
+}
+
+const NO_NAME: &str = "has a variable without a name between its parentheses";
+
+/// What is wrong with the `%NAME(arguments):LENGTH%` variables of a value. Envoy: custom request
+/// and response headers.
 fn format_problem(text: &str) -> Option<&'static str> {
     let mut rest = text;
     while let Some(at) = rest.find('%') {
@@ -224,9 +254,15 @@ fn format_problem(text: &str) -> Option<&'static str> {
         let opens = rest[end..].starts_with('(');
         rest = &rest[end + 1..];
         if opens {
+            if is_closed_at_once(rest) {
+                return Some(NO_NAME);
+            }
             let after = match skip_arguments(rest) {
                 Some(after) => after,
                 None => return Some("has a variable whose arguments are never closed"),
+            };
+            let Some(after) = skip_length(after) else {
+                return Some("has a variable whose length is no number");
             };
             match after.trim_start_matches(' ').strip_prefix('%') {
                 Some(after) => rest = after,
@@ -235,6 +271,22 @@ fn format_problem(text: &str) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// Whether these are no arguments. A `)` that begins an argument is part of it.
+fn is_closed_at_once(arguments: &str) -> bool {
+    let after = arguments.trim_start_matches(' ').strip_prefix(')');
+    after.is_some_and(|after| after.trim_start_matches(' ').starts_with(['%', ':']))
+}
+
+/// What follows the `:LENGTH` behind arguments, if there is one: the value is cut to so many bytes.
+fn skip_length(text: &str) -> Option<&str> {
+    let Some(length) = text.strip_prefix(':') else {
+        return Some(text);
+    };
+    let end = length.find(|c: char| !c.is_ascii_digit());
+    let (digits, after) = length.split_at(end.unwrap_or(length.len()));
+    digits.parse::<usize>().is_ok().then_some(after)
 }
 
 /// What follows the `)` that closes arguments: one text, or a list of quoted texts in brackets.
@@ -290,7 +342,7 @@ pub(super) fn check_string_match(
 
 #[cfg(test)]
 mod tests {
-    use super::format_problem;
+    use super::{NO_NAME, format_problem};
 
     #[test]
     fn variables_of_values_are_closed() {
@@ -301,12 +353,30 @@ mod tests {
             "%HOSTNAME%",
             "a %REQ(X-A)% b",
             "%START_TIME(%s.%3f)%",
+            "%REQ(user-agent):4%",
+            "%PATH(WQ:ORIG):2%%PROTOCOL:4%",
+            r#"%DYNAMIC_METADATA(["a", "b"]):3%"#,
             r#"%DYNAMIC_METADATA(["a", "b"])%"#,
         ] {
             assert_eq!(format_problem(fine), None, "{fine}");
         }
-        for broken in ["abc%123", "%START_TIME%%", "%", "%REQ(a%", "%REQ(a)x%"] {
+        for broken in [
+            "abc%123",
+            "%START_TIME%%",
+            "%",
+            "%REQ(a%",
+            "%REQ(a)x%",
+            "%REQ(a):%",
+            "%REQ(a):n%",
+            "%REQ(a):+4%",
+            "%REQ(a):99999999999999999999%",
+            "%REQ(a):4",
+            "%REQ(a):4x%",
+        ] {
             assert!(format_problem(broken).is_some(), "{broken}");
+        }
+        for nameless in ["%REQ()%", "%REQ( )%", "%REQ():4%", "%REQ()% (b)"] {
+            assert_eq!(format_problem(nameless), Some(NO_NAME), "{nameless}");
         }
     }
 }

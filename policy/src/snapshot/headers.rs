@@ -239,6 +239,16 @@ const OPERATORS: &[(&str, bool)] = &[
     ("VIRTUAL_CLUSTER_NAME", false),
 ];
 
+/// Operators that have a value and stand for nothing without an argument.
+const NAMED: [&str; 6] = [
+    "ENVIRONMENT",
+    "QUERY_PARAM",
+    "REQ",
+    "REQUEST_HEADER",
+    "RESP",
+    "RESPONSE_HEADER",
+];
+
 impl Operator {
     /// Whether it can have a value in this proxy.
     pub fn has_value(&self) -> bool {
@@ -255,8 +265,8 @@ impl HeaderValue {
     ///
     /// # Errors
     ///
-    /// A lone percent sign, an unclosed parenthesis, a length that is no number and an operator
-    /// that Envoy does not have.
+    /// A lone percent sign, an unclosed parenthesis, a length that is no number, a name that is
+    /// missing and an operator that Envoy does not have.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         if !text.contains('%') {
             return Ok(Self::Literal(text.to_string()));
@@ -377,6 +387,9 @@ fn parse_operator(text: &str, start: usize) -> Result<(Operator, usize), FormatE
         .ok_or(error(start, "an operator without a closing `%`"))?;
     if !OPERATORS.iter().any(|(known, _)| *known == name) {
         return Err(error(start, "an operator that does not exist"));
+    }
+    if argument.as_deref().unwrap_or_default().is_empty() && NAMED.contains(&name) {
+        return Err(error(start, "an operator without the name that it needs"));
     }
     Ok((
         Operator {
