@@ -239,6 +239,8 @@ fn every_admin_path_answers() {
     assert_eq!(post(proxy.admin, "/logging?level=debug").status, 200);
     assert!(proxy.admin("/logging").body.ends_with("ringroad: debug\n"));
     assert_eq!(post(proxy.admin, "/logging?level=loud").status, 400);
+    assert_eq!(proxy.admin("/logging?level=info").status, 405);
+    assert!(proxy.admin("/logging").body.ends_with("ringroad: debug\n"));
 
     assert_eq!(post(proxy.admin, "/healthcheck/fail").status, 200);
     assert_eq!(proxy.admin("/ready").status, 503);

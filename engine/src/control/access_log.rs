@@ -117,7 +117,9 @@ pub fn format_json(record: &Record<'_>, out: &mut Vec<u8>) {
     write_time(record.start_unix_ms, out);
     out.push(b'"');
     json("method", record.method, out);
-    json("path", record.path, out);
+    // A CONNECT has none.
+    let path = record.path.filter(|path| !path.is_empty());
+    json("path", path, out);
     json("protocol", bytes(record.protocol), out);
     json_number("response_code", record.response_code.into(), out);
     json("response_flags", Some(flags(record).as_bytes()), out);

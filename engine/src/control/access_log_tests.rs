@@ -65,6 +65,13 @@ fn json_has_every_key_and_the_types_that_envoy_gives() {
     assert_eq!(object.len(), 24);
     assert_eq!(value["start_time"], "2026-11-21T04:05:06.789Z");
     assert_eq!(value["path"], "/reviews/0?lang=\"de\"");
+    let connect = Record {
+        path: Some(b""),
+        ..full()
+    };
+    let connect: serde_json::Value =
+        serde_json::from_str(&line(format_json, &connect)).expect("one JSON value");
+    assert!(connect["path"].is_null(), "as what is missing: {connect}");
     assert_eq!(value["response_code"], 503);
     assert_eq!(value["response_flags"], "UF,URX");
     assert_eq!(value["upstream_service_time"], "10");

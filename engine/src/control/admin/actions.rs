@@ -28,8 +28,15 @@ fn loggers(state: &AdminState) -> Response {
     ))
 }
 
-pub async fn logging(State(state): State<Arc<AdminState>>) -> Response {
-    loggers(&state)
+pub async fn logging(
+    State(state): State<Arc<AdminState>>,
+    method: Method,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    match query.is_empty() {
+        true => loggers(&state),
+        false => post_required(method).await,
+    }
 }
 
 /// `?level=NAME`, or `?ringroad=NAME`: there is one logger.
