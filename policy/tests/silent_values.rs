@@ -46,6 +46,29 @@ fn headers_that_another_line_overwrites_are_named() {
     }
 }
 
+/// `set` beside `remove` was said to write it.
+#[test]
+fn a_response_whose_server_would_be_changed_is_warned_of() {
+    let at = |field: &str| {
+        let field = format!("spec.http[0].headers.response.{field}");
+        ("framing-header", field)
+    };
+    for (operations, fields) in [
+        ("{set: {server: mine}}", &["set.server"][..]),
+        ("{add: {Server: '%HOSTNAME%'}}", &["add.Server"]),
+        (
+            "{set: {server: mine}, remove: [server]}",
+            &["set.server", "remove[0]"],
+        ),
+    ] {
+        let of = |side: &str| found_in(&route(&format!("headers: {{{side}: {operations}}}")));
+        let all: Vec<_> = fields.iter().map(|field| at(field)).collect();
+        assert_eq!(of("response"), all, "{operations}");
+        let is_about_server = |(code, _): &(&str, String)| *code == "framing-header";
+        assert!(!of("request").iter().any(is_about_server), "{operations}");
+    }
+}
+
 #[test]
 fn matches_that_contradict_themselves_are_named() {
     for (condition, field) in [

@@ -68,16 +68,15 @@ pub(super) fn is_authority(name: &str) -> bool {
 pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
     let request = headers.get("request");
     let response = headers.get("response");
-    for (side, may_set_authority) in [(&request, true), (&response, false)] {
-        check_overwritten(side, report);
+    for (side, is_response) in [(&request, false), (&response, true)] {
+        check_overwritten(side, is_response, report);
         for operation in ["add", "set"] {
             for (name, value) in side.get(operation).entries() {
-                let may_be_set = may_set_authority && is_authority(name);
+                let may_be_set = !is_response && is_authority(name);
                 if let Err(problem) = may_change(name, may_be_set) {
                     report.key_error("invalid-header", &value, problem, NAME_HELP);
-                } else if is_framing_header(name) {
-                    let message = framing_message(name);
-                    report.key_warning("framing-header", &value, message, FRAMING_HELP);
+                } else if let Some((message, help)) = never_changed(name, is_response) {
+                    report.key_warning("framing-header", &value, message, help);
                 }
                 if value.is_set() && value.text().is_empty() {
                     let message = format!(
@@ -95,9 +94,8 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
         for name in side.get("remove").items() {
             if let Err(problem) = may_change(name.text(), false) {
                 report.error("invalid-header", &name, problem, NAME_HELP);
-            } else if is_framing_header(name.text()) {
-                let message = framing_message(name.text());
-                report.warning("framing-header", &name, message, FRAMING_HELP);
+            } else if let Some((message, help)) = never_changed(name.text(), is_response) {
+                report.warning("framing-header", &name, message, help);
             }
         }
     }
@@ -105,13 +103,13 @@ pub(super) fn check_operations(headers: &Node<'_>, report: &mut Report<'_>) {
 
 /// Names are the same in any case of letters: of two of them the last in order counts. What `set`
 /// writes is gone already when it comes to that.
-fn check_overwritten(side: &Node<'_>, report: &mut Report<'_>) {
+fn check_overwritten(side: &Node<'_>, is_response: bool, report: &mut Report<'_>) {
     let set = side.get("set");
     let mut written: BTreeMap<String, Node<'_>> = BTreeMap::new();
     // Operators may come to nothing, and then nothing is written.
-    let plain = set.entries().filter(|(_, value)| {
+    let plain = set.entries().filter(|(name, value)| {
         let text = value.text();
-        !text.is_empty() && !text.contains('%')
+        !text.is_empty() && !text.contains('%') && never_changed(name, is_response).is_none()
     });
     let mut entries: Vec<(&str, Node<'_>)> = plain.collect();
     entries.sort_by_key(|(name, _)| name.to_string());
@@ -132,11 +130,20 @@ fn check_overwritten(side: &Node<'_>, report: &mut Report<'_>) {
     }
 }
 
-const FRAMING_HELP: &str = "remove it: the proxy says by itself where a message ends and whether \
-                            the connection goes on";
-
-fn framing_message(name: &str) -> String {
-    format!("`{name}` belongs to the connection, so this has no effect")
+/// Why no operation touches this header, and what to do.
+fn never_changed(name: &str, is_response: bool) -> Option<(String, &'static str)> {
+    if is_framing_header(name) {
+        let help = "remove it: the proxy says by itself where a message ends and whether the \
+                    connection goes on";
+        let message = format!("`{name}` belongs to the connection, so this has no effect");
+        Some((message, help))
+    } else if is_response && name.eq_ignore_ascii_case("server") {
+        let help = "remove it, or write a header of another name";
+        let message = format!("the proxy names itself in `{name}`, so this has no effect");
+        Some((message, help))
+    } else {
+        None
+    }
 }
 
 /// What becomes a part of a request line or of `Host` must not end it early.
