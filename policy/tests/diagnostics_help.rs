@@ -209,3 +209,59 @@ fn a_host_that_is_not_there_is_not_called_a_short_name() {
     assert_eq!(helps(&gateway("ns/")), ["write `ns/*` for all hosts"]);
     assert_eq!(helps(&gateway("")), ["write `*` for all hosts"]);
 }
+
+fn entry(spec: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec: \
+         {{{spec}}}\n"
+    )
+}
+
+/// It named the form that was refused.
+#[test]
+fn a_host_that_has_to_be_resolved_is_not_told_to_be_a_wildcard() {
+    let ports = "ports: [{number: 80, name: http, protocol: HTTP}]";
+    let found = helps(&entry(&format!(
+        "hosts: ['*.a.com'], resolution: DNS, {ports}"
+    )));
+    assert_eq!(
+        found,
+        ["write a name without a wildcard, such as `reviews.example.com`, or `endpoints`"]
+    );
+}
+
+#[test]
+fn a_number_that_is_too_large_is_told_the_largest() {
+    let found = help(
+        "apiVersion: ringroad.dev/v1alpha1\nkind: ProxySettings\nmetadata: {name: p}\n\
+         spec: {seed: 9223372036854775808}\n",
+    );
+    assert_eq!(
+        found,
+        "write a number from 0 to 9223372036854775807, which is 2^63-1"
+    );
+}
+
+#[test]
+fn a_letter_hit_twice_is_not_taken_for_another_word() {
+    let ports = "ports: [{number: 80, name: http, protocol: HTTPP}]";
+    let found = helps(&entry(&format!("hosts: [a.com], {ports}"))).join(" ");
+    assert!(found.contains("did you mean `HTTP`?"), "{found}");
+}
+
+/// Each of the two names was answered with the other.
+#[test]
+fn a_service_that_no_rule_can_name_is_told_to_have_a_dot() {
+    let ports = "ports: [{number: 80, name: http, protocol: HTTP}]";
+    let declared = entry(&format!(
+        "hosts: [cart], {ports}, resolution: STATIC, endpoints: [{{address: 10.0.0.1}}]"
+    ));
+    for host in ["cart", "cart.", "carts."] {
+        let route = with_route("").replace("- name: r\n", "- route: [{destination: {host: H}}]\n");
+        let found = helps(&(route.replace("host: H", &format!("host: {host}")) + &declared));
+        let found = found.join("\n");
+        assert!(!found.contains("did you mean"), "{host}: {found}");
+        let told = found.contains("a host with a dot, such as `cart.example.com`");
+        assert_eq!(told, host != "carts.", "{host}: {found}");
+    }
+}

@@ -373,6 +373,15 @@ pub fn unknown_host_help(compiler: &Compiler<'_>, host: &str) -> String {
         return plain.to_string();
     }
     let hosts = || compiler.registry.services.iter().map(|s| s.host.as_str());
+    // A name without a dot is completed wherever a rule writes it, so nobody can name this service.
+    if hosts().any(|other| other == name) {
+        return format!(
+            "give the ServiceEntry of `{name}` a host with a dot, such as `{name}.example.com`, and \
+             write that here: a name without dots is a Kubernetes service of the rule's own \
+             namespace"
+        );
+    }
+    let hosts = || hosts().filter(|other| other.contains('.') && *other != host);
     let parts = || hosts().map(|host| host.split_once('.').unwrap_or((host, "")));
     let namesake = parts().find(|(other, _)| *other == name);
     if let Some((name, rest)) = namesake {

@@ -172,8 +172,18 @@ pub(super) fn check_host(host: &Node<'_>, report: &mut Report<'_>) -> bool {
 
 /// Reports a host with what the functions of this module say about it.
 pub(super) fn report_host(host: &Node<'_>, problem: &str, report: &mut Report<'_>) {
-    let message = format!("the host `{}` {problem}", host.text());
     let help = "write a DNS name, such as `reviews` or `*.example.com`";
+    report_host_with(host, problem, help, report);
+}
+
+/// The same where a wildcard is not taken, or nothing else is.
+pub(super) fn report_host_with(
+    host: &Node<'_>,
+    problem: &str,
+    help: &str,
+    report: &mut Report<'_>,
+) {
+    let message = format!("the host `{}` {problem}", host.text());
     report.error("invalid-host", host, message, help);
 }
 

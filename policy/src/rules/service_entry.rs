@@ -2,7 +2,7 @@
 
 use super::names::{
     check_dns_label, check_fqdn, check_host, check_labels_of, is_partial_wildcard, is_wildcard,
-    report_host,
+    report_host, report_host_with,
 };
 use super::protocol;
 use super::selectors::check_workload_selector;
@@ -156,7 +156,9 @@ fn check_dns(spec: &Node<'_>, mode: &str, names: &[&str], report: &mut Report<'_
             && host.text() != "*"
         {
             let problem = format!("{problem}, so it cannot be resolved without `endpoints`");
-            report_host(&host, &problem, report);
+            let help =
+                "write a name without a wildcard, such as `reviews.example.com`, or `endpoints`";
+            report_host_with(&host, &problem, help, report);
         }
     }
     if mode == "DNS_ROUND_ROBIN" && endpoints.len() > 1 {
@@ -221,8 +223,9 @@ pub(super) fn check_endpoint_ports(
 fn check_dynamic_dns(spec: &Node<'_>, report: &mut Report<'_>) {
     for host in spec.get("hosts").items() {
         if !is_wildcard(host.text()) {
-            let help = "is no wildcard, which resolution DYNAMIC_DNS is for";
-            report_host(&host, help, report);
+            let problem = "is no wildcard, which resolution DYNAMIC_DNS is for";
+            let help = "write a wildcard, such as `*.example.com`, or `resolution: DNS`";
+            report_host_with(&host, problem, help, report);
         }
     }
     for name in ["addresses", "endpoints"] {

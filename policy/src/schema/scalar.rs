@@ -125,7 +125,8 @@ fn integer(rules: &Rules, lowest: i64, highest: i64, node: &Node<'_>, report: &m
     {
         let message = format!("`{}` is {number}, out of range", node.name());
         let help = match highest {
-            i64::MAX => format!("write a number from {lowest} on"),
+            i64::MAX if number.is_i64() => format!("write a number from {lowest} on"),
+            i64::MAX => format!("write a number from {lowest} to {highest}, which is 2^63-1"),
             highest => format!("write a number from {lowest} to {highest}"),
         };
         report.error("out-of-range", node, message, help);

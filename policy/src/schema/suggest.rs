@@ -15,8 +15,12 @@ pub fn nearest<'c>(
         .into_iter()
         .map(|candidate| (candidate, fold(candidate)))
         .map(|(candidate, folded)| {
-            // Of `mirror` and `mirrors`, `mirrosr` has the letters of the latter.
-            let other_length = folded.len().abs_diff(written_folded.len());
+            // Of `mirror` and `mirrors`, `mirrosr` has the letters of the latter; of `HTTP` and
+            // `HTTP2`, `HTTPP` has the former with a key that was hit twice.
+            let other_length = match is_doubled(&written_folded, &folded) {
+                true => 0,
+                false => 1 + folded.len().abs_diff(written_folded.len()),
+            };
             (distance(&written_folded, &folded), other_length, candidate)
         })
         .filter(|(distance, _, candidate)| {
@@ -35,6 +39,13 @@ fn fold(text: &str) -> Vec<char> {
         .take(LONGEST)
         .flat_map(char::to_lowercase)
         .collect()
+}
+
+/// Whether `written` is `meant` with one letter doubled.
+fn is_doubled(written: &[char], meant: &[char]) -> bool {
+    let same = written.iter().zip(meant).take_while(|(w, m)| w == m);
+    let at = same.count();
+    at > 0 && written.get(at) == Some(&written[at - 1]) && written[at + 1..] == meant[at..]
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn one into the other.
@@ -76,6 +87,11 @@ mod tests {
         assert_eq!(nearest("retry", fields), None);
         assert_eq!(nearest("Routes", fields), Some("route"));
         assert_eq!(nearest("anything", fields), None);
+        let protocols = ["HTTP", "HTTP2", "HTTPS"];
+        assert_eq!(nearest("HTTPP", protocols), Some("HTTP"));
+        assert_eq!(nearest("HTTTPS", protocols), Some("HTTPS"));
+        assert_eq!(nearest("HTP2", protocols), Some("HTTP2"));
+        assert_eq!(nearest("mirrosr", ["mirror", "mirrors"]), Some("mirrors"));
         assert_eq!(nearest("max_age", ["maxAge"]), Some("maxAge"));
     }
 }
