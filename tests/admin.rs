@@ -225,6 +225,17 @@ fn every_admin_path_answers() {
     assert_eq!(broken.status, 400);
     assert!(broken.body.contains("regex"), "{}", broken.body);
     assert_eq!(proxy.admin("/stats?format=xml").status, 400);
+    let help = proxy.admin("/help").body;
+    let (_, kinds) = help.split_once("?type=").expect("the kinds of figures");
+    let kinds: Vec<&str> = kinds.split_once(',').unwrap().0.split('|').collect();
+    assert_eq!(
+        kinds,
+        ["All", "Counters", "Gauges", "Histograms", "TextReadouts"]
+    );
+    for kind in kinds {
+        let page = format!("/stats?type={kind}");
+        assert_eq!(proxy.admin(&page).status, 200, "{page}");
+    }
 
     let clusters = proxy.admin_json("/clusters?format=json");
     let host = &clusters["cluster_statuses"][0]["host_statuses"][0]["address"];

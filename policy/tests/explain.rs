@@ -216,7 +216,12 @@ fn it_finds_the_listener_by_port_or_gateway() {
     let other = told("shop:8080/", &[], Some("default/other"));
     assert_eq!(
         other.error.as_deref(),
-        Some("no listener of gateway `default/other`")
+        Some("no listener of gateway `default/other`; there are default/edge")
+    );
+    let forgotten = told("shop:8080/", &[], Some("edge"));
+    assert_eq!(
+        forgotten.error.as_deref(),
+        Some("no listener of gateway `edge`: write NS/NAME; there are default/edge")
     );
 }
 

@@ -1,6 +1,6 @@
 //! From a connection to what takes its bytes: listener, chain, and why there is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Explanation, Request};
@@ -306,10 +306,30 @@ fn find_listener<'s>(
         .map(|name| format!(" of gateway `{name}`"))
         .unwrap_or_default();
     Err(match known.as_slice() {
-        [] => format!("no listener{of}"),
+        [] => match gateway {
+            Some(name) => no_such_gateway(snapshot, name),
+            None => "no listener".to_string(),
+        },
         known => format!(
             "no listener{of} on port {port}{means}; there are {}",
             known.join(", ")
         ),
     })
+}
+
+/// Most often the namespace was left out, or the name has a typo.
+fn no_such_gateway(snapshot: &Snapshot, name: &str) -> String {
+    let form = if name.contains('/') {
+        ""
+    } else {
+        ": write NS/NAME"
+    };
+    let listeners = snapshot.listeners.iter();
+    let names = listeners.flat_map(|listener| listener.gateways.iter().map(AsRef::as_ref));
+    let known: BTreeSet<&str> = names.collect();
+    let there_are = match known.len() {
+        0 => "no listener belongs to a gateway".to_string(),
+        _ => format!("there are {}", Vec::from_iter(known).join(", ")),
+    };
+    format!("no listener of gateway `{name}`{form}; {there_are}")
 }

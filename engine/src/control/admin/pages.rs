@@ -64,7 +64,8 @@ const PAGES: [(&str, &str, bool); 15] = [
     ("/server_info", "version, state, I/O driver, workers", false),
     (
         "/stats",
-        "figures (?filter=regex, ?usedonly, ?type=Counters|Gauges|Histograms|TextReadouts, ?format=json|prometheus)",
+        "figures (?filter=regex, ?usedonly, ?type=All|Counters|Gauges|Histograms|TextReadouts, \
+         ?format=text|json|prometheus)",
         false,
     ),
     ("/stats/prometheus", "figures for Prometheus", false),

@@ -33,7 +33,7 @@ enum Kinds {
 }
 
 impl Wanted {
-    /// `?filter=REGEX`, `?usedonly` (what is not zero), `?type=Counters|Gauges|Histograms`.
+    /// `?filter=REGEX`, `?usedonly` (what is not zero), `?type=` a kind by Envoy's name.
     fn of(query: &HashMap<String, String>) -> Result<Self, Box<Response>> {
         let refused = |why: String| Box::new((StatusCode::BAD_REQUEST, why).into_response());
         let compile = |pattern: &String| {
