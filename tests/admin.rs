@@ -4,9 +4,11 @@ mod harness;
 
 use harness::raw::converse;
 use harness::{
-    Client, DRIVERS, Proxy, Upstream, folder, free_address, gateway, get, post, settings,
+    Client, DRIVERS, PATIENCE, Proxy, Upstream, folder, free_address, gateway, get, post, settings,
     splitting, until,
 };
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -339,4 +341,83 @@ fn a_probe_of_http_1_0_without_a_host_is_answered() {
     let answer = ask("GET /server_info HTTP/1.1\r\nconnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains("no Host header"), "{answer}");
+}
+
+#[test]
+fn a_request_does_nothing_before_all_of_it_has_come() {
+    let mut proxy = Proxy::start(folder(&[]), &[]);
+    proxy.until_logged("not ready until a file comes");
+    let post = "POST /quitquitquit HTTP/1.1\r\nhost: localhost\r\n";
+    let chunked = "transfer-encoding: chunked\r\n";
+    for (rest, status) in [
+        (format!("{chunked}\r\nzz\r\n"), 411),
+        (format!("content-length: 5\r\n{chunked}\r\n0\r\n\r\n"), 411),
+        (
+            format!("content-length: 99999\r\n\r\n{}", "x".repeat(99_999)),
+            400,
+        ),
+    ] {
+        let (answer, _) = converse(proxy.admin, &[post.as_bytes(), rest.as_bytes()]);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+    let mut client = TcpStream::connect(proxy.admin).expect("connects");
+    let part = format!("{post}content-length: 10\r\n\r\nabc");
+    client.write_all(part.as_bytes()).expect("is sent");
+    client.shutdown(Shutdown::Write).expect("ends");
+    let mut answer = String::new();
+    let _ = client.read_to_string(&mut answer);
+    assert!(!answer.contains(" 200 "), "{answer}");
+    assert!(proxy.log().lines().all(|line| !line.contains("drain")));
+    // With all of its body it acts.
+    let whole = format!("{post}connection: close\r\ncontent-length: 3\r\n\r\nabc");
+    let (answer, _) = converse(proxy.admin, &[whole.as_bytes()]);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+#[test]
+fn a_target_that_names_another_host_is_refused_whatever_host_says() {
+    let proxy = Proxy::start(folder(&[]), &[]);
+    let ask = |target: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        converse(proxy.admin, &[head.as_bytes()]).0
+    };
+    assert!(ask("http://evil.example/stats").starts_with("HTTP/1.1 403 "));
+    assert!(ask("http://localhost:15000/stats").starts_with("HTTP/1.1 200 "));
+}
+
+/// Most of those who connect say nothing, or half a request.
+#[test]
+fn a_crowd_at_the_admin_interface_leaves_descriptors_to_clients_and_goes_by_itself() {
+    let proxies = DRIVERS.map(|driver| {
+        let upstream = Upstream::start("up");
+        let address = free_address();
+        let rules = splitting(&[(upstream.address, 1)]);
+        let config = folder(&[("gate.yaml", &gateway(address)), ("rules.yaml", &rules)]);
+        let args = ["--driver", driver, "--workers", "2"];
+        let proxy = Proxy::start_with_open_files(96, config, &args);
+        let crowd: Vec<TcpStream> = (0..100)
+            .map(|at| {
+                let mut stream = TcpStream::connect(proxy.admin).expect("connects");
+                stream.write_all(&b"GET"[..at % 3]).expect("is sent");
+                stream
+            })
+            .collect();
+        (proxy, upstream, address, crowd)
+    });
+    for (proxy, _, address, _) in &proxies {
+        for _ in 0..20 {
+            assert_eq!(get(*address, "shop.test", "/").status, 200);
+        }
+        assert!(!proxy.log().contains("Too many open files"));
+    }
+    for (_, _, _, crowd) in proxies {
+        let mut first = &crowd[0];
+        first.set_read_timeout(Some(PATIENCE)).expect("set");
+        let ended = first.read(&mut [0; 1000]);
+        assert!(matches!(ended, Ok(0)), "what stalls is closed: {ended:?}");
+    }
 }

@@ -151,6 +151,30 @@ fn statuses_and_messages_pass_and_are_counted() {
     }
 }
 
+/// Each status that the metrics tell of is a handful of series, which stay.
+#[test]
+fn an_upstream_cannot_make_series_without_end_by_its_statuses() {
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(serve);
+        let (proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
+        client(address, |mut send| async move {
+            for code in ["16", "17", "200", "65535"] {
+                let answer = call(&mut send, call_of(code, &[]), &message(b"one")).await;
+                assert_eq!(status(&answer), code, "is passed on");
+            }
+        });
+        let name = "istio_requests_total";
+        until("all are counted", || {
+            proxy.has_series(name, &[r#"grpc_response_status="16""#])
+                && proxy.has_series(name, &[r#"request_protocol="grpc""#, r#"status="""#])
+        });
+        for code in ["17", "200", "65535"] {
+            let label = format!("grpc_response_status=\"{code}\"");
+            assert!(!proxy.has_series(name, &[&label]), "{code}");
+        }
+    }
+}
+
 #[test]
 fn both_sides_talk_at_once() {
     for driver in DRIVERS {

@@ -222,6 +222,20 @@ impl Proxy {
         last
     }
 
+    /// Changes how many files it may have open: those that it has, and so many more.
+    pub fn allow_open_files_beyond_present(&self, more: usize) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        let present = fs::read_dir(format!("/proc/{pid}/fd")).expect("is there");
+        let limit = libc::rlimit {
+            rlim_cur: (present.count() + more) as u64,
+            rlim_max: 1_024,
+        };
+        let (resource, no_answer) = (libc::RLIMIT_NOFILE, std::ptr::null_mut());
+        // SAFETY: the child has not been waited for, so its id is still its own; `limit` is readable.
+        let done = unsafe { libc::prlimit(pid, resource, &raw const limit, no_answer) };
+        assert_eq!(done, 0);
+    }
+
     pub fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         // SAFETY: the child has not been waited for, so its id is still its own.

@@ -39,6 +39,12 @@ pub fn first_spare(limit: u64) -> i32 {
     i32::try_from(limit - spare(limit)).unwrap_or(i32::MAX)
 }
 
+/// Connections of the admin interface that may be open, so that files find a descriptor, too.
+pub fn most_admin_connections(limit: u64) -> usize {
+    const MOST: u64 = 128;
+    usize::try_from((spare(limit) / 2).clamp(1, MOST)).unwrap_or(usize::MAX)
+}
+
 /// What a worker opens besides connections and listeners: its ring or its set, and what wakes it.
 const DESCRIPTORS_OF_WORKER: usize = 2;
 
@@ -92,6 +98,13 @@ mod tests {
         assert_eq!(first_spare(64), 56);
         assert_eq!(first_spare(1_048_576), 1_047_552);
         assert_eq!(first_spare(u64::MAX), i32::MAX);
+    }
+
+    #[test]
+    fn the_admin_interface_has_half_of_the_spare_ones_and_a_hundred_at_most() {
+        assert_eq!(most_admin_connections(8), 1);
+        assert_eq!(most_admin_connections(256), 16);
+        assert_eq!(most_admin_connections(u64::MAX), 128);
     }
 
     #[test]

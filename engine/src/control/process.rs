@@ -273,8 +273,10 @@ impl Process {
             failed_on_request: AtomicBool::new(false),
             quit: quit_sender,
         };
+        let most_admin = descriptors::most_admin_connections(open_files.unwrap_or(u64::MAX));
         tokio::spawn(async move {
-            if let Err(error) = admin::serve(admin_socket, Arc::new(admin_state)).await {
+            let serving = admin::serve(admin_socket, Arc::new(admin_state), most_admin);
+            if let Err(error) = serving.await {
                 tracing::error!("the admin interface ended: {error}");
             }
         });

@@ -37,6 +37,9 @@ pub fn timeout_ms(headers: &Headers<'_>) -> Option<u64> {
     Some(ms)
 }
 
+/// `UNAUTHENTICATED`, the last of the statuses that gRPC knows.
+pub const LAST_STATUS: u16 = 16;
+
 /// The `grpc-status` among these headers, if there is a number.
 pub fn status(headers: &Headers<'_>) -> Option<u16> {
     let value = headers.first("grpc-status")?;

@@ -21,6 +21,7 @@ use ringroad_codec::http1::{BodyFraming, ResponseHead, Upgrade, Version};
 use ringroad_policy::health::TryOutcome;
 use ringroad_policy::snapshot::TryFailure;
 use std::cell::Cell;
+use std::io;
 use std::pin::pin;
 
 /// What became of the request on one connection.
@@ -127,7 +128,10 @@ pub(super) async fn exchange_on(
                 if failure.after_bytes() {
                     return malformed_response(cluster, endpoint);
                 }
-                let nothing_sent = matches!(poll_once(&mut sending).await, Some(Err(_)));
+                let nothing_sent = match poll_once(&mut sending).await {
+                    Some(Err(error)) => error.kind() != io::ErrorKind::WriteZero,
+                    _ => false,
+                };
                 return Sent::NoResponse { nothing_sent };
             }
             Err(Interrupted::Side(failure)) => return Sent::Over(Outcome::Client(failure)),

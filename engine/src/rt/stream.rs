@@ -169,6 +169,9 @@ impl Stream {
     /// A send that is never polled wakes nobody when it ends: to save a wake, poll it together
     /// with the receive that the answer comes through. Dropping the future before its end cancels
     /// the send, after which part of it may have gone out: further sends then fail with `EPIPE`.
+    ///
+    /// # Errors
+    /// `WriteZero` when part of it had gone out before it failed; of any other, nothing has.
     #[inline]
     pub fn send(&self, head: Buffer, body: Chunk) -> Send {
         let start = core::with(|core| core.driver.borrow_mut().send(self.key, head, body));

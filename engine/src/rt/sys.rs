@@ -37,8 +37,14 @@ pub(super) fn last_errno() -> i32 {
         .unwrap_or(libc::EIO)
 }
 
+/// In place of the errno of a send that failed when part of it had gone out.
+pub(super) const PARTLY_SENT: i32 = -1;
+
 pub(super) fn error(errno: i32) -> io::Error {
-    io::Error::from_raw_os_error(errno)
+    match errno {
+        PARTLY_SENT => io::ErrorKind::WriteZero.into(),
+        _ => io::Error::from_raw_os_error(errno),
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

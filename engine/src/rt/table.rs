@@ -324,9 +324,10 @@ impl Table {
     /// Ends the stream's current send with an errno (0: all sent); the next one to start, if any.
     pub fn finish_send(&mut self, key: Key, errno: i32) -> Option<Key> {
         let op = self.sends.get_mut(key)?;
-        op.state = SendState::Done(errno);
+        let is_partial = errno != 0 && op.sent > 0;
+        op.state = SendState::Done(if is_partial { sys::PARTLY_SENT } else { errno });
         self.woken.extend(op.waker.take());
-        let breaks = errno != 0 && (op.sent > 0 || op.detached);
+        let breaks = is_partial || (errno != 0 && op.detached);
         let (stream, next) = (op.stream, op.next.take());
         if op.orphaned || op.detached {
             self.free_send(key);
@@ -358,10 +359,9 @@ impl Table {
             return None;
         };
         self.free_send(key);
-        Some(if errno == 0 {
-            Ok(())
-        } else {
-            Err(sys::error(errno))
+        Some(match errno {
+            0 => Ok(()),
+            _ => Err(sys::error(errno)),
         })
     }
 

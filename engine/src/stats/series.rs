@@ -23,7 +23,7 @@ pub struct SeriesKey {
 pub enum CallKind {
     #[default]
     Http,
-    /// With `grpc-status`, if there was one.
+    /// With `grpc-status`, if there was one that gRPC knows.
     Grpc(Option<u16>),
 }
 

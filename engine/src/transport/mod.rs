@@ -90,6 +90,10 @@ impl Transport {
         }
     }
 
+    /// Sends both, one behind the other.
+    ///
+    /// # Errors
+    /// `WriteZero` when part of it had gone out before it failed; of any other, nothing has.
     #[inline]
     pub fn send(&self, head: Buffer, body: Chunk) -> TransportSend<'_> {
         match self {

@@ -294,6 +294,7 @@ fn nobody_waits_for_a_page_that_may_be_long() {
     // One thread for the pages, which is taken until something else has been answered.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(1)
+        .enable_time()
         .build()
         .expect("a runtime");
     runtime.block_on(async {

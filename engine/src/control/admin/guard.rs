@@ -1,7 +1,7 @@
 //! Keeps web pages away from the admin interface.
 //!
 //! A page in a browser can send requests to loopback, and with a name that resolves to 127.0.0.1
-//! it can read the answers. Both show in `Host` or `Origin`.
+//! it can read the answers. Both show in the target, `Host` or `Origin`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,12 +31,18 @@ pub async fn refuse_foreign(
         let why = "There is no Host header. Send one, such as `Host: localhost`.\n";
         return (StatusCode::BAD_REQUEST, why).into_response();
     }
-    match foreign_header(request.headers(), bound.ip()) {
+    let target = request.uri().authority();
+    // What the target names stands before Host (RFC 9112, section 3.2.2).
+    let foreign = match target.is_some_and(|host| !is_ours(host.as_str(), bound.ip())) {
+        true => Some("target"),
+        false => foreign_header(request.headers(), bound.ip()),
+    };
+    match foreign {
         None => next.run(request).await,
         Some(name) => {
             let why = format!(
-                "The {name} header names another host. The admin interface answers to localhost, \
-                 loopback addresses and the address it listens on.\n"
+                "The {name} of the request names another host. The admin interface answers to \
+                 localhost, loopback addresses and the address it listens on.\n"
             );
             (StatusCode::FORBIDDEN, why).into_response()
         }
@@ -55,7 +61,7 @@ fn foreign_header(headers: &HeaderMap, bound: IpAddr) -> Option<&'static str> {
             .map(|value| value.to_str().unwrap_or_default())
     };
     if value(header::HOST).is_some_and(|host| !is_ours(host, bound)) {
-        return Some("Host");
+        return Some("Host header");
     }
     match value(header::ORIGIN) {
         Some(origin)
@@ -63,7 +69,7 @@ fn foreign_header(headers: &HeaderMap, bound: IpAddr) -> Option<&'static str> {
                 .split_once("://")
                 .is_none_or(|(_, host)| !is_ours(host, bound)) =>
         {
-            Some("Origin")
+            Some("Origin header")
         }
         _ => None,
     }
@@ -135,11 +141,14 @@ mod tests {
         ] {
             assert_eq!(
                 verdict(Some(host), None, "127.0.0.1"),
-                Some("Host"),
+                Some("Host header"),
                 "{host}"
             );
         }
-        assert_eq!(verdict(Some("evil.example"), None, "0.0.0.0"), Some("Host"));
+        assert_eq!(
+            verdict(Some("evil.example"), None, "0.0.0.0"),
+            Some("Host header")
+        );
     }
 
     #[test]
@@ -161,7 +170,7 @@ mod tests {
         for origin in ["https://evil.example", "null", "file://"] {
             assert_eq!(
                 verdict(host, Some(origin), "127.0.0.1"),
-                Some("Origin"),
+                Some("Origin header"),
                 "{origin}"
             );
         }

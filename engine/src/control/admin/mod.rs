@@ -5,6 +5,7 @@
 mod actions;
 mod certificates;
 mod config_dump;
+mod connections;
 mod guard;
 mod membership;
 mod pages;
@@ -85,11 +86,19 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// Serves for ever.
-pub async fn serve(listener: TcpListener, state: Arc<AdminState>) -> std::io::Result<()> {
+/// Serves `most_connections` at a time, for ever.
+///
+/// # Errors
+/// The socket cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    state: Arc<AdminState>,
+    most_connections: usize,
+) -> std::io::Result<()> {
     let bound = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, router(state, bound)).await
+    connections::serve(listener, router(state, bound), most_connections).await;
+    Ok(())
 }
 
 fn router(state: Arc<AdminState>, bound: SocketAddr) -> Router {
@@ -116,6 +125,7 @@ fn router(state: Arc<AdminState>, bound: SocketAddr) -> Router {
         .route("/drain_listeners", mutating(post(actions::drain_listeners)))
         .route("/quitquitquit", mutating(post(actions::quit)))
         .fallback(pages::not_found)
+        .layer(middleware::from_fn(connections::whole))
         .layer(middleware::from_fn_with_state(bound, guard::refuse_foreign))
         .with_state(state)
 }

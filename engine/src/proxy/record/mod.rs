@@ -266,7 +266,8 @@ impl<'a> Record<'a> {
     /// An answer of gRPC has passed, whole.
     pub fn grpc_answered(&mut self, headers: &Headers<'_>, body: &Body<'_>) {
         let status = grpc::status(&body.trailers()).or_else(|| grpc::status(headers));
-        self.call = CallKind::Grpc(status);
+        // Others, of which an upstream could send 65,000, share the series of those without one.
+        self.call = CallKind::Grpc(status.filter(|status| *status <= grpc::LAST_STATUS));
         self.sent.messages.set(body.message_count());
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::future::poll_fn;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 #[test]
 fn echoes_on_many_connections() {
@@ -164,6 +164,28 @@ fn small_sends_into_a_full_socket_arrive_whole_and_in_order() {
         });
         poll_fn(|cx| stream.poll_flushed(cx)).await.unwrap();
         assert!(reader.join().unwrap() == expected);
+    });
+}
+
+#[test]
+fn a_send_that_fails_tells_whether_part_of_it_has_gone_out() {
+    on_both(|| async {
+        let (stream, mut plain) = pair();
+        let body = vec![7; 64 << 20];
+        let partial = stream.send(Buffer::default(), Chunk::copy_of(&body));
+        let reader = std::thread::spawn(move || plain.read(&mut [0; 400]).unwrap());
+        assert_eq!(partial.await.unwrap_err().kind(), io::ErrorKind::WriteZero);
+        assert!(reader.join().unwrap() > 0);
+        let (stream, plain) = pair();
+        let reading = stream.receive();
+        drop(plain);
+        assert!(reading.await.unwrap().is_empty());
+        // The peer answers the first with a reset.
+        while stream.send(buffer(b"x"), Chunk::default()).await.is_ok() {
+            sleep_ms(1).await;
+        }
+        let whole = stream.send(Buffer::default(), Chunk::copy_of(&body));
+        assert_ne!(whole.await.unwrap_err().kind(), io::ErrorKind::WriteZero);
     });
 }
 
