@@ -234,7 +234,8 @@ fn a_client_may_hold_its_body_back_until_it_is_asked_for() {
 fn an_early_answer_does_not_reset_a_client_that_still_sends() {
     for driver in DRIVERS {
         let upstream = ScriptedUpstream::start(|_| {});
-        let (_proxy, address) = start(driver, upstream.address, "{role: gateway}");
+        let limits = "{role: gateway, limits: {maxDiscardedBodyBytes: 30000}}";
+        let (proxy, address) = start(driver, upstream.address, limits);
         let mut client = TcpStream::connect(address).expect("connects");
         client.set_read_timeout(Some(PATIENCE)).expect("set");
         let head = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: other\r\n\
@@ -247,6 +248,16 @@ fn an_early_answer_does_not_reset_a_client_that_still_sends() {
             client.write_all(&[b'x'; 1000]).expect("no reset");
         }
         assert_eq!(client.read(&mut answer).expect("the end"), 0);
+        let listener = format!("http.{}_{}", address.ip(), address.port());
+        let stat = format!("{listener}.downstream_cx_discard_overflow");
+        assert_eq!(proxy.stat(&stat), 0);
+        for _ in 0..10_000 {
+            let sent = client.write_all(&[b'x'; 1000]);
+            if sent.is_err() {
+                break;
+            }
+        }
+        proxy.until_stat(&stat, 1);
     }
 }
 

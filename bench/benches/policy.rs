@@ -1,10 +1,10 @@
 //! Route lookup by number of hosts and of routes, and compiling.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use ringroad_policy::snapshot::{ConnectionFacts, Decision, RequestFacts, RouteTable};
+use ringroad_policy::snapshot::{ConnectionFacts, Decision, RequestFacts, RouteTable, Snapshot};
 
 mod compiled;
 
@@ -36,15 +36,19 @@ fn look_up(table: &RouteTable, host: &str, path: &str, headers: &Headers) {
     }
 }
 
+/// Hosts from all over a table of so many, in no order.
+fn asked(hosts: usize) -> Vec<String> {
+    (0..REQUESTS)
+        .map(|n| format!("h{}.bench.local", n * 7919 % hosts))
+        .collect()
+}
+
 fn hosts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route lookup by hosts");
     for hosts in [10, 1_000, 10_000] {
         let snapshot = compiled::compile(&compiled::files(hosts, 1));
         let table = snapshot.listeners[0].route_table().expect("routes");
-        // Spread over the whole table, in no order.
-        let asked: Vec<String> = (0..REQUESTS)
-            .map(|n| format!("h{}.bench.local", n * 7919 % hosts))
-            .collect();
+        let asked = asked(hosts);
         let headers = headers();
         let mut next = asked.iter().cycle();
         group.bench_function(BenchmarkId::from_parameter(hosts), |bencher| {
@@ -52,6 +56,39 @@ fn hosts(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+/// The figure to reach. The sizes take turns, so that both meet the same machine.
+fn hosts_compared(_: &mut Criterion) {
+    const ROUNDS: usize = 21;
+    const LOOKUPS: usize = 100 * REQUESTS;
+    const BAR: f64 = 1.5;
+    let snapshots =
+        [10, 10_000].map(|hosts| (hosts, compiled::compile(&compiled::files(hosts, 1))));
+    let headers = headers();
+    let seconds = |(hosts, snapshot): &(usize, Snapshot)| {
+        let table = snapshot.listeners[0].route_table().expect("routes");
+        let asked = asked(*hosts);
+        let start = Instant::now();
+        for host in asked.iter().cycle().take(LOOKUPS) {
+            look_up(table, host, "/", &headers);
+        }
+        start.elapsed().as_secs_f64()
+    };
+    let mut ratios: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let [few, many] = &snapshots;
+            let few = seconds(few);
+            seconds(many) / few
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let (least, median, most) = (ratios[0], ratios[ROUNDS / 2], ratios[ROUNDS - 1]);
+    let verdict = if median <= BAR { "reached" } else { "missed" };
+    println!(
+        "route lookup, 10,000 hosts against 10: {median:.2} ({least:.2}-{most:.2}), median of \
+         {ROUNDS} rounds; bar {BAR:.2}: {verdict}\n"
+    );
 }
 
 fn routes(criterion: &mut Criterion) {
@@ -97,5 +134,5 @@ fn compiling(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hosts, routes, compiling);
+criterion_group!(benches, hosts, hosts_compared, routes, compiling);
 criterion_main!(benches);

@@ -70,7 +70,8 @@ pub fn most_clients(limit: u64, own: u64) -> Result<usize, String> {
     Ok(usize::try_from(for_pairs / 2).unwrap_or(usize::MAX))
 }
 
-const RAISE_IT: &str = "raise it with `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or \
+/// What to do about a limit that is too low.
+pub const RAISE_IT: &str = "raise it with `ulimit -Hn 65536`, LimitNOFILE=65536 in a systemd unit, or \
                         --ulimit nofile=65536 of the container runtime";
 
 /// What to say about a limit that is too low, if it is.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::cli::{TuningArgs, print_out, process_options};
 use crate::control::config_dir::{self, ReadLimits};
+use crate::control::descriptors;
 use crate::control::process::{self, Started};
 use ringroad_policy::snapshot::Snapshot;
 use services::{ProxyAddress, ServiceSpec};
@@ -82,8 +83,13 @@ fn start_services() -> Result<Services, String> {
         return Ok(services);
     };
     let bound = services::bind(&snapshot)?;
-    services::start(bound, Arc::clone(&services.proxy))
-        .map_err(|error| format!("the services cannot be started: {error}"))?;
+    services::start(bound, Arc::clone(&services.proxy)).map_err(|error| {
+        let help = match error.raw_os_error() {
+            Some(libc::EMFILE) => format!("; {}", descriptors::RAISE_IT),
+            _ => String::new(),
+        };
+        format!("the services cannot be started: {error}{help}")
+    })?;
     services.reviews_v3 = ServiceSpec::new("reviews", "v3").address(&snapshot);
     Ok(services)
 }
@@ -130,6 +136,27 @@ fn write_embedded(parent: &Path) -> io::Result<PathBuf> {
 }
 
 /// Five things to try.
+/// A hint when the files are not those that the guide speaks of, as after an earlier demo.
+fn changes(folder: &Path) -> String {
+    let is_changed = |(name, text): &&(&str, &str)| {
+        std::fs::read_to_string(folder.join(name)).is_ok_and(|present| present != *text)
+    };
+    let changed: Vec<&str> = EMBEDDED_CONFIG
+        .iter()
+        .filter(is_changed)
+        .map(|(name, _)| *name)
+        .collect();
+    match changed.is_empty() {
+        true => String::new(),
+        false => format!(
+            "\nChanged since it came: {}. What follows speaks of the original, which\n  \
+             git checkout {}\nbrings back.\n",
+            changed.join(", "),
+            folder.display()
+        ),
+    }
+}
+
 fn guide(services: &Services, proxy: SocketAddr, started: &Started) -> String {
     let reviews = services.folder.join("reviews.yaml");
     let reviews = reviews.display();
@@ -153,7 +180,7 @@ fn guide(services: &Services, proxy: SocketAddr, started: &Started) -> String {
 The bookinfo application runs behind http://{proxy}
 The proxy follows the files in {folder}
 Its admin interface is http://{admin}
-
+{}
 Five things to try, in another terminal:
 
 1. A request. The page asks details and reviews through the proxy:
@@ -182,6 +209,7 @@ Five things to try, in another terminal:
 Ctrl-C ends it; the files keep your changes.
 
 ",
+        changes(&services.folder),
         weights(50, 50),
         weights(100, 0),
     )

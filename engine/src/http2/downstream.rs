@@ -267,6 +267,9 @@ impl Client {
         let mut left = self.worker.limits().settings.max_discarded_body_bytes;
         while let Ok(Ok(more)) = until(&self.deadline, shared.transport.receive()).await {
             left = left.saturating_sub(more.len() as u64);
+            if left == 0 {
+                self.listener.stats.downstream_cx_discard_overflow.add(1);
+            }
             if more.is_empty() || left == 0 {
                 return;
             }

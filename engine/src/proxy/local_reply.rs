@@ -179,4 +179,6 @@ pub async fn linger(connection: &mut Connection) {
             _ => return,
         }
     }
+    let stats = &connection.listener.stats;
+    stats.downstream_cx_discard_overflow.add(1);
 }

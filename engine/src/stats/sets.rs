@@ -67,6 +67,7 @@ stat_set! {
         Counter downstream_cx_http2_total: "Connections that speak HTTP/2",
         Counter downstream_rq_http2_total: "Requests received over HTTP/2",
         Counter downstream_cx_overflow: "Connections closed at once: limits.maxDownstreamConnections",
+        Counter downstream_cx_discard_overflow: "Connections closed with more behind an answer than limits.maxDiscardedBodyBytes (ours)",
         Counter downstream_cx_idle_timeout: "Connections closed by limits.downstreamIdleTimeout",
         Counter downstream_cx_destroy_remote_active_rq: "Connections the client closed within a request",
         Counter downstream_cx_proxy_protocol_error: "Connections whose PROXY protocol header is missing or wrong (ours)",
