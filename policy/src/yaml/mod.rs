@@ -13,6 +13,7 @@ mod list;
 mod marked;
 mod marks;
 mod syntax;
+mod tabs;
 mod value;
 
 use std::borrow::Cow;
