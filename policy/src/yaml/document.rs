@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::code;
-use super::list::is_list;
+use super::list::{head_of_items, is_list};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::schema::nearest;
 use crate::source::{DocumentId, FieldPath, FileId};
@@ -63,9 +63,11 @@ pub(super) fn read(
         return;
     }
     head.check_list(&mapping);
+    let of_items = head_of_items(&mapping);
     match mapping.remove("items") {
         Some(Value::Sequence(items)) => {
-            for item in items {
+            for mut item in items {
+                of_items.complete(&mut item);
                 if item.as_mapping().is_some_and(is_list) {
                     let id = DocumentId {
                         file,

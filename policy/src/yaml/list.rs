@@ -23,6 +23,45 @@ pub(super) fn is_list(mapping: &Mapping) -> bool {
     }
 }
 
+/// What the items of a list are without a head of their own: in the list of one kind, as a cluster
+/// answers it, they have none, and `kubectl` takes it from the list.
+pub(super) struct HeadOfItems {
+    kind_and_version: Option<(String, Value)>,
+}
+
+pub(super) fn head_of_items(list: &Mapping) -> HeadOfItems {
+    let kind = list.get("kind").and_then(Value::as_str);
+    let of = kind.and_then(|kind| kind.strip_suffix("List"));
+    let of = of.filter(|of| !of.is_empty());
+    let version = list.get("apiVersion").filter(|version| is_text(version));
+    HeadOfItems {
+        kind_and_version: of.map(str::to_string).zip(version.cloned()),
+    }
+}
+
+impl HeadOfItems {
+    /// Writes the head into an item that has neither part of it.
+    pub(super) fn complete(&self, item: &mut Value) {
+        let (Some((kind, version)), Value::Mapping(item)) = (&self.kind_and_version, item) else {
+            return;
+        };
+        let has = |field: &str| item.get(field).is_some_and(|value| !is_unwritten(value));
+        if has("kind") || has("apiVersion") {
+            return;
+        }
+        item.insert("kind".into(), kind.as_str().into());
+        item.insert("apiVersion".into(), version.clone());
+    }
+}
+
+fn is_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.is_empty())
+}
+
+fn is_unwritten(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
+}
+
 impl Head<'_> {
     /// Refuses what a list has beside its items, where a slip would leave out all resources.
     pub(super) fn check_list(&mut self, list: &Mapping) {
