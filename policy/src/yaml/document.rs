@@ -1,6 +1,6 @@
 //! The head that documents of all kinds share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_yaml::{Mapping, Value};
 use time::OffsetDateTime;
@@ -28,6 +28,8 @@ pub struct Document {
     pub annotations: BTreeMap<String, String>,
     /// `metadata.creationTimestamp` (RFC 3339), in seconds since 1970.
     pub created_unix_s: Option<i64>,
+    /// Texts that stand without quotes and that a cluster reads as a boolean or a number.
+    pub unquoted: HashSet<FieldPath>,
     /// The whole document, head included; always a mapping.
     pub value: Value,
 }
@@ -215,6 +217,7 @@ impl Head<'_> {
             labels,
             annotations,
             created_unix_s,
+            unquoted: HashSet::new(),
             value: Value::Mapping(mapping),
         })
     }

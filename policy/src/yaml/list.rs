@@ -1,6 +1,6 @@
 //! What stands around several resources, as `kubectl get -o yaml` writes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_yaml::{Mapping, Value};
 
@@ -127,6 +127,7 @@ impl Head<'_> {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             created_unix_s: None,
+            unquoted: HashSet::new(),
             value: Value::Null,
         };
         let mut found = Vec::new();

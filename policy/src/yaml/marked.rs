@@ -129,6 +129,11 @@ impl<'t> Trees<'t> {
                 }
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => continue,
                 Event::Alias(anchor) => (Kind::Alias(anchors.get(&anchor).copied()), 0, false),
+                // What has a tag is no more up to its text than what is in quotes.
+                Event::Scalar(text, ScalarStyle::Plain, anchor, Some(_)) if !text.is_empty() => {
+                    let style = ScalarStyle::SingleQuoted;
+                    (Kind::Scalar { text, style }, anchor, false)
+                }
                 Event::Scalar(text, style, anchor, _) => {
                     (Kind::Scalar { text, style }, anchor, false)
                 }
