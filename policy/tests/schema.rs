@@ -400,6 +400,93 @@ fn tells_kinds_apart() {
     }
 }
 
+/// The document was left out with a warning.
+#[test]
+fn the_words_of_a_group_of_istio_in_another_order_are_told_which_was_meant() {
+    let document = |group: &str, kind: &str| {
+        format!("apiVersion: {group}/v1\nkind: {kind}\nmetadata: {{name: a}}\n")
+    };
+    for (group, kind, meant) in [
+        (
+            "istio.networking.io",
+            "VirtualService",
+            "networking.istio.io",
+        ),
+        ("istio.networking.io", "Gateway", "networking.istio.io"),
+        ("io.istio.networking", "Sidecar", "networking.istio.io"),
+        ("itsio.netwroking.io", "ServiceEntry", "networking.istio.io"),
+        (
+            "networking.v1.istio.io.com",
+            "DestinationRule",
+            "networking.istio.io",
+        ),
+        (
+            "istio-security.io",
+            "PeerAuthentication",
+            "security.istio.io",
+        ),
+        (
+            "istio.networking.io",
+            "AuthorizationPolicy",
+            "security.istio.io",
+        ),
+        ("istio.telemetry.io", "Telemetry", "telemetry.istio.io"),
+    ] {
+        refused(
+            &document(group, kind),
+            "unknown-api-group",
+            "apiVersion",
+            &format!("did you mean `{meant}/v1`?"),
+        );
+    }
+    // Others have kinds of these names.
+    for (group, kind, own) in [
+        (
+            "appmesh.k8s.aws",
+            "VirtualService",
+            "networking.istio.io/v1",
+        ),
+        (
+            "gateway.solo.io",
+            "VirtualService",
+            "networking.istio.io/v1",
+        ),
+        (
+            "policy.linkerd.io",
+            "AuthorizationPolicy",
+            "security.istio.io/v1",
+        ),
+        ("networking.example.io", "Sidecar", "networking.istio.io/v1"),
+        (
+            "security.solo.io",
+            "WasmPlugin",
+            "extensions.istio.io/v1alpha1",
+        ),
+        (
+            "istio.example.com",
+            "ServiceEntry",
+            "networking.istio.io/v1",
+        ),
+    ] {
+        let found = only(&document(group, kind));
+        assert_eq!(
+            (found.severity, found.code),
+            (Severity::Warning, "kind-not-supported"),
+            "{found:?}"
+        );
+        let says = format!("Istio's own {kind} is of `{own}`");
+        assert!(found.help.ends_with(&says), "{found:?}");
+    }
+    for (group, kind) in [
+        ("serving.knative.dev", "Service"),
+        ("gateway.networking.k8s.io", "Gateway"),
+        ("security.istio.tetrate.io", "Workspace"),
+    ] {
+        let found = only(&document(group, kind));
+        assert!(found.help.ends_with("other programs"), "{found:?}");
+    }
+}
+
 #[test]
 fn knows_the_fields_of_kubernetes_kinds() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a, uid: x}\nspec:\n  \

@@ -68,13 +68,13 @@ fn what_only_forwarding_needs_is_idle_beside_an_answer() {
             ("retries: {attempts: 1}", "retries"),
             ("mirror: {host: a.com}", "mirror"),
             ("corsPolicy: {allowOrigins: [{exact: '*'}]}", "corsPolicy"),
-            ("headers: {request: {set: {x: y}}}", "headers.request"),
+            ("headers: {request: {set: {x: z}}}", "headers.request"),
         ] {
             let found = of_route(&format!("{answer}, {field}"));
             assert_eq!(found, [("no-effect", format!("spec.http[0].{name}"))]);
         }
         assert_eq!(of_route(answer), []);
-        let response = format!("{answer}, headers: {{response: {{set: {{x: y}}}}}}");
+        let response = format!("{answer}, headers: {{response: {{set: {{x: z}}}}}}");
         assert_eq!(of_route(&response), []);
     }
     clean("timeout: 1s, retries: {attempts: 1}, mirror: {host: a.com}");
@@ -226,7 +226,7 @@ fn routes_whose_conditions_an_earlier_one_implies_are_named() {
         ),
         (
             "{withoutHeaders: {a: {exact: x}}}",
-            "{headers: {a: {exact: y}}}",
+            "{headers: {a: {exact: z}}}",
         ),
         ("{uri: {regex: '/a.*'}}", "{uri: {exact: /abc}}"),
         (
@@ -252,7 +252,7 @@ fn routes_whose_conditions_an_earlier_one_implies_are_named() {
             "{withoutHeaders: {a: {exact: x}}}",
             "{headers: {a: {exact: x}}}",
         ),
-        ("{withoutHeaders: {a: {}}}", "{headers: {b: {exact: y}}}"),
+        ("{withoutHeaders: {a: {}}}", "{headers: {b: {exact: z}}}"),
         ("{uri: {regex: '/a.*'}}", "{uri: {prefix: /a}}"),
         (
             "{uri: {prefix: /ab}}",

@@ -39,7 +39,7 @@ fn conditions_that_a_gateway_does_not_look_at_are_named() {
     for condition in [
         "destinationSubnets: [10.0.0.0/8]",
         "sourceLabels: {app: q}",
-        "sourceNamespace: n",
+        "sourceNamespace: ns",
     ] {
         let rules = format!("- {{match: [{{{condition}}}], {TO_A}}}\n");
         let name = condition.split(':').next().expect("a name");

@@ -88,7 +88,7 @@ fn a_match_that_was_there_before_is_named() {
     };
     let a = "{name: x, uri: {exact: /a}, headers: {x: {exact: '1'}}}";
     assert_eq!(
-        two(a, "{headers: {x: {exact: '1'}}, uri: {exact: /a}, name: y}"),
+        two(a, "{headers: {x: {exact: '1'}}, uri: {exact: /a}, name: z}"),
         [(
             Severity::Warning,
             "duplicate-match",

@@ -167,6 +167,52 @@ fn a_list_has_the_version_of_a_list() {
     );
 }
 
+/// As `kubectl get --raw` writes it: each item was refused for the lack of a head.
+#[test]
+fn items_of_a_list_of_one_kind_are_of_that_kind() {
+    let of = |api_version: &str, list: &str, item: &str| {
+        format!(
+            "apiVersion: {api_version}\nkind: {list}\nmetadata: {{resourceVersion: \"1\"}}\nitems:\n\
+             - metadata: {{name: a}}\n  {item}\n- {{metadata: {{name: b}}, kind: \"\", apiVersion: null}}\n"
+        )
+    };
+    for (api_version, kind) in [
+        ("networking.istio.io/v1", "VirtualService"),
+        ("security.istio.io/v1beta1", "AuthorizationPolicy"),
+        ("v1", "Service"),
+        ("discovery.k8s.io/v1", "EndpointSlice"),
+        ("v1", "ConfigMap"),
+    ] {
+        let documents = accepted(&of(api_version, &format!("{kind}List"), "spec: {}"));
+        let heads = documents.iter().map(|document| {
+            let value = |name| document.value[name].as_str().unwrap_or_default();
+            assert_eq!(document.kind, value("kind"));
+            assert_eq!(document.api_version, value("apiVersion"));
+            (value("apiVersion"), value("kind"), document.name.as_str())
+        });
+        let heads: Vec<_> = heads.collect();
+        assert_eq!(heads, [(api_version, kind, "a"), (api_version, kind, "b")]);
+        let index: Vec<_> = documents.iter().map(|one| one.id.index).collect();
+        assert_eq!(index, [1, 2]);
+    }
+    let text = of(
+        "networking.istio.io/v1",
+        "VirtualServiceList",
+        "spec: {hostz: [a]}",
+    );
+    let hosts = FieldPath::root().field("spec").field("hostz");
+    let found = yaml::locate(&text, 1, &hosts);
+    assert_eq!((found.line, found.column), (6, 10));
+
+    // What an item says itself holds, and in a plain List it has to say it.
+    let other = of("v1", "ServiceList", "kind: Secret\n  apiVersion: v1");
+    assert_eq!(accepted(&other)[0].kind, "Secret");
+    let half = of("v1", "ServiceList", "kind: Service");
+    assert_eq!(codes(&half), ["missing-api-version"]);
+    let plain = of("v1", "List", "spec: {}");
+    assert_eq!(codes(&plain).len(), 3, "{:?}", codes(&plain));
+}
+
 #[test]
 fn what_is_nearly_a_list_is_not_told_that_it_has_no_name() {
     let misspelt = |kind: &str| told(&format!("apiVersion: v1\nkind: {kind}\nitems: []\n"));

@@ -346,6 +346,7 @@ impl Reader<'_> {
             labels: Default::default(),
             annotations: Default::default(),
             created_unix_s: None,
+            unquoted: Default::default(),
             value,
         };
         let root = Node::root(&document.value);

@@ -62,7 +62,11 @@ pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind
     }
     let meant = nearest(group, OWN_GROUPS);
     let has_no_such_kinds = has_no_such_kinds(group);
-    if let Some(kind) = same_name().find(|kind| meant == Some(kind.group) || has_no_such_kinds) {
+    let is_meant = |kind: &&Kind| {
+        let is_jumbled = is_of_istio(kind) && is_jumbled(group);
+        meant == Some(kind.group) || has_no_such_kinds || is_jumbled
+    };
+    if let Some(kind) = same_name().find(is_meant) {
         let written = &document.api_version;
         report.error(
             "unknown-api-group",
@@ -84,6 +88,20 @@ pub fn kind_of(root: &Node<'_>, report: &mut Report<'_>) -> Option<&'static Kind
 fn has_no_such_kinds(group: &str) -> bool {
     let is_of_kubernetes = !group.contains('.') || group == "networking.k8s.io";
     is_of_kubernetes || group == "istio.io" || group.ends_with(".istio.io")
+}
+
+fn is_of_istio(kind: &Kind) -> bool {
+    kind.group.ends_with(".istio.io")
+}
+
+/// Whether a group has the words of one of Istio's, in whatever order: `istio.networking.io`. What
+/// only has a kind of the same name may be somebody's own, as `VirtualService` in `appmesh.k8s.aws`.
+fn is_jumbled(group: &str) -> bool {
+    let names = |meant: &[&'static str]| {
+        let mut words = group.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| nearest(word, meant.iter().copied()).is_some())
+    };
+    names(&["istio"]) && names(&["networking", "security", "telemetry", "extensions"])
 }
 
 fn unknown_in_own_group(
@@ -133,9 +151,18 @@ fn not_supported(group: &str, name: &str, kind_node: &Node<'_>, report: &mut Rep
         group => format!(" of `{group}`"),
     };
     let of_ours = TABLE.kinds.iter().filter(|kind| kind.group == group);
+    let mut of_istio = TABLE.kinds.iter().filter(|kind| is_of_istio(kind));
+    const LEAVE: &str = "keep it out of the directory, or leave it for other programs";
     let help = match nearest(name, of_ours.map(|kind| kind.name)) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => "keep it out of the directory, or leave it for other programs".to_string(),
+        // A Gateway of another group is rarely meant to be Istio's.
+        None => match of_istio.find(|kind| kind.name == name && name != "Gateway") {
+            Some(kind) => {
+                let own = api_version(kind.group, kind.versions[0]);
+                format!("{LEAVE}; Istio's own {name} is of `{own}`")
+            }
+            None => LEAVE.to_string(),
+        },
     };
     report.warning(
         "kind-not-supported",

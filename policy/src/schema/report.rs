@@ -58,6 +58,14 @@ impl<'d> Report<'d> {
         self.push(error.with_help(help).with_example(before, after));
     }
 
+    /// A text without quotes that only a cluster takes for something else.
+    pub fn unquoted_text(&mut self, node: &Node<'_>, message: String) {
+        let warning =
+            Diagnostic::warning("wrong-type", Place::field(self.id(), node.path()), message);
+        let warning = warning.with_help("write it in quotes");
+        self.push(warning.with_example("\"", "\""));
+    }
+
     /// Something that is accepted and should be known.
     pub fn warning(
         &mut self,

@@ -6,7 +6,7 @@ use super::node::Node;
 use super::report::Report;
 use super::suggest::nearest;
 use super::table::{Field, Rules, Shape, Word};
-use crate::yaml::kind_of;
+use crate::yaml::{kind_of, read_elsewhere};
 
 /// What a scalar was found to be.
 pub enum Scalar {
@@ -19,6 +19,10 @@ pub enum Scalar {
 /// Checks one value that is not null.
 pub fn check(field: &'static Field, node: &Node<'_>, report: &mut Report<'_>) -> Scalar {
     let rules = &field.rules;
+    let is_text = matches!(field.shape, Shape::Text | Shape::Base64 | Shape::PortOrName);
+    if is_text && !report.document().unquoted.is_empty() {
+        check_quotes(node, report);
+    }
     match &field.shape {
         Shape::Any | Shape::Object(_) => {}
         Shape::Text => text(rules, node, report),
@@ -48,6 +52,17 @@ pub fn check(field: &'static Field, node: &Node<'_>, report: &mut Report<'_>) ->
         Shape::Protocol(words) => return protocol(words, rules, node, report),
     }
     Scalar::Checked
+}
+
+/// Warns of a text that a cluster takes for something else: it refuses the document then.
+pub fn check_quotes(node: &Node<'_>, report: &mut Report<'_>) {
+    if let Some(other) = read_elsewhere(node.text())
+        && report.document().unquoted.contains(&node.path())
+    {
+        let name = node.name();
+        let message = format!("`{name}` is {other} to a cluster, where text is expected");
+        report.unquoted_text(node, message);
+    }
 }
 
 /// A value of the wrong type.

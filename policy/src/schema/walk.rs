@@ -56,6 +56,11 @@ fn is_head(name: &str, node: &Node<'_>, walk: &mut Walk<'_, '_>) -> bool {
     if name == "metadata" {
         if let (Some(id), true) = (TABLE.type_named("ObjectMeta"), node.is_set()) {
             walk.object(TABLE.type_of(id), node, false, Head::None);
+            for texts in ["labels", "annotations"] {
+                for (_, text) in node.get(texts).entries() {
+                    scalar::check_quotes(&text, walk.report);
+                }
+            }
         }
         return true;
     }

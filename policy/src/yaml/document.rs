@@ -1,13 +1,13 @@
 //! The head that documents of all kinds share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_yaml::{Mapping, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::code;
-use super::list::is_list;
+use super::list::{head_of_items, is_list};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::schema::nearest;
 use crate::source::{DocumentId, FieldPath, FileId};
@@ -28,6 +28,8 @@ pub struct Document {
     pub annotations: BTreeMap<String, String>,
     /// `metadata.creationTimestamp` (RFC 3339), in seconds since 1970.
     pub created_unix_s: Option<i64>,
+    /// Texts that stand without quotes and that a cluster reads as a boolean or a number.
+    pub unquoted: HashSet<FieldPath>,
     /// The whole document, head included; always a mapping.
     pub value: Value,
 }
@@ -63,9 +65,11 @@ pub(super) fn read(
         return;
     }
     head.check_list(&mapping);
+    let of_items = head_of_items(&mapping);
     match mapping.remove("items") {
         Some(Value::Sequence(items)) => {
-            for item in items {
+            for mut item in items {
+                of_items.complete(&mut item);
                 if item.as_mapping().is_some_and(is_list) {
                     let id = DocumentId {
                         file,
@@ -213,6 +217,7 @@ impl Head<'_> {
             labels,
             annotations,
             created_unix_s,
+            unquoted: HashSet::new(),
             value: Value::Mapping(mapping),
         })
     }

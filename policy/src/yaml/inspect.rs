@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, Span as ParserSpan, StrInput, Tag};
 
 use super::marked::to_span;
+use super::tabs::as_marked;
 use super::{YamlLimits, code};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::source::{FileId, Position, Span};
@@ -34,7 +35,8 @@ pub(super) fn inspect(file: FileId, text: &str, limits: &YamlLimits) -> Inspecti
         total: Size::default(),
         findings: Vec::new(),
     };
-    let mut parser = Parser::new(StrInput::new(text));
+    let text = as_marked(text);
+    let mut parser = Parser::new(StrInput::new(&text));
     let mut syntax_error = None;
     let mut is_cut_short = false;
     while let Some(next) = parser.next_event() {

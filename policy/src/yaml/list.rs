@@ -1,6 +1,6 @@
 //! What stands around several resources, as `kubectl get -o yaml` writes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_yaml::{Mapping, Value};
 
@@ -21,6 +21,45 @@ pub(super) fn is_list(mapping: &Mapping) -> bool {
         Some(of) => mapping.contains_key("items") || schema::is_known_anywhere(of),
         None => false,
     }
+}
+
+/// What the items of a list are without a head of their own: in the list of one kind, as a cluster
+/// answers it, they have none, and `kubectl` takes it from the list.
+pub(super) struct HeadOfItems {
+    kind_and_version: Option<(String, Value)>,
+}
+
+pub(super) fn head_of_items(list: &Mapping) -> HeadOfItems {
+    let kind = list.get("kind").and_then(Value::as_str);
+    let of = kind.and_then(|kind| kind.strip_suffix("List"));
+    let of = of.filter(|of| !of.is_empty());
+    let version = list.get("apiVersion").filter(|version| is_text(version));
+    HeadOfItems {
+        kind_and_version: of.map(str::to_string).zip(version.cloned()),
+    }
+}
+
+impl HeadOfItems {
+    /// Writes the head into an item that has neither part of it.
+    pub(super) fn complete(&self, item: &mut Value) {
+        let (Some((kind, version)), Value::Mapping(item)) = (&self.kind_and_version, item) else {
+            return;
+        };
+        let has = |field: &str| item.get(field).is_some_and(|value| !is_unwritten(value));
+        if has("kind") || has("apiVersion") {
+            return;
+        }
+        item.insert("kind".into(), kind.as_str().into());
+        item.insert("apiVersion".into(), version.clone());
+    }
+}
+
+fn is_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.is_empty())
+}
+
+fn is_unwritten(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
 }
 
 impl Head<'_> {
@@ -88,6 +127,7 @@ impl Head<'_> {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             created_unix_s: None,
+            unquoted: HashSet::new(),
             value: Value::Null,
         };
         let mut found = Vec::new();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan, StrInput};
 
+use super::tabs::{as_marked, is_name};
 use crate::source::{FieldPath, Position, Span, Step};
 
 /// What to find in a file.
@@ -48,6 +49,7 @@ pub fn locate_all(text: &str, queries: &[Query<'_>]) -> Vec<Found> {
         by_document.entry(query.document).or_default().push(at);
     }
     let text = super::readable(text);
+    let text = as_marked(&text);
     let mut trees = Trees::new(&text);
     let mut next_index = 0;
     while !by_document.is_empty() {
@@ -127,6 +129,11 @@ impl<'t> Trees<'t> {
                 }
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => continue,
                 Event::Alias(anchor) => (Kind::Alias(anchors.get(&anchor).copied()), 0, false),
+                // What has a tag is no more up to its text than what is in quotes.
+                Event::Scalar(text, ScalarStyle::Plain, anchor, Some(_)) if !text.is_empty() => {
+                    let style = ScalarStyle::SingleQuoted;
+                    (Kind::Scalar { text, style }, anchor, false)
+                }
                 Event::Scalar(text, style, anchor, _) => {
                     (Kind::Scalar { text, style }, anchor, false)
                 }
@@ -246,7 +253,7 @@ impl Tree<'_> {
             Kind::Mapping(entries) => entries
                 .iter()
                 .copied()
-                .find(|&(key, _)| self.text(key) == Some(name)),
+                .find(|&(key, _)| self.text(key).is_some_and(|key| is_name(key, name))),
             _ => None,
         }
     }

@@ -13,6 +13,8 @@ mod list;
 mod marked;
 mod marks;
 mod syntax;
+mod tabs;
+mod unquoted;
 mod value;
 
 use std::borrow::Cow;
@@ -24,6 +26,7 @@ pub use document::Document;
 pub(crate) use document::kind_of;
 pub use limits::YamlLimits;
 pub use marked::{Found, Query, locate, locate_all};
+pub(crate) use unquoted::read_elsewhere;
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::source::{DocumentId, FileId, SourceFile};
@@ -72,6 +75,7 @@ pub fn parse_within(files: &[SourceFile], limits: &YamlLimits) -> (Vec<Document>
         }
         document::read(file, next_index, value, &mut documents, diagnostics);
     });
+    unquoted::note(files, &mut documents);
     (documents, diagnostics)
 }
 

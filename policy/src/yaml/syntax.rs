@@ -190,6 +190,14 @@ impl Stumble<'_> {
             };
         }
         let line = line_of(self.text, self.position.line);
+        if self.is_at_tab(line) {
+            return Explained {
+                code: code::TAB,
+                position: self.position,
+                message: "a tab stands where YAML takes spaces alone".to_string(),
+                help: "write a space in its place".into(),
+            };
+        }
         if line.contains("{{") {
             return self.syntax(
                 self.position,
@@ -284,6 +292,12 @@ impl Stumble<'_> {
             line: self.position.line,
             column,
         })
+    }
+
+    /// Whether it is a tab that begins no text, as between `-` and the item.
+    fn is_at_tab(&self, line: &str) -> bool {
+        let at = (self.position.column as usize).saturating_sub(1);
+        self.found.contains("cannot start any token") && line.chars().nth(at) == Some('\t')
     }
 
     fn control_character(&self) -> Explained {
