@@ -4,7 +4,7 @@ mod harness;
 
 use harness::{answering, folder, free_address, gateway, ringroad, with_open_files};
 use std::net::TcpListener;
-use std::process::Output;
+use std::process::{Command, Output};
 
 fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -88,6 +88,28 @@ fn explain_names_the_listener_and_the_answer() {
     assert_eq!(told["answer"]["status"], 200, "{told}");
     let output = ringroad(&["explain", &path, "--url", &url, "--header", "no colon"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_told_as_a_failure() {
+    let address = free_address();
+    let config = folder(&[("a.yaml", &gateway(address)), ("b.yaml", &answering("hi"))]);
+    let path = config.path().display().to_string();
+    for format in ["text", "json"] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let output = Command::new(env!("CARGO_BIN_EXE_ringroad"))
+            .args(["explain", &path, "--url", &format!("http://{address}/")])
+            .args(["--format", format])
+            .stdout(full.expect("is there"))
+            .output()
+            .expect("runs");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            err(&output).contains("cannot be written"),
+            "{}",
+            err(&output)
+        );
+    }
 }
 
 /// Scripts took it for a request that nobody listens for.

@@ -347,11 +347,18 @@ fn print_json(value: &impl serde::Serialize) {
     print_out(&format!("{json}\n"));
 }
 
-/// Writes to standard output; a reader that has gone away is no error.
+/// Writes to standard output, or ends the process: a program that reads it must not take nothing for an
+/// answer. A reader that has gone away is no error.
 pub fn print_out(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("error: the output cannot be written: {error}");
+        std::process::exit(1);
+    }
 }
 
 #[cfg(test)]
