@@ -157,6 +157,28 @@ fn listeners_come_and_go_with_their_documents() {
     }
 }
 
+#[test]
+fn the_time_of_a_reload_is_told_in_no_figures() {
+    let seconds = |proxy: &Proxy| {
+        let page = proxy.admin("/stats/prometheus").body;
+        let mut lines = page.lines();
+        let name = "ringroad_config_last_reload_seconds ";
+        let figure = lines.find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
+        figure.expect("a number")
+    };
+    for driver in DRIVERS {
+        let config = folder(&[("gate.yaml", &gateway(free_address()))]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        assert_eq!(seconds(&proxy), 0.0);
+        let began = Instant::now();
+        proxy.put("answer.yaml", &answering("one"));
+        until("a time", || proxy.stat("config.last_reload_ms") > 0);
+        let most = began.elapsed().as_secs_f64();
+        let told = seconds(&proxy);
+        assert!(0.0 < told && told <= most, "{driver}: {told} of {most} s");
+    }
+}
+
 /// They get the answer to a request that is on its way, by the rules that the listener had.
 #[test]
 fn connections_of_a_listener_that_is_gone_end_with_the_request_they_have_begun() {
