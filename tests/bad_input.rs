@@ -64,6 +64,11 @@ fn bad_files() -> Vec<(&'static str, String, &'static str)> {
             "a: &a [*a]\n".into(),
             "bad.yaml:1:",
         ),
+        (
+            "a merge key",
+            rule("  <<: {hosts: [a.test]}\n  http: []\n"),
+            "merge keys (`<<`)",
+        ),
     ]
 }
 
