@@ -172,13 +172,17 @@ fn labels_that_a_change_gives_to_an_endpoint_or_the_workload_are_in_the_metrics_
     }
 }
 
-/// Every page of the index over a real socket, and what it is good for.
 #[test]
 fn every_admin_path_answers() {
+    DRIVERS.into_iter().for_each(every_page_answers);
+}
+
+/// Every page of the index over a real socket, and what it is good for.
+fn every_page_answers(driver: &str) {
     let (address, upstream) = (free_address(), Upstream::start("one"));
     let split = splitting(&[(upstream.address, 1)]);
     let config = folder(&[("gate.yaml", &gateway(address)), ("split.yaml", &split)]);
-    let proxy = Proxy::start(config, &[]);
+    let proxy = Proxy::start(config, &["--driver", driver]);
     assert_eq!(get(address, "a", "/").status, 200);
     let index = proxy.admin("/");
     assert!(

@@ -2,7 +2,10 @@
 
 mod harness;
 
-use harness::{PATIENCE, Proxy, answering, folder, free_address, gateway, get, ringroad, until};
+use harness::{
+    DRIVERS, PATIENCE, Proxy, answering, folder, free_address, gateway, get, on_each_driver,
+    ringroad, until,
+};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
@@ -61,6 +64,11 @@ fn bad_files() -> Vec<(&'static str, String, &'static str)> {
             "a: &a [*a]\n".into(),
             "bad.yaml:1:",
         ),
+        (
+            "a merge key",
+            rule("  <<: {hosts: [a.test]}\n  http: []\n"),
+            "merge keys (`<<`)",
+        ),
     ]
 }
 
@@ -74,34 +82,36 @@ fn bomb() -> String {
     text
 }
 
-fn running() -> (Proxy, SocketAddr) {
+fn running(driver: &str) -> (Proxy, SocketAddr) {
     let address = free_address();
     let config = folder(&[
         ("gate.yaml", &gateway(address)),
         ("answer.yaml", &answering("good")),
     ]);
-    (Proxy::start(config, &[]), address)
+    (Proxy::start(config, &["--driver", driver]), address)
 }
 
 #[test]
 fn what_runs_stays_whatever_is_dropped_beside_it() {
-    let (proxy, address) = running();
-    for (at, (name, text, said)) in bad_files().into_iter().enumerate() {
-        let rejected = at as u64 + 1;
-        proxy.put("bad.yaml", &text);
-        until(&format!("the refusal of {name}"), || {
-            proxy.stat("config.reload_rejected") == rejected
-        });
-        let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
-        assert!(told.contains(said), "{name}: {told}");
-        assert_eq!(proxy.stat("config.last_reload_successful"), 0, "{name}");
-        assert_eq!(get(address, "a", "/").body, "good", "{name}");
-        proxy.remove("bad.yaml");
-        until("the good files", || {
-            proxy.stat("config.last_reload_successful") == 1
-        });
+    for driver in DRIVERS {
+        let (proxy, address) = running(driver);
+        for (at, (name, text, said)) in bad_files().into_iter().enumerate() {
+            let rejected = at as u64 + 1;
+            proxy.put("bad.yaml", &text);
+            until(&format!("the refusal of {name}"), || {
+                proxy.stat("config.reload_rejected") == rejected
+            });
+            let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
+            assert!(told.contains(said), "{name}: {told}");
+            assert_eq!(proxy.stat("config.last_reload_successful"), 0, "{name}");
+            assert_eq!(get(address, "a", "/").body, "good", "{name}");
+            proxy.remove("bad.yaml");
+            until("the good files", || {
+                proxy.stat("config.last_reload_successful") == 1
+            });
+        }
+        assert_eq!(proxy.stat("config.generation"), 1);
     }
-    assert_eq!(proxy.stat("config.generation"), 1);
 }
 
 #[test]
@@ -138,60 +148,64 @@ fn merge_keys_are_named() {
 /// A log file that somebody called `.yaml`: refused for its size, before it fills the memory.
 #[test]
 fn a_hundred_megabytes_are_refused_quickly() {
-    let (proxy, address) = running();
-    let line = "- some text that goes on and on, as in a file that is no configuration\n";
-    let text = line.repeat((100 << 20) / line.len());
-    let before = proxy.resident_bytes();
-    proxy.put("bad.yaml", &text);
-    until("the refusal", || proxy.stat("config.reload_rejected") == 1);
-    let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
-    assert!(told.contains("larger than"), "{told}");
-    assert_eq!(get(address, "a", "/").body, "good");
-    let grown = proxy.resident_bytes().saturating_sub(before);
-    assert!(grown < 64 << 20, "{grown} bytes more");
-
-    // The same in files that are each within the limit. They come all at once: to parse the first of
-    // them would take a while.
-    proxy.remove("bad.yaml");
-    let part = line.repeat((10 << 20) / line.len());
-    let beside = tempfile::tempdir_in(proxy.config.parent().expect("is in one")).expect("made");
-    for at in 0..10 {
-        let path = beside.path().join(format!("part{at}.yaml"));
-        std::fs::write(path, &part).expect("written");
-    }
-    std::fs::rename(beside.path(), proxy.config.join("parts")).expect("moved");
-    until("the second refusal", || {
+    for driver in DRIVERS {
+        let (proxy, address) = running(driver);
+        let line = "- some text that goes on and on, as in a file that is no configuration\n";
+        let text = line.repeat((100 << 20) / line.len());
+        let before = proxy.resident_bytes();
+        proxy.put("bad.yaml", &text);
+        until("the refusal", || proxy.stat("config.reload_rejected") == 1);
         let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
-        told.contains("the configuration is larger than")
-    });
-    assert_eq!(get(address, "a", "/").body, "good");
+        assert!(told.contains("larger than"), "{told}");
+        assert_eq!(get(address, "a", "/").body, "good");
+        let grown = proxy.resident_bytes().saturating_sub(before);
+        assert!(grown < 64 << 20, "{grown} bytes more");
+
+        // The same in files that are each within the limit. They come all at once: to parse the first of
+        // them would take a while.
+        proxy.remove("bad.yaml");
+        let part = line.repeat((10 << 20) / line.len());
+        let beside = tempfile::tempdir_in(proxy.config.parent().expect("is in one")).expect("made");
+        for at in 0..10 {
+            let path = beside.path().join(format!("part{at}.yaml"));
+            std::fs::write(path, &part).expect("written");
+        }
+        std::fs::rename(beside.path(), proxy.config.join("parts")).expect("moved");
+        until("the second refusal", || {
+            let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
+            told.contains("the configuration is larger than")
+        });
+        assert_eq!(get(address, "a", "/").body, "good");
+    }
 }
 
 /// As on a network file system whose server is gone: no change was taken any more, without a word.
 /// Here the file waits for who has a lease on it, which the kernel ends after 45 s.
 #[test]
 fn a_file_without_an_answer_is_told_and_read_when_it_answers() {
-    let (proxy, address) = running();
-    let leased = proxy.config.join("leased.yaml");
-    let file = std::fs::File::create(proxy.config.join(".leased")).expect("created");
-    std::fs::write(proxy.config.join(".leased"), "# no documents\n").expect("written");
-    // SAFETY: the call takes no pointers.
-    let before = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
-    assert_ne!(before, libc::SIG_ERR);
-    // SAFETY: the descriptor is open, and the call takes no pointers.
-    let lease = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
-    assert_eq!(lease, 0, "{}", std::io::Error::last_os_error());
-    std::fs::rename(proxy.config.join(".leased"), &leased).expect("moved");
-    proxy.until_logged("no answer for 5s");
-    let log = proxy.log();
-    assert!(log.contains("leased.yaml"), "{log}");
-    assert_eq!(get(address, "a", "/").body, "good");
-    let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
-    assert!(told.contains("no answer for 5s"), "{told}");
-    // What else is changed is looked at beside it, and refused with it at once.
-    proxy.put("answer.yaml", &answering("new"));
-    proxy.until_stat("config.reload_rejected", 2);
-    assert_eq!(get(address, "a", "/").body, "good");
-    drop(file);
-    until("what was withheld", || get(address, "a", "/").body == "new");
+    on_each_driver(|driver| {
+        let (proxy, address) = running(driver);
+        let leased = proxy.config.join("leased.yaml");
+        let file = std::fs::File::create(proxy.config.join(".leased")).expect("created");
+        std::fs::write(proxy.config.join(".leased"), "# no documents\n").expect("written");
+        // SAFETY: the call takes no pointers.
+        let before = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+        assert_ne!(before, libc::SIG_ERR);
+        // SAFETY: the descriptor is open, and the call takes no pointers.
+        let lease = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+        assert_eq!(lease, 0, "{}", std::io::Error::last_os_error());
+        std::fs::rename(proxy.config.join(".leased"), &leased).expect("moved");
+        proxy.until_logged("no answer for 5s");
+        let log = proxy.log();
+        assert!(log.contains("leased.yaml"), "{log}");
+        assert_eq!(get(address, "a", "/").body, "good");
+        let told = proxy.admin_json("/server_info")["last_rejection"].to_string();
+        assert!(told.contains("no answer for 5s"), "{told}");
+        // What else is changed is looked at beside it, and refused with it at once.
+        proxy.put("answer.yaml", &answering("new"));
+        proxy.until_stat("config.reload_rejected", 2);
+        assert_eq!(get(address, "a", "/").body, "good");
+        drop(file);
+        until("what was withheld", || get(address, "a", "/").body == "new");
+    });
 }

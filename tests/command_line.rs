@@ -192,7 +192,7 @@ fn an_admin_address_that_a_gateway_wants_is_told_as_such() {
 fn help_and_version_are_there_for_every_command() {
     let output = ringroad(&["--version"]);
     assert!(out(&output).starts_with("ringroad "), "{}", out(&output));
-    for command in ["run", "check", "explain", "test", "diff", "demo"] {
+    for command in ["run", "check", "explain", "test", "diff", "certs", "demo"] {
         let output = ringroad(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(out(&output).contains("Usage: ringroad"), "{command}");

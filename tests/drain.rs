@@ -94,59 +94,68 @@ fn an_answer_of_the_proxy_itself_tells_that_the_connection_ends() {
 
 #[test]
 fn the_deadline_ends_what_does_not_finish() {
-    let upstream = Upstream::start("never");
-    let (mut proxy, address) = start("auto", &upstream, "{role: gateway, drainDeadline: 100ms}");
-    let mut client = request_in_flight(&upstream, address);
-    proxy.signal(libc::SIGTERM);
-    assert_eq!(proxy.wait().code(), Some(0));
-    assert!(client.answer().is_err());
-    proxy.until_logged("deadline");
+    for driver in DRIVERS {
+        let upstream = Upstream::start("never");
+        let (mut proxy, address) =
+            start(driver, &upstream, "{role: gateway, drainDeadline: 100ms}");
+        let mut client = request_in_flight(&upstream, address);
+        proxy.signal(libc::SIGTERM);
+        assert_eq!(proxy.wait().code(), Some(0));
+        assert!(client.answer().is_err());
+        proxy.until_logged("deadline");
+    }
 }
 
 /// People and log rotation send them by habit.
 #[test]
 fn signals_that_reload_other_proxies_do_not_end_the_process() {
-    let upstream = Upstream::start("here");
-    let (mut proxy, address) = start("auto", &upstream, "{role: gateway}");
-    for (signal, name) in [
-        (libc::SIGHUP, "SIGHUP"),
-        (libc::SIGUSR1, "SIGUSR1"),
-        (libc::SIGUSR2, "SIGUSR2"),
-    ] {
-        proxy.signal(signal);
-        until("the notice", || proxy.log().contains(name));
-        assert!(proxy.is_running());
-        let answer = harness::get(address, "shop.example", "/");
-        assert_eq!(answer.body, "here", "after {name}");
+    for driver in DRIVERS {
+        let upstream = Upstream::start("here");
+        let (mut proxy, address) = start(driver, &upstream, "{role: gateway}");
+        for (signal, name) in [
+            (libc::SIGHUP, "SIGHUP"),
+            (libc::SIGUSR1, "SIGUSR1"),
+            (libc::SIGUSR2, "SIGUSR2"),
+        ] {
+            proxy.signal(signal);
+            until("the notice", || proxy.log().contains(name));
+            assert!(proxy.is_running());
+            let answer = harness::get(address, "shop.example", "/");
+            assert_eq!(answer.body, "here", "after {name}");
+        }
+        assert_eq!(proxy.admin("/ready").body, "LIVE\n");
     }
-    assert_eq!(proxy.admin("/ready").body, "LIVE\n");
 }
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    let upstream = Upstream::start("never");
-    let (mut proxy, address) = start("auto", &upstream, "{role: gateway}");
-    let _client = request_in_flight(&upstream, address);
-    proxy.signal(libc::SIGINT);
-    until("draining", || proxy.admin("/ready").body == "DRAINING\n");
-    assert!(proxy.is_running());
-    proxy.signal(libc::SIGTERM);
-    assert_eq!(proxy.wait().code(), Some(128 + libc::SIGTERM));
+    for driver in DRIVERS {
+        let upstream = Upstream::start("never");
+        let (mut proxy, address) = start(driver, &upstream, "{role: gateway}");
+        let _client = request_in_flight(&upstream, address);
+        proxy.signal(libc::SIGINT);
+        until("draining", || proxy.admin("/ready").body == "DRAINING\n");
+        assert!(proxy.is_running());
+        proxy.signal(libc::SIGTERM);
+        assert_eq!(proxy.wait().code(), Some(128 + libc::SIGTERM));
+    }
 }
 
 #[test]
 fn draining_through_the_admin_interface_leaves_the_process_there() {
-    let upstream = Upstream::start("late");
-    let (mut proxy, address) = start("auto", &upstream, "{role: gateway}");
-    let mut client = request_in_flight(&upstream, address);
-    assert_eq!(post(proxy.admin, "/drain_listeners?graceful").status, 200);
-    until("the end of the listener", || {
-        Client::connect(address).is_err()
-    });
-    upstream.open_gate();
-    assert_eq!(client.answer().expect("an answer").status, 200);
-    assert_eq!(proxy.admin("/ready").status, 503);
-    assert!(proxy.is_running());
+    for driver in DRIVERS {
+        let upstream = Upstream::start("late");
+        let (mut proxy, address) = start(driver, &upstream, "{role: gateway}");
+        let mut client = request_in_flight(&upstream, address);
+        assert_eq!(post(proxy.admin, "/drain_listeners?graceful").status, 200);
+        until("the end of the listener", || {
+            Client::connect(address).is_err()
+        });
+        upstream.open_gate();
+        assert_eq!(client.answer().expect("an answer").status, 200);
+        assert_eq!(proxy.admin("/ready").status, 503);
+        assert!(proxy.is_running());
+    }
 }
 
 /// Neither while a worker still has a connection, nor when all have ended.

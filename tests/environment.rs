@@ -8,6 +8,7 @@ use harness::{
 };
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -93,6 +94,36 @@ fn epoll_takes_over_where_io_uring_is_refused() {
     let reason = driver["reason"].as_str().expect("a reason");
     assert!(reason.contains("not permitted"), "{reason}");
     proxy.until_logged(reason);
+}
+
+/// Whether the kernel makes a ring for this process as for the proxy on Linux 6.1 and later.
+fn may_make_a_ring() -> Result<(), std::io::Error> {
+    const SINGLE_ISSUER: u32 = 1 << 12;
+    const DEFER_TASKRUN: u32 = 1 << 13;
+    // `struct io_uring_params`: two numbers of entries, then the flags.
+    let mut parameters = [0_u32; 30];
+    parameters[2] = SINGLE_ISSUER | DEFER_TASKRUN;
+    let (call, entries) = (libc::SYS_io_uring_setup, 8_u32);
+    // SAFETY: the structure is as long as the kernel's, and outlives the call, which makes a
+    // descriptor of its own.
+    unsafe {
+        match libc::syscall(call, entries, parameters.as_mut_ptr()) {
+            made @ 0.. => drop(OwnedFd::from_raw_fd(made as i32)),
+            _ => return Err(std::io::Error::last_os_error()),
+        }
+    }
+    Ok(())
+}
+
+/// All tests on both drivers would be on epoll twice, and pass.
+#[test]
+fn epoll_was_taken_although_io_uring_is_there() {
+    let proxy = Proxy::start(config(free_address()), &["--driver", DRIVERS[0]]);
+    let driver = &proxy.admin_json("/server_info")["driver"];
+    match may_make_a_ring() {
+        Ok(()) => assert_eq!(driver["name"], "io_uring", "{driver}"),
+        Err(why) => eprintln!("skipped: there is no io_uring here, all tests use epoll: {why}"),
+    }
 }
 
 /// Profiles that list calls one by one may let the ring be made, but not used.

@@ -36,45 +36,47 @@ fn gated(gate: &Gate) -> impl Fn(Call) -> Pin<Box<dyn Future<Output = ()> + Send
 
 #[test]
 fn streams_share_connections_up_to_what_the_peer_and_the_rule_allow() {
-    for (peers_most, http, most) in [
-        (7, ANY, 7),
-        (100, "maxConcurrentStreams: 3", 3),
-        (2, "maxConcurrentStreams: 3", 2),
-    ] {
-        let mut builder = Builder::new();
-        builder.max_concurrent_streams(peers_most);
-        let gate = Gate::closed();
-        let upstream = Http2Upstream::start_with(builder, gated(&gate));
-        let (proxy, address) = start_http2_pool("auto", &[upstream.address], http);
-        assert_eq!(get(address, "a", "/first").status, 200);
-        let asked = &upstream;
-        client(address, |send| async move {
-            let mut answers = Vec::new();
-            for _ in 0..20 {
-                let mut send = send.clone();
-                answers.push(tokio::spawn(async move {
-                    exchange(&mut send, request(Method::GET, "/"), None, None).await
-                }));
-            }
-            eventually("all requests", || asked.requests() == 21).await;
-            gate.open();
-            for answer in answers {
-                let answer = answer.await.unwrap().unwrap();
-                assert_eq!(
-                    (answer.0.status(), answer.1),
-                    (StatusCode::OK, b"late".to_vec())
-                );
-            }
-        });
-        let seen = upstream
-            .seen
-            .most_streams
-            .load(std::sync::atomic::Ordering::SeqCst);
-        assert_eq!(seen, most, "{http}");
-        let connections = upstream.connections();
-        assert!(connections >= 20 / most, "{connections} for {http}");
-        until_cluster_stat(&proxy, "upstream_cx_active", connections as u64);
-        until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
+    for driver in DRIVERS {
+        for (peers_most, http, most) in [
+            (7, ANY, 7),
+            (100, "maxConcurrentStreams: 3", 3),
+            (2, "maxConcurrentStreams: 3", 2),
+        ] {
+            let mut builder = Builder::new();
+            builder.max_concurrent_streams(peers_most);
+            let gate = Gate::closed();
+            let upstream = Http2Upstream::start_with(builder, gated(&gate));
+            let (proxy, address) = start_http2_pool(driver, &[upstream.address], http);
+            assert_eq!(get(address, "a", "/first").status, 200);
+            let asked = &upstream;
+            client(address, |send| async move {
+                let mut answers = Vec::new();
+                for _ in 0..20 {
+                    let mut send = send.clone();
+                    answers.push(tokio::spawn(async move {
+                        exchange(&mut send, request(Method::GET, "/"), None, None).await
+                    }));
+                }
+                eventually("all requests", || asked.requests() == 21).await;
+                gate.open();
+                for answer in answers {
+                    let answer = answer.await.unwrap().unwrap();
+                    assert_eq!(
+                        (answer.0.status(), answer.1),
+                        (StatusCode::OK, b"late".to_vec())
+                    );
+                }
+            });
+            let seen = upstream
+                .seen
+                .most_streams
+                .load(std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(seen, most, "{http}");
+            let connections = upstream.connections();
+            assert!(connections >= 20 / most, "{connections} for {http}");
+            until_cluster_stat(&proxy, "upstream_cx_active", connections as u64);
+            until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
+        }
     }
 }
 
@@ -116,35 +118,37 @@ fn a_limit_on_connections_lets_requests_wait_for_streams() {
 
 #[test]
 fn active_requests_are_limited_and_requests_of_a_connection_are_counted() {
-    let upstream = Http2Upstream::start(|mut call| async move {
-        match call.path().as_str() {
-            "/wait" => call.wait_for_reset().await,
-            _ => call.answer(b"", None).await,
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            match call.path().as_str() {
+                "/wait" => call.wait_for_reset().await,
+                _ => call.answer(b"", None).await,
+            }
+        });
+        let http = "http2MaxRequests: 1, maxRequestsPerConnection: 3";
+        let (proxy, address) = start_http2_pool(driver, &[upstream.address], http);
+        for _ in 0..7 {
+            assert_eq!(get(address, "a", "/").status, 200);
         }
-    });
-    let http = "http2MaxRequests: 1, maxRequestsPerConnection: 3";
-    let (proxy, address) = start_http2_pool("auto", &[upstream.address], http);
-    for _ in 0..7 {
+        assert_eq!(upstream.connections(), 3);
+        until_cluster_stat(&proxy, "upstream_cx_max_requests", 2);
+        until("the retired connections", || {
+            upstream.open_connections() == 1
+        });
+
+        let mut waiting = Client::connect(address).expect("connects");
+        waiting.start("GET", "a", "/wait").expect("sent");
+        until("the request", || upstream.requests() == 8);
+        let refused = get(address, "a", "/");
+        assert_eq!(refused.status, 503);
+        assert_eq!(refused.header("x-envoy-overloaded"), Some("true"));
+        drop(waiting);
+        until("the cancellation", || upstream.resets() == [Reason::CANCEL]);
+        until("the end of the request", || {
+            cluster_stat(&proxy, "upstream_rq_active") == 0
+        });
         assert_eq!(get(address, "a", "/").status, 200);
     }
-    assert_eq!(upstream.connections(), 3);
-    until_cluster_stat(&proxy, "upstream_cx_max_requests", 2);
-    until("the retired connections", || {
-        upstream.open_connections() == 1
-    });
-
-    let mut waiting = Client::connect(address).expect("connects");
-    waiting.start("GET", "a", "/wait").expect("sent");
-    until("the request", || upstream.requests() == 8);
-    let refused = get(address, "a", "/");
-    assert_eq!(refused.status, 503);
-    assert_eq!(refused.header("x-envoy-overloaded"), Some("true"));
-    drop(waiting);
-    until("the cancellation", || upstream.resets() == [Reason::CANCEL]);
-    until("the end of the request", || {
-        cluster_stat(&proxy, "upstream_rq_active") == 0
-    });
-    assert_eq!(get(address, "a", "/").status, 200);
 }
 
 #[test]
@@ -211,51 +215,57 @@ fn a_connection_that_answers_no_ping_is_replaced() {
 
 #[test]
 fn idle_connections_are_closed() {
-    let upstream = Http2Upstream::start(fine);
-    let (proxy, address) = start_http2_pool("auto", &[upstream.address], "idleTimeout: 200ms");
-    assert_eq!(get(address, "a", "/").status, 200);
-    until("the end of the connection", || {
-        upstream.open_connections() == 0
-    });
-    until_cluster_stat(&proxy, "upstream_cx_idle_timeout", 1);
-    until_cluster_stat(&proxy, "upstream_cx_active", 0);
-    assert_eq!(get(address, "a", "/").status, 200);
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(fine);
+        let (proxy, address) = start_http2_pool(driver, &[upstream.address], "idleTimeout: 200ms");
+        assert_eq!(get(address, "a", "/").status, 200);
+        until("the end of the connection", || {
+            upstream.open_connections() == 0
+        });
+        until_cluster_stat(&proxy, "upstream_cx_idle_timeout", 1);
+        until_cluster_stat(&proxy, "upstream_cx_active", 0);
+        assert_eq!(get(address, "a", "/").status, 200);
+    }
 }
 
 #[test]
 fn a_removed_endpoint_loses_its_connection() {
-    let (one, other) = (Http2Upstream::start(fine), Http2Upstream::start(fine));
-    let (proxy, address) = start_http2_pool("auto", &[one.address], ANY);
-    assert_eq!(get(address, "a", "/").status, 200);
-    assert_eq!(one.open_connections(), 1);
-    proxy.put("pool.yaml", &over_http2(&pool(&[other.address], "")));
-    until("the other upstream", || {
+    for driver in DRIVERS {
+        let (one, other) = (Http2Upstream::start(fine), Http2Upstream::start(fine));
+        let (proxy, address) = start_http2_pool(driver, &[one.address], ANY);
         assert_eq!(get(address, "a", "/").status, 200);
-        other.requests() > 0
-    });
-    until("the end of the connection", || one.open_connections() == 0);
+        assert_eq!(one.open_connections(), 1);
+        proxy.put("pool.yaml", &over_http2(&pool(&[other.address], "")));
+        until("the other upstream", || {
+            assert_eq!(get(address, "a", "/").status, 200);
+            other.requests() > 0
+        });
+        until("the end of the connection", || one.open_connections() == 0);
+    }
 }
 
 #[test]
 fn what_cannot_be_connected_to_fails_all_that_wait() {
-    let nobody = free_address();
-    let (proxy, address) = start_http2_pool("auto", &[nobody], ANY);
-    client(address, |send| async move {
-        let mut answers = Vec::new();
-        for _ in 0..10 {
-            let mut send = send.clone();
-            answers.push(tokio::spawn(async move {
-                exchange(&mut send, request(Method::GET, "/"), None, None).await
-            }));
-        }
-        for answer in answers {
-            let (answer, ..) = answer.await.unwrap().unwrap();
-            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        }
-    });
-    assert!(cluster_stat(&proxy, "upstream_cx_connect_fail") >= 1);
-    until_cluster_stat(&proxy, "upstream_cx_active", 0);
-    until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
+    for driver in DRIVERS {
+        let nobody = free_address();
+        let (proxy, address) = start_http2_pool(driver, &[nobody], ANY);
+        client(address, |send| async move {
+            let mut answers = Vec::new();
+            for _ in 0..10 {
+                let mut send = send.clone();
+                answers.push(tokio::spawn(async move {
+                    exchange(&mut send, request(Method::GET, "/"), None, None).await
+                }));
+            }
+            for answer in answers {
+                let (answer, ..) = answer.await.unwrap().unwrap();
+                assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            }
+        });
+        assert!(cluster_stat(&proxy, "upstream_cx_connect_fail") >= 1);
+        until_cluster_stat(&proxy, "upstream_cx_active", 0);
+        until_cluster_stat(&proxy, "upstream_rq_pending_active", 0);
+    }
 }
 
 #[test]
@@ -290,30 +300,32 @@ fn a_reader_who_stops_does_not_stop_others_and_costs_little() {
 
 #[test]
 fn an_upload_that_nobody_reads_is_not_collected() {
-    let upstream = Http2Upstream::start(|mut call| async move {
-        match call.path().as_str() {
-            "/upload" => call.wait_for_reset().await,
-            _ => call.answer(b"fine", None).await,
+    for driver in DRIVERS {
+        let upstream = Http2Upstream::start(|mut call| async move {
+            match call.path().as_str() {
+                "/upload" => call.wait_for_reset().await,
+                _ => call.answer(b"fine", None).await,
+            }
+        });
+        let (proxy, address) = start_http2_pool(driver, &[upstream.address], ANY);
+        assert_eq!(get(address, "a", "/").status, 200);
+        let before = proxy.resident_bytes();
+        let mut stream = std::net::TcpStream::connect(address).expect("connects");
+        let head = "POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .expect("set");
+        let piece = vec![0; 1 << 20];
+        let mut sent = 0;
+        while let Ok(len) = stream.write(&piece) {
+            sent += len;
         }
-    });
-    let (proxy, address) = start_http2_pool("auto", &[upstream.address], ANY);
-    assert_eq!(get(address, "a", "/").status, 200);
-    let before = proxy.resident_bytes();
-    let mut stream = std::net::TcpStream::connect(address).expect("connects");
-    let head = "POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("sent");
-    stream
-        .set_write_timeout(Some(Duration::from_millis(500)))
-        .expect("set");
-    let piece = vec![0; 1 << 20];
-    let mut sent = 0;
-    while let Ok(len) = stream.write(&piece) {
-        sent += len;
+        assert!(sent < 50_000_000, "{sent} bytes");
+        let grown = proxy.resident_bytes().saturating_sub(before);
+        assert!(grown < 20 << 20, "{grown} bytes");
+        assert_eq!(get(address, "a", "/").status, 200);
     }
-    assert!(sent < 50_000_000, "{sent} bytes");
-    let grown = proxy.resident_bytes().saturating_sub(before);
-    assert!(grown < 20 << 20, "{grown} bytes");
-    assert_eq!(get(address, "a", "/").status, 200);
 }
 
 #[test]

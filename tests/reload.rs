@@ -18,19 +18,21 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn an_empty_directory_waits_for_its_first_file() {
-    let proxy = Proxy::start(folder(&[]), &[]);
-    let ready = proxy.admin("/ready");
-    assert_eq!(
-        (ready.status, ready.body.as_str()),
-        (503, "PRE_INITIALIZING\n")
-    );
-    let address = free_address();
-    proxy.put("gate.yaml", &gateway(address));
-    proxy.put("answer.yaml", &answering("hello"));
-    until("readiness", || proxy.admin("/ready").status == 200);
-    until("the answer", || {
-        try_send(address, "GET", "a", "/").is_ok_and(|answer| answer.body == "hello")
-    });
+    for driver in DRIVERS {
+        let proxy = Proxy::start(folder(&[]), &["--driver", driver]);
+        let ready = proxy.admin("/ready");
+        assert_eq!(
+            (ready.status, ready.body.as_str()),
+            (503, "PRE_INITIALIZING\n")
+        );
+        let address = free_address();
+        proxy.put("gate.yaml", &gateway(address));
+        proxy.put("answer.yaml", &answering("hello"));
+        until("readiness", || proxy.admin("/ready").status == 200);
+        until("the answer", || {
+            try_send(address, "GET", "a", "/").is_ok_and(|answer| answer.body == "hello")
+        });
+    }
 }
 
 #[test]
@@ -46,25 +48,27 @@ fn a_broken_first_file_is_not_said_to_leave_what_runs() {
 
 #[test]
 fn a_broken_file_leaves_what_runs_and_says_where() {
-    let address = free_address();
-    let config = folder(&[
-        ("gate.yaml", &gateway(address)),
-        ("answer.yaml", &answering("one")),
-    ]);
-    let proxy = Proxy::start(config, &[]);
-    proxy.put("answer.yaml", "spec: [");
-    until("the refusal", || proxy.stat("config.reload_rejected") == 1);
-    assert_eq!(proxy.stat("config.last_reload_successful"), 0);
-    assert_eq!(get(address, "a", "/").body, "one");
-    proxy.until_logged("answer.yaml:1:");
-    proxy.put("answer.yaml", &answering("two"));
-    until("the mended file", || get(address, "a", "/").body == "two");
-    until("the good news", || {
-        proxy.stat("config.last_reload_successful") == 1
-    });
-    for worker in ["0", "1"] {
-        let figure = format!("ringroad_worker_generation{{worker=\"{worker}\"}} 2\n");
-        proxy.until_metrics(&figure);
+    for driver in DRIVERS {
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("answer.yaml", &answering("one")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        proxy.put("answer.yaml", "spec: [");
+        until("the refusal", || proxy.stat("config.reload_rejected") == 1);
+        assert_eq!(proxy.stat("config.last_reload_successful"), 0);
+        assert_eq!(get(address, "a", "/").body, "one");
+        proxy.until_logged("answer.yaml:1:");
+        proxy.put("answer.yaml", &answering("two"));
+        until("the mended file", || get(address, "a", "/").body == "two");
+        until("the good news", || {
+            proxy.stat("config.last_reload_successful") == 1
+        });
+        for worker in ["0", "1"] {
+            let figure = format!("ringroad_worker_generation{{worker=\"{worker}\"}} 2\n");
+            proxy.until_metrics(&figure);
+        }
     }
 }
 
@@ -138,17 +142,41 @@ fn a_listener_takes_the_place_of_one_on_the_same_port() {
 
 #[test]
 fn listeners_come_and_go_with_their_documents() {
-    let (first, second) = (free_address(), free_address());
-    let config = folder(&[
-        ("gate.yaml", &gateway(first)),
-        ("answer.yaml", &answering("one")),
-    ]);
-    let proxy = Proxy::start(config, &[]);
-    proxy.put("gate.yaml", &gateway(second));
-    until("the new listener", || {
-        try_send(second, "GET", "a", "/").is_ok_and(|answer| answer.status == 200)
-    });
-    until("the end of the old one", || Client::connect(first).is_err());
+    for driver in DRIVERS {
+        let (first, second) = (free_address(), free_address());
+        let config = folder(&[
+            ("gate.yaml", &gateway(first)),
+            ("answer.yaml", &answering("one")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        proxy.put("gate.yaml", &gateway(second));
+        until("the new listener", || {
+            try_send(second, "GET", "a", "/").is_ok_and(|answer| answer.status == 200)
+        });
+        until("the end of the old one", || Client::connect(first).is_err());
+    }
+}
+
+#[test]
+fn the_time_of_a_reload_is_told_in_no_figures() {
+    let seconds = |proxy: &Proxy| {
+        let page = proxy.admin("/stats/prometheus").body;
+        let mut lines = page.lines();
+        let name = "ringroad_config_last_reload_seconds ";
+        let figure = lines.find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
+        figure.expect("a number")
+    };
+    for driver in DRIVERS {
+        let config = folder(&[("gate.yaml", &gateway(free_address()))]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        assert_eq!(seconds(&proxy), 0.0);
+        let began = Instant::now();
+        proxy.put("answer.yaml", &answering("one"));
+        until("a time", || proxy.stat("config.last_reload_ms") > 0);
+        let most = began.elapsed().as_secs_f64();
+        let told = seconds(&proxy);
+        assert!(0.0 < told && told <= most, "{driver}: {told} of {most} s");
+    }
 }
 
 /// They get the answer to a request that is on its way, by the rules that the listener had.
@@ -226,91 +254,100 @@ fn mount_of(mount: &tempfile::TempDir) -> tempfile::TempDir {
 
 #[test]
 fn a_directory_that_vanishes_changes_nothing_and_may_come_back() {
-    let address = free_address();
-    let config = folder(&[
-        ("gate.yaml", &gateway(address)),
-        ("answer.yaml", &answering("one")),
-    ]);
-    let proxy = Proxy::start(config, &[]);
-    let aside = proxy.config.with_extension("aside");
-    fs::rename(&proxy.config, &aside).expect("moved away");
-    until("the notice", || {
-        proxy.stat("config.last_reload_successful") == 0
-    });
-    proxy.until_logged(&proxy.config.display().to_string());
-    assert_eq!(get(address, "a", "/").body, "one");
-    assert_eq!(proxy.admin("/ready").status, 200);
-    fs::rename(&aside, &proxy.config).expect("moved back");
-    until("the good news", || {
-        proxy.stat("config.last_reload_successful") == 1
-    });
-    proxy.put("answer.yaml", &answering("two"));
-    until("the new file", || get(address, "a", "/").body == "two");
+    for driver in DRIVERS {
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("answer.yaml", &answering("one")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        let aside = proxy.config.with_extension("aside");
+        fs::rename(&proxy.config, &aside).expect("moved away");
+        until("the notice", || {
+            proxy.stat("config.last_reload_successful") == 0
+        });
+        proxy.until_logged(&proxy.config.display().to_string());
+        assert_eq!(get(address, "a", "/").body, "one");
+        assert_eq!(proxy.admin("/ready").status, 200);
+        fs::rename(&aside, &proxy.config).expect("moved back");
+        until("the good news", || {
+            proxy.stat("config.last_reload_successful") == 1
+        });
+        proxy.put("answer.yaml", &answering("two"));
+        until("the new file", || get(address, "a", "/").body == "two");
 
-    // Another one in its place: no event tells of that.
-    fs::rename(&proxy.config, &aside).expect("moved away");
-    proxy.until_stat("config.last_reload_successful", 0);
-    let next = proxy.config.with_extension("next");
-    fs::create_dir(&next).expect("created");
-    fs::write(next.join("gate.yaml"), gateway(address)).expect("written");
-    fs::write(next.join("answer.yaml"), answering("three")).expect("written");
-    fs::rename(&next, &proxy.config).expect("moved into place");
-    until("the new folder", || get(address, "a", "/").body == "three");
-    fs::remove_dir_all(&aside).expect("removed");
+        // Another one in its place: no event tells of that.
+        fs::rename(&proxy.config, &aside).expect("moved away");
+        proxy.until_stat("config.last_reload_successful", 0);
+        let next = proxy.config.with_extension("next");
+        fs::create_dir(&next).expect("created");
+        fs::write(next.join("gate.yaml"), gateway(address)).expect("written");
+        fs::write(next.join("answer.yaml"), answering("three")).expect("written");
+        fs::rename(&next, &proxy.config).expect("moved into place");
+        until("the new folder", || get(address, "a", "/").body == "three");
+        fs::remove_dir_all(&aside).expect("removed");
+    }
 }
 
 /// An editor that moves a file away and then writes it anew leaves the directory empty for a while.
 #[test]
 fn a_directory_that_loses_its_last_file_keeps_what_runs() {
-    let address = free_address();
-    let whole = |body: &str| gateway(address) + "---\n" + &answering(body);
-    let proxy = Proxy::start(folder(&[("all.yaml", &whole("one"))]), &[]);
-    let file = proxy.config.join("all.yaml");
-    fs::rename(&file, proxy.config.join("all.yaml~")).expect("moved away");
-    until("the refusal", || proxy.stat("config.reload_rejected") == 1);
-    assert_eq!(get(address, "a", "/").body, "one");
-    assert_eq!(proxy.admin("/ready").status, 200);
-    let info = proxy.admin("/server_info").body;
-    assert!(info.contains("error[no-files]"), "{info}");
-    until("the diagnostic", || {
-        let log = proxy.log();
-        log.contains("error[no-files]") && log.contains(&proxy.config.display().to_string())
-    });
-    proxy.put("all.yaml", &whole("two"));
-    until("the new file", || get(address, "a", "/").body == "two");
-    proxy.until_stat("config.last_reload_successful", 1);
-    // No documents at all can be had, by a file that says so.
-    proxy.put("all.yaml", "# nothing\n");
-    until("the end of the listener", || {
-        Client::connect(address).is_err()
-    });
+    for driver in DRIVERS {
+        let address = free_address();
+        let whole = |body: &str| gateway(address) + "---\n" + &answering(body);
+        let proxy = Proxy::start(
+            folder(&[("all.yaml", &whole("one"))]),
+            &["--driver", driver],
+        );
+        let file = proxy.config.join("all.yaml");
+        fs::rename(&file, proxy.config.join("all.yaml~")).expect("moved away");
+        until("the refusal", || proxy.stat("config.reload_rejected") == 1);
+        assert_eq!(get(address, "a", "/").body, "one");
+        assert_eq!(proxy.admin("/ready").status, 200);
+        let info = proxy.admin("/server_info").body;
+        assert!(info.contains("error[no-files]"), "{info}");
+        until("the diagnostic", || {
+            let log = proxy.log();
+            log.contains("error[no-files]") && log.contains(&proxy.config.display().to_string())
+        });
+        proxy.put("all.yaml", &whole("two"));
+        until("the new file", || get(address, "a", "/").body == "two");
+        proxy.until_stat("config.last_reload_successful", 1);
+        // No documents at all can be had, by a file that says so.
+        proxy.put("all.yaml", "# nothing\n");
+        until("the end of the listener", || {
+            Client::connect(address).is_err()
+        });
+    }
 }
 
 /// A writer that takes its time: the half is refused, the old rules stay, the whole is taken.
 #[test]
 fn a_file_that_appears_half_written_is_not_served() {
-    let address = free_address();
-    let config = folder(&[
-        ("gate.yaml", &gateway(address)),
-        ("answer.yaml", &answering("one")),
-    ]);
-    let proxy = Proxy::start(config, &[]);
-    let whole = answering("two");
-    let (half, rest) = whole.split_at(whole.find("two").expect("is there"));
-    let mut file = fs::File::create(proxy.config.join("answer.yaml")).expect("created");
-    until("the empty file to be refused", || {
-        proxy.stat("config.reload_rejected") >= 1
-    });
-    assert_eq!(get(address, "a", "/").body, "one");
-    file.write_all(half.as_bytes()).expect("written");
-    until("the half to be refused", || {
-        proxy.stat("config.reload_rejected") >= 2
-    });
-    assert_eq!(get(address, "a", "/").body, "one");
-    file.write_all(rest.as_bytes()).expect("written");
-    drop(file);
-    until("the whole file", || get(address, "a", "/").body == "two");
-    proxy.until_stat("config.last_reload_successful", 1);
+    for driver in DRIVERS {
+        let address = free_address();
+        let config = folder(&[
+            ("gate.yaml", &gateway(address)),
+            ("answer.yaml", &answering("one")),
+        ]);
+        let proxy = Proxy::start(config, &["--driver", driver]);
+        let whole = answering("two");
+        let (half, rest) = whole.split_at(whole.find("two").expect("is there"));
+        let mut file = fs::File::create(proxy.config.join("answer.yaml")).expect("created");
+        until("the empty file to be refused", || {
+            proxy.stat("config.reload_rejected") >= 1
+        });
+        assert_eq!(get(address, "a", "/").body, "one");
+        file.write_all(half.as_bytes()).expect("written");
+        until("the half to be refused", || {
+            proxy.stat("config.reload_rejected") >= 2
+        });
+        assert_eq!(get(address, "a", "/").body, "one");
+        file.write_all(rest.as_bytes()).expect("written");
+        drop(file);
+        until("the whole file", || get(address, "a", "/").body == "two");
+        proxy.until_stat("config.last_reload_successful", 1);
+    }
 }
 
 /// Requests of a client that took longer than this were held up, even on a machine that is loaded.

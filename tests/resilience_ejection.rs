@@ -3,8 +3,11 @@
 mod harness;
 
 use harness::pool::{Backend, CLUSTER, cluster_stat, pool, start_pool};
-use harness::{DRIVERS, Proxy, example, folder, free_address, get, until, until_equal};
+use harness::raw::ScriptedUpstream;
+use harness::{Client, DRIVERS, Proxy, example, folder, free_address, get, until, until_equal};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The statuses of so many requests, each on a connection of its own, so that all workers have
 /// some.
@@ -238,6 +241,57 @@ fn connections_from_before_an_ejection_are_not_used_after_it() {
         until("the return", || get(address, "a.test", "/").status == 200);
         assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 2);
         until("the end of the old one", || backend.open() == 1);
+    }
+}
+
+/// Of several that wait, the one used last takes each request: the others learn of no failure.
+#[test]
+fn idle_connections_from_before_an_ejection_are_not_used_after_it() {
+    for driver in DRIVERS {
+        let (gate_is_open, ended) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (may_answer, count) = (gate_is_open.clone(), ended.clone());
+        let upstream = ScriptedUpstream::start(move |connection| {
+            while let Some((path, _)) = connection.head() {
+                if path == "/held" {
+                    until("leave to answer", || may_answer.load(Ordering::SeqCst));
+                }
+                let status = if path == "/bad" { 503 } else { 200 };
+                let number = connection.number;
+                connection.send(format!(
+                    "HTTP/1.1 {status} X\r\ncontent-length: 1\r\n\r\n{number}"
+                ));
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let policy = "outlierDetection: {interval: 50ms, baseEjectionTime: 200ms, \
+                      maxEjectionPercent: 100}";
+        let (proxy, address) = start_pool(driver, "1", &[upstream.address], policy);
+        let mut clients = [(); 3].map(|()| Client::connect(address).expect("connects"));
+        for client in &mut clients {
+            client.start("GET", "a.test", "/held").expect("is sent");
+        }
+        until("all at the upstream", || upstream.heads().len() == 3);
+        gate_is_open.store(true, Ordering::SeqCst);
+        for client in &mut clients {
+            assert_eq!(client.answer().expect("an answer").status, 200);
+        }
+        for _ in 0..5 {
+            assert_eq!(get(address, "a.test", "/bad").status, 503);
+        }
+        let mut answer = None;
+        until("the return", || {
+            let back = get(address, "a.test", "/");
+            let is_back = back.status == 200;
+            answer = is_back.then_some(back.body);
+            is_back
+        });
+        assert_eq!(
+            answer.as_deref(),
+            Some("3"),
+            "{driver}: the fourth connection"
+        );
+        assert_eq!(cluster_stat(&proxy, "upstream_cx_total"), 4);
+        until_equal("ended connections", 3, || ended.load(Ordering::SeqCst));
     }
 }
 

@@ -35,6 +35,16 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The drivers to test with.
 pub const DRIVERS: [&str; 2] = ["auto", "epoll"];
 
+/// The same test with each of them, side by side: for tests that wait for time to pass.
+pub fn on_each_driver(test: impl Fn(&'static str) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for driver in DRIVERS {
+            scope.spawn(move || test(driver));
+        }
+    });
+}
+
 /// Waits for a condition.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -22,7 +22,16 @@ pub struct ScriptedConnection {
 
 impl ScriptedUpstream {
     pub fn start(script: impl Fn(&mut ScriptedConnection) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::listen(
+            TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            script,
+        )
+    }
+
+    pub fn listen(
+        listener: TcpListener,
+        script: impl Fn(&mut ScriptedConnection) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let heads = Arc::<Mutex<Vec<String>>>::default();
         let script = Arc::new(script);
