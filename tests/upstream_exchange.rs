@@ -61,6 +61,30 @@ fn narrow() -> TcpListener {
     socket.into()
 }
 
+/// Sends as much of an upload as fits on the way, for the proxy to receive at once.
+fn begin_upload(proxy: &Proxy, client: &mut TcpStream) {
+    proxy.stop();
+    client.set_nonblocking(true).expect("is set");
+    let mut request = b"POST /pay HTTP/1.1\r\nhost: a\r\ncontent-length: 8000000\r\n\r\n".to_vec();
+    request.resize(request.len() + 1_000_000, b'x');
+    let mut rest = &request[..];
+    while !rest.is_empty() {
+        match client.write(rest) {
+            Ok(len) => rest = &rest[len..],
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    proxy.signal(libc::SIGCONT);
+    client.set_nonblocking(false).expect("is set");
+    client.set_read_timeout(Some(PATIENCE)).expect("is set");
+}
+
+const LARGE_PIECES: &str =
+    "{role: gateway, limits: {receiveBufferBytes: 1048576, maxReceiveBuffers: 16}}";
+
 /// As an upstream does that refuses an upload by its head.
 #[test]
 fn an_answer_waited_for_the_first_of_a_body_that_nobody_read() {
@@ -70,31 +94,40 @@ fn an_answer_waited_for_the_first_of_a_body_that_nobody_read() {
             connection.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
             connection.freeze();
         });
-        let limits =
-            "{role: gateway, limits: {receiveBufferBytes: 1048576, maxReceiveBuffers: 16}}";
-        let (proxy, address) = start(driver, upstream.address, limits);
-        // What the kernel can hold of it is received at once, and sent so.
-        proxy.stop();
+        let (proxy, address) = start(driver, upstream.address, LARGE_PIECES);
         let mut client = TcpStream::connect(address).expect("connects");
-        client.set_nonblocking(true).expect("is set");
-        let mut request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8000000\r\n\r\n".to_vec();
-        request.resize(request.len() + 1_000_000, b'x');
-        let mut rest = &request[..];
-        while !rest.is_empty() {
-            match client.write(rest) {
-                Ok(len) => rest = &rest[len..],
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                    break;
-                }
-            }
-        }
-        proxy.signal(libc::SIGCONT);
-        client.set_nonblocking(false).expect("is set");
-        client.set_read_timeout(Some(PATIENCE)).expect("is set");
+        begin_upload(&proxy, &mut client);
         let mut answer = [0; 12];
         client.read_exact(&mut answer).expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 403", "{driver}");
+    }
+}
+
+/// An upstream that has read the head of a POST may have begun to act by it.
+#[test]
+fn a_post_of_which_part_was_read_was_sent_again() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::listen(narrow(), |connection| {
+            connection.head();
+            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            // Closes with most of what has come unread: a reset.
+            let _ = connection.stream.read(&mut [0; 400]);
+        });
+        let (proxy, address) = start(driver, upstream.address, LARGE_PIECES);
+        let mut client = TcpStream::connect(address).expect("connects");
+        let first = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.write_all(first).expect("is sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok") {
+            let mut piece = [0; 1000];
+            let len = client.read(&mut piece).expect("an answer");
+            answer.extend_from_slice(&piece[..len]);
+        }
+        begin_upload(&proxy, &mut client);
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 503", "{driver}");
+        assert_eq!(upstream.heads().len(), 1, "{driver}: {:?}", upstream.heads());
     }
 }
 
