@@ -6,6 +6,7 @@ mod harness;
 use harness::raw::ScriptedUpstream;
 use harness::{
     Client, DRIVERS, PATIENCE, Proxy, folder, free_address, gateway, get, settings, splitting,
+    until,
 };
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -148,5 +149,25 @@ fn the_time_that_an_upstream_takes_is_told() {
         let told = answer.header("x-envoy-upstream-service-time");
         let told: u128 = told.and_then(|told| told.parse().ok()).expect("a number");
         assert!(50 <= told && told <= most, "{driver}: {told} of {most}");
+    }
+}
+
+/// Each upload has a piece on its way that the upstream does not take, and a buffer with it.
+#[test]
+fn uploads_that_wait_for_a_receive_buffer_are_in_no_figure() {
+    for driver in DRIVERS {
+        let upstream = ScriptedUpstream::listen(narrow(), |connection| connection.freeze());
+        let limits = "{role: gateway, limits: {maxReceiveBuffers: 16}}";
+        let (proxy, address) = start(driver, upstream.address, limits);
+        let mut request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n".to_vec();
+        request.resize(request.len() + 200_000, b'x');
+        let mut clients = [(); 64].map(|()| Client::connect(address).expect("connects"));
+        for client in &mut clients {
+            client.write(&request);
+        }
+        until("the figure", || {
+            let of = |worker| proxy.stat(&format!("worker_{worker}.receive_buffers_exhausted"));
+            of(0) + of(1) > 0
+        });
     }
 }
