@@ -128,7 +128,12 @@ fn a_post_of_which_part_was_read_was_sent_again() {
         let mut answer = [0; 12];
         client.read_exact(&mut answer).expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 503", "{driver}");
-        assert_eq!(upstream.heads().len(), 1, "{driver}: {:?}", upstream.heads());
+        assert_eq!(
+            upstream.heads().len(),
+            1,
+            "{driver}: {:?}",
+            upstream.heads()
+        );
     }
 }
 
